@@ -1,0 +1,1 @@
+"""Losses: pure functions of tensors, unweighted. The weights stand in the methods."""
