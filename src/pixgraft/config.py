@@ -1,0 +1,142 @@
+"""Configurations as TOML, in and out, strict: an unknown field or a value of the wrong type is an error that names it.
+
+The dataclasses themselves stand beside what they configure: a method's in its file, the run's in `presets.py`.
+"""
+
+import dataclasses
+import json
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pixgraft.errors import PixgraftError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as plain values: dicts, lists, strings, numbers and booleans."""
+    return typing.cast(dict[str, Any], _plain(config))
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """The dataclass `kind` from plain values. Fields left out keep their defaults; `where` begins an error's line.
+
+    Raises:
+        PixgraftError: an unknown field, a missing one, or a value that does not fit its type.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {field.name for field in dataclasses.fields(typing.cast(Any, kind))}
+    unknown = sorted(set(values) - fields)
+    if unknown:
+        raise PixgraftError(f"{where}: no such field: {', '.join(unknown)} (there are {', '.join(sorted(fields))})")
+    given = {name: _typed(value, hints[name], f"{where}: {name}") for name, value in values.items()}
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise PixgraftError(f"{where}: {error}") from None
+
+
+def _typed(value: Any, kind: Any, where: str) -> Any:
+    """`value` as `kind`, which is a plain type, a Literal, a tuple, a union with None, or a dataclass."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, Mapping):
+            raise PixgraftError(f"{where}: expected a table, found {value!r}")
+        return from_dict(kind, value, where)
+    if origin is typing.Literal:
+        if value not in arguments or isinstance(value, bool) != isinstance(arguments[0], bool):
+            raise PixgraftError(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise PixgraftError(f"{where}: expected a list, found {value!r}")
+        if arguments[-1] is Ellipsis:
+            return tuple(_typed(item, arguments[0], where) for item in value)
+        if len(value) != len(arguments):
+            raise PixgraftError(f"{where}: expected {len(arguments)} values, found {len(value)}")
+        return tuple(_typed(item, each, where) for item, each in zip(value, arguments, strict=True))
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _typed(value, arguments[0], where)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise PixgraftError(f"{where}: expected {kind.__name__}, found {value!r}")
+    return value
+
+
+def replaced(config: T, settings: list[str]) -> T:
+    """A copy of a dataclass with "field=value" or "part.field=value" settings applied, values being TOML.
+
+    A bare word is taken as a string, so that `method.head=patch` needs no quotes.
+    """
+    values = to_dict(config)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise PixgraftError(f"--set {setting}: write field=value")
+        *parts, name = path.strip().split(".")
+        table = values
+        for part in parts:
+            inner = table.get(part)
+            table = inner if isinstance(inner, dict) else {}
+        if name not in table or isinstance(table[name], dict):
+            raise PixgraftError(f"--set {setting}: no such field; there are {', '.join(_paths(values))}")
+        try:
+            table[name] = tomllib.loads(f"value = {text.strip()}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[name] = text.strip()
+    return from_dict(type(config), values, "--set")
+
+
+def _paths(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    paths: list[str] = []
+    for name, value in values.items():
+        paths += _paths(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
+    return paths
+
+
+def dumps(config: Any) -> str:
+    """A dataclass as TOML: its own fields first, then one table for each dataclass in it. None is left out."""
+    values = to_dict(config)
+    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if _is_leaf(value)]
+    for name, table in values.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{name}]"] + [f"{key} = {_toml(item)}" for key, item in table.items() if _is_leaf(item)]
+    return "\n".join(lines) + "\n"
+
+
+def _is_leaf(value: Any) -> bool:
+    return value is not None and not isinstance(value, dict)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def loads(kind: type[T], text: str, where: str) -> T:
+    """The dataclass `kind` from TOML; `where` names the file in errors."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PixgraftError(f"{where}: not TOML: {error}") from None
+    return from_dict(kind, values, where)

@@ -1,0 +1,99 @@
+"""Training images in a stateless order: what is seen n-th is a function of (seed, n) alone.
+
+A resume therefore needs no loader state, and processes need not talk to share out a step.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from pixgraft.data.images import decode, fit, from_uint8, to_tensor, to_uint8
+from pixgraft.data.sources import ImageSource
+from pixgraft.engine.seeds import derive, generator
+from pixgraft.errors import PixgraftError
+
+CACHE_BYTES = 4 * 2**30
+"""Decoded images are kept in memory up to this many bytes."""
+
+
+class Dataset:
+    """The images of a source, each centre-cropped and resized to (3, size, size) uint8."""
+
+    def __init__(self, source: ImageSource, *, size: int) -> None:
+        if len(source.names) < 2:
+            raise PixgraftError(f"{source.path}: training needs at least 2 images, found {len(source.names)}")
+        self.source = source
+        self.size = size
+        self._caches = len(source.names) * 3 * size * size <= CACHE_BYTES
+        self._cache: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.source.names)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Image `index` as uint8 (3, size, size); PixgraftError names a file that cannot be used."""
+        image = self._cache.get(index)
+        if image is None:
+            name = self.source.names[index]
+            picture = fit(decode(self.source.read(name), name), self.size)
+            image = to_uint8(to_tensor(picture))
+            if self._caches:
+                self._cache[index] = image
+        return image
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the names in their order: the data set, but for the files' contents."""
+        return hashlib.sha256("\n".join(self.source.names).encode()).hexdigest()
+
+
+class Order:
+    """Which image, mirrored or not, is the n-th one seen: a new permutation for each pass over the data."""
+
+    def __init__(self, count: int, *, seed: int, flip: bool) -> None:
+        self.count, self.seed, self.flip = count, seed, flip
+        self._permutations: dict[int, Tensor] = {}
+
+    def __getitem__(self, number: int) -> tuple[int, bool]:
+        """(index into the data set, whether it is mirrored) of image seen `number`, from 0."""
+        round_, place = divmod(number, self.count)
+        permutation = self._permutations.get(round_)
+        if permutation is None:
+            permutation = torch.randperm(self.count, generator=generator(self.seed, "order", round_))
+            # A step spans two passes at most, and later ones never return to an earlier.
+            self._permutations = {
+                key: value for key, value in self._permutations.items() if key >= round_ - 1
+            } | {round_: permutation}
+        mirrored = self.flip and derive(self.seed, "flip", number) % 2 == 1
+        return int(permutation[place]), mirrored
+
+
+class Loader:
+    """Batches in the order's sequence, decoded ahead of their use by a few threads."""
+
+    def __init__(self, dataset: Dataset, order: Order, *, threads: int = 2, ahead: int = 2) -> None:
+        self._dataset, self._order = dataset, order
+        self._ahead = ahead
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
+        """Endless float batches (batch / ranks, 3, S, S) from image `start` on: this rank's share of each step."""
+        share = batch // ranks
+        pending: list[list[Future[Tensor]]] = []
+        while True:
+            while len(pending) <= self._ahead:
+                first = start + rank * share
+                pending.append([self._pool.submit(self._load, n) for n in range(first, first + share)])
+                start += batch
+            yield from_uint8(torch.stack([future.result() for future in pending.pop(0)]))
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, number: int) -> Tensor:
+        index, mirrored = self._order[number]
+        image = self._dataset[index]
+        return image.flip(-1) if mirrored else image

@@ -1,0 +1,180 @@
+"""The one place where images turn from bytes into tensors and back.
+
+In memory an image is float32 (3, H, W), RGB, in [-1, 1]; on disk it is any of the formats in `SUFFIXES`.
+Bytes come from strangers: whatever is wrong with them ends in a `PixgraftError` that names the file.
+"""
+
+import io
+import re
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, PngImagePlugin
+from torch import Tensor
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.resample import average_pool
+
+MAX_PIXELS = 100_000_000
+"""An image with more pixels is refused by its header, before anything is decoded."""
+
+SUFFIXES = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
+    ".tiff": "TIFF", ".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM",
+}  # fmt: skip
+"""The file suffixes that count as images (lower case), each with the format that it promises."""
+
+_SIGNATURES = {
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "JPEG": rb"\xff\xd8\xff",
+    "WEBP": rb"RIFF....WEBP",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "GIF": rb"GIF8[79]a",
+    "PPM": rb"P[1-6f]\s",
+    "BMP": rb"BM",
+}
+
+
+def image_format(data: bytes) -> str | None:
+    """The format that the first bytes show, one of the values of `SUFFIXES`; None if it is none of them."""
+    for name, signature in _SIGNATURES.items():
+        if re.match(signature, data, re.DOTALL):
+            return name
+    return None
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """The bytes of an image file as an upright 8-bit RGB image; `name` is what errors call it.
+
+    EXIF orientation is applied. Transparency is laid over white. Of an animation the first frame is taken.
+    Grey of 16 bits is scaled from 0..65535. Floats are scaled from the smallest of 0..1, 0..255 and 0..65535
+    that holds them. Integers and floats outside these ranges are scaled from their own smallest to their
+    largest value. CMYK is converted without its colour profile.
+
+    Raises PixgraftError if the file is empty, not an image, cut short, damaged, of an unsupported kind, or
+    has more than MAX_PIXELS pixels.
+    """
+    if not data:
+        raise PixgraftError(f"{name}: the file is empty; replace or remove it")
+    kind = image_format(data)
+    if kind is None:
+        known = ", ".join(_SIGNATURES)
+        raise PixgraftError(f"{name}: not an image of a known format ({known}); convert or remove it")
+    too_large = f"more than the {MAX_PIXELS:,} allowed; shrink or remove it"
+    try:
+        # The plugin is called directly: Image.open would warn about, or refuse, sizes by a limit of its own,
+        # which is global to the process, and it would not tell the width and height.
+        Image.init()
+        image: Image.Image = Image.OPEN[kind][0](io.BytesIO(data), "")
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise PixgraftError(f"{name}: {width} x {height} pixels, {too_large}")
+        image.load()
+        return _to_rgb(_upright(image))
+    except PixgraftError:
+        raise
+    except Image.DecompressionBombError:  # some plugins check a frame or a tile by Pillow's own limit
+        raise PixgraftError(f"{name}: has {too_large}") from None
+    except Exception as error:  # on damaged bytes the plugins raise almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        problem = f"cut short, damaged or an unsupported kind of {kind} ({reason})"
+        raise PixgraftError(f"{name}: {problem}; save it anew or remove it") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # metadata that cannot be read is no reason to refuse sound pixels
+        return image
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _deep_grey(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("RGB")
+
+
+def _deep_grey(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits as 8 bits, where Pillow's own conversion clips at 255."""
+    values = np.asarray(image).astype(np.float32)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(high - low):
+        raise ValueError("pixels that are not finite numbers")
+    scales = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
+    fitting = [scale for scale in scales if low >= 0 and high <= scale]
+    start, span = (0.0, fitting[0]) if fitting else (low, high - low)
+    grey = np.rint((values - start) * (255 / (span or 1))).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):  # one of the 65536 levels stands for a hole
+        grey[values == transparent] = 255
+    return Image.fromarray(grey)
+
+
+def _centre_square(image: Image.Image) -> Image.Image:
+    # cut out before any resizing: with resize's `box` the filter reaches the pixels around it
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def fit(image: Image.Image, size: int) -> Image.Image:
+    """The largest centred square, resized to `size` x `size`: Lanczos if it shrinks, bicubic if it grows."""
+    square = _centre_square(image)
+    method = Image.Resampling.LANCZOS if square.width > size else Image.Resampling.BICUBIC
+    return square if square.width == size else square.resize((size, size), method)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An 8-bit RGB or grey image as float32 (3, H, W) or (1, H, W) in [-1, 1]."""
+    pixels = np.array(image)  # a copy: what Pillow hands out is read-only
+    return from_uint8(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous())
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Floats in [-1, 1], any shape, as uint8: clamped and rounded to the nearest level."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """uint8, any shape, as float32 in [-1, 1]; the inverse of `to_uint8`."""
+    return images.float() / 127.5 - 1
+
+
+def png_bytes(image: Tensor, metadata: dict[str, str]) -> bytes:
+    """A PNG file of one image, (3, H, W) or (1, H, W), uint8 or float in [-1, 1], with text chunks.
+
+    Equal pixels and equal metadata, in any order, give equal bytes. A key has 1 to 79 Latin-1 characters.
+    """
+    pixels = image if image.dtype == torch.uint8 else to_uint8(image)
+    array = pixels.detach().cpu().permute(1, 2, 0).numpy()
+    text = PngImagePlugin.PngInfo()
+    for key, value in sorted(metadata.items()):
+        text.add_text(key, value)
+    file = io.BytesIO()
+    picture = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
+    picture.save(file, "PNG", pnginfo=text, compress_level=6)
+    return file.getvalue()
+
+
+def read_lr(image: Image.Image, *, hr: int, lr: int) -> Tensor:
+    """The low-resolution target that an RGB image stands for, float32 (3, lr, lr) in [-1, 1].
+
+    `hr` is a multiple of `lr`. An image of exactly lr x lr is taken as it is. One whose shorter side has at
+    least `hr` pixels is fitted to hr x hr and average-pooled, as targets are in training. Between the two
+    its centred square is shrunk by a box filter, which is average pooling for any factor.
+
+    Raises PixgraftError, without the file's name, if the shorter side has fewer than `lr` pixels.
+    """
+    side = min(image.size)
+    if side < lr:
+        size = f"{image.width} x {image.height}"
+        raise PixgraftError(f"{size} pixels are too few for a target; it needs at least {lr} x {lr}")
+    if image.size == (lr, lr):
+        return to_tensor(image)
+    if side >= hr:
+        return average_pool(to_tensor(fit(image, hr)).unsqueeze(0), lr).squeeze(0)
+    return to_tensor(_centre_square(image).resize((lr, lr), Image.Resampling.BOX))

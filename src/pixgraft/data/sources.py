@@ -1,0 +1,170 @@
+"""Where images come from: a folder, a zip that is read without unpacking, or one image file."""
+
+import os
+import threading
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from pixgraft.data.images import SUFFIXES
+from pixgraft.errors import PixgraftError
+
+MAX_FILE_BYTES = 2**30
+"""A larger file is not read: no image within the limit of pixels needs it, and a zip can pretend any size."""
+
+
+class ImageSource(Protocol):
+    """Named image files. Reading is safe from several threads, and in forked or spawned processes."""
+
+    path: Path
+    """The folder, zip or image file itself."""
+    names: list[str]
+    """The image files, sorted, relative to the folder's or zip's root, with forward slashes."""
+    skipped: list[str]
+    """The other visible files, sorted: their suffix is none of an image."""
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes. Raises PixgraftError, which names the file, if it cannot be read."""
+
+    def close(self) -> None:
+        """Give back what reading holds open."""
+
+
+class FolderSource:
+    """Image files beneath a folder; built by `open_source`."""
+
+    def __init__(self, path: Path, root: Path, names: list[str], skipped: list[str]) -> None:
+        self.path, self.root, self.names, self.skipped = path, root, names, skipped
+
+    def read(self, name: str) -> bytes:
+        """The bytes of the file `name`. Raises PixgraftError if it is gone, not a file, or not readable."""
+        file = self.root / name
+        try:
+            if not file.is_file():  # reading a pipe would wait for ever
+                raise PixgraftError(f"{file}: not there or not a regular file; restore or remove it")
+            _check_length(str(file), file.stat().st_size)
+            return file.read_bytes()
+        except OSError as error:
+            raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class ZipSource:
+    """Image files inside a zip; built by `open_source`."""
+
+    def __init__(self, path: Path, names: list[str], skipped: list[str]) -> None:
+        self.path, self.names, self.skipped = path, names, skipped
+        self._open()
+
+    def _open(self) -> None:
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._zip = _open_zip(self.path)
+
+    def __reduce__(self) -> tuple[type["ZipSource"], tuple[Path, list[str], list[str]]]:
+        return ZipSource, (self.path, self.names, self.skipped)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of the file `name`, checked by its CRC. Raises PixgraftError if it is damaged."""
+        if self._process != os.getpid():  # after a fork the file position is shared with the parent
+            self._open()
+        label = f"{self.path}/{name}"
+        try:
+            with self._lock:
+                _check_length(label, self._zip.getinfo(name).file_size)
+                return self._zip.read(name)
+        except PixgraftError:
+            raise
+        except Exception as error:  # on damaged bytes zipfile and its decompressors raise almost anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            problem = f"missing from the zip or damaged inside it ({reason})"
+            raise PixgraftError(f"{label}: {problem}; make the zip anew") from error
+
+    def close(self) -> None:
+        """Close the zip; nothing can be read afterwards."""
+        self._zip.close()
+
+
+def open_source(path: str | Path, *, under: str = "") -> ImageSource:
+    """The images of a folder (searched recursively), of a zip, or of a single image file.
+
+    Only files with a suffix in `SUFFIXES`, in upper or lower case, count. Hidden files and folders and
+    `__MACOSX` are left out; links to files are followed, links to folders are not. `under` keeps the names
+    beneath one folder inside, such as "train"; names stay relative to the root of `path`.
+
+    Raises PixgraftError if the path is missing or none of the three, the zip is damaged or encrypted, or no
+    image is found.
+    """
+    path = Path(path)
+    try:
+        path.stat()
+        if path.is_dir():
+            return FolderSource(path, path, *_select(path, _walk(path), under))
+        if path.suffix.lower() in SUFFIXES:
+            return FolderSource(path, path.parent, [path.name], [])
+        if path.suffix.lower() == ".zip" or (path.is_file() and zipfile.is_zipfile(path)):
+            return ZipSource(path, *_list_zip(path, under))
+    except FileNotFoundError:
+        raise PixgraftError(f"{path}: no such file or folder; check the path") from None
+    except OSError as error:
+        raise PixgraftError(f"{path}: cannot be read: {error.strerror or error}") from error
+    raise PixgraftError(f"{path}: neither a folder, a zip nor an image ({' '.join(SUFFIXES)})")
+
+
+def _walk(root: Path) -> Iterable[str]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, folders, files in os.walk(root, onerror=refuse):
+        folders[:] = [name for name in folders if _visible(name)]
+        relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        for name in files:
+            yield str(relative / name)
+
+
+def _visible(name: str) -> bool:
+    return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], list[str]]:
+    """The images and the other files among `names`, without hidden ones, beneath `under`."""
+    inside = under.strip("/").removeprefix("./")
+    prefix = f"{inside}/" if inside not in ("", ".") else ""
+    visible = sorted({name for name in names if name and _visible(name)})
+    kept = [name for name in visible if name.startswith(prefix)]
+    images = [name for name in kept if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    if not images:
+        folders = sorted({name.split("/")[0] + "/" for name in visible if "/" in name})
+        beneath = f" under {prefix} (it has {', '.join(folders[:5]) or 'no folders'})" if prefix else ""
+        known = " ".join(SUFFIXES)
+        raise PixgraftError(f"{path}: no images{beneath}; put in files that end in one of {known}")
+    return images, sorted(set(kept).difference(images))
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except PermissionError as error:
+        raise PixgraftError(f"{path}: cannot be read: {error.strerror}") from error
+    except Exception as error:  # on damaged bytes zipfile raises almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        problem = f"not a zip, or one that was cut short or damaged ({reason})"
+        raise PixgraftError(f"{path}: {problem}; download or make it anew") from error
+
+
+def _list_zip(path: Path, under: str) -> tuple[list[str], list[str]]:
+    with _open_zip(path) as archive:
+        entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
+    images, skipped = _select(path, [entry.filename for entry in entries], under)
+    wanted = set(images)
+    if any(entry.flag_bits & 1 and entry.filename in wanted for entry in entries):
+        raise PixgraftError(f"{path}: the zip is encrypted; unpack it and give the folder")
+    return images, skipped
+
+
+def _check_length(label: str, length: int) -> None:
+    if length > MAX_FILE_BYTES:
+        raise PixgraftError(f"{label}: {length:,} bytes, more than the {MAX_FILE_BYTES:,} allowed; remove it")

@@ -1,0 +1,28 @@
+"""Which device to compute on."""
+
+import torch
+
+from pixgraft.errors import PixgraftError
+
+
+def pick(name: str, local_rank: int = 0) -> torch.device:
+    """"auto" (CUDA, then Apple's MPS, then the CPU) or a device by name, checked to be there.
+
+    Under torchrun each process takes the GPU of its `local_rank`.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise PixgraftError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise PixgraftError(f"--device {name}: PyTorch sees no CUDA device here; choose cpu")
+        index = local_rank if device.index is None else device.index
+        if index >= torch.cuda.device_count():
+            raise PixgraftError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices here")
+        return torch.device("cuda", index)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise PixgraftError(f"--device {name}: PyTorch sees no MPS device here; choose cpu")
+    return device

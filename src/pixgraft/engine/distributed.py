@@ -1,0 +1,124 @@
+"""The few collective operations that training needs, over torch.distributed as torchrun starts it.
+
+With one process every function here returns at once, without a copy and without a process group.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pixgraft.errors import PixgraftError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: `rank` in [0, size), and `local_rank`, its number on its own machine."""
+
+    rank: int
+    size: int
+    local_rank: int
+
+
+def start(device_type: str) -> World:
+    """Join the process group that torchrun's environment describes; without one, the world of one process.
+
+    `device_type` "cuda" takes NCCL and makes cuda:local_rank the current device; anything else takes gloo.
+    Raises PixgraftError if this process has no GPU of its own or the group cannot be formed.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return World(0, 1, 0)
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    device = None
+    if device_type == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise PixgraftError(
+                f"process {local_rank} of this machine has no GPU of its own: "
+                f"start torchrun with --nproc-per-node {torch.cuda.device_count()}"
+            )
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group("gloo" if device is None else "nccl", device_id=device)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise PixgraftError(f"the process group was not formed: {reason}; start with torchrun") from error
+    return World(dist.get_rank(), dist.get_world_size(), local_rank)
+
+
+def stop() -> None:
+    """Leave the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@torch.no_grad()
+def average_gradients(parameters: Sequence[nn.Parameter], world: World) -> float:
+    """Replace every `.grad` by its mean over all ranks; returns the norm of all of them together (L2).
+
+    All gradients travel as one flat float32 vector, in which a missing one counts as zeros: the ranks agree
+    on its length whatever each of them computed. A gradient that is missing on every rank stays missing, so
+    that an optimizer skips it just as it does in one process. A non-finite entry on any rank makes the norm
+    nan or inf on all.
+    """
+    if world.size == 1:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        return float(nn.utils.get_total_norm(gradients))
+    if not parameters:
+        return 0.0
+    device = parameters[0].device
+    missing = [parameter.grad is None for parameter in parameters]
+    pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    present = torch.tensor([not lacks for lacks in missing], dtype=torch.float32, device=device)
+    flat = torch.cat([*(piece.reshape(-1).float() for piece in pieces), present])
+    dist.all_reduce(flat)
+    flat /= world.size
+    *means, present = flat.split_with_sizes([*(p.numel() for p in parameters), len(parameters)])
+    if any(missing):
+        for parameter, lacks, share in zip(parameters, missing, present.tolist(), strict=True):
+            if lacks and share > 0:
+                parameter.grad = torch.empty_like(parameter)
+    for parameter, mean in zip(parameters, means, strict=True):
+        if parameter.grad is not None:
+            parameter.grad.copy_(mean.view(parameter.shape))
+    return float(torch.linalg.vector_norm(flat[: -len(parameters)]))
+
+
+def any_rank(flag: bool, world: World, device: torch.device) -> bool:
+    """Whether `flag` is true on any rank; `device` is where the process group reduces (this rank's)."""
+    if world.size == 1:
+        return flag
+    value = torch.tensor(int(flag), device=device)
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return bool(value.item())
+
+
+def barrier() -> None:
+    """Wait until every rank has come here."""
+    if dist.is_initialized():
+        dist.barrier(device_ids=[torch.cuda.current_device()] if dist.get_backend() == "nccl" else None)
+
+
+@torch.no_grad()
+def broadcast_module(module: nn.Module, world: World) -> None:
+    """Give every rank the parameters and buffers of rank 0, in place."""
+    if world.size == 1:
+        return
+    tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
+    for tensor in tensors:
+        value = tensor.detach().contiguous()
+        dist.broadcast(value, 0)
+        tensor.copy_(value)
+
+
+def gather_objects(obj: Any, world: World) -> list[Any]:
+    """Every rank's `obj`, in the order of ranks, on every rank (pickled on the way: for small reports)."""
+    if world.size == 1:
+        return [obj]
+    gathered: list[Any] = [None] * world.size
+    dist.all_gather_object(gathered, obj)
+    return gathered

@@ -1,0 +1,66 @@
+"""Exponential moving averages of weights: the copies of the networks that are shown and measured."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.spectral import SpectralConv2d, power_iterate
+
+
+class Averages:
+    """Averaged copies of named networks: float32, in eval mode, without gradients, on the live ones' devices.
+
+    `modules` maps each name to its copy, which starts equal to the live network.
+    """
+
+    def __init__(self, modules: dict[str, nn.Module]) -> None:
+        self._live = dict(modules)
+        self.modules: dict[str, nn.Module] = {
+            name: copy.deepcopy(module).float().eval().requires_grad_(False)
+            for name, module in modules.items()
+        }
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Move every average to `decay` of itself and `1 - decay` of the live weights; `decay` in [0, 1].
+
+        Buffers are copied, but for the singular vectors of spectral normalisation: those belong to the
+        averaged weights and follow them by one power iteration.
+        """
+        for name, average in self.modules.items():
+            live = self._live[name]
+            parameters: list[Tensor] = list(average.parameters())
+            if parameters:
+                current = [parameter.detach().float() for parameter in live.parameters()]
+                torch._foreach_lerp_(parameters, current, 1.0 - decay)
+            for layer, source in zip(average.modules(), live.modules(), strict=True):
+                if isinstance(layer, SpectralConv2d):
+                    continue
+                for buffer, value in zip(layer.buffers(False), source.buffers(False), strict=True):
+                    buffer.copy_(value)
+            power_iterate(average)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All averaged tensors as "NAME.key"; they are the live ones, not copies."""
+        return {
+            f"{name}.{key}": tensor
+            for name, module in self.modules.items()
+            for key, tensor in module.state_dict().items()
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state_dict` gave; PixgraftError if a tensor is missing, unknown or misshapen."""
+        own = self.state_dict()
+        for key in sorted(own.keys() | state.keys()):
+            if key not in own or key not in state or own[key].shape != state[key].shape:
+                raise PixgraftError(
+                    f"the averages are of other networks: {key} is missing, unknown or of another shape; "
+                    "resume with the configuration they were saved by"
+                )
+        for name, module in self.modules.items():
+            prefix = f"{name}."
+            module.load_state_dict(
+                {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            )

@@ -1,0 +1,194 @@
+"""What a training run says, in its log and on the terminal, and how it hears that it must stop."""
+
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pixgraft.errors import PixgraftError
+from pixgraft.files import write_bytes
+
+SMOOTHING = 30.0  # seconds: the time constant of the displayed speed
+
+
+class RunLog:
+    """The log of a run: one JSON object a line, flushed when `write` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, **values: Any) -> None:
+        """Append one line. JSON has no nan or inf: those become the strings "nan", "inf" and "-inf"."""
+        line = json.dumps(_finite(values), allow_nan=False)
+        try:
+            with self.path.open("ab") as file:  # closed each time: `truncate` may replace the file
+                file.write(line.encode() + b"\n")
+        except OSError as error:
+            raise PixgraftError(f"{self.path}: not written: {error.strerror}; mend that") from error
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What has been written so far; a torn or foreign line is passed over."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in data.split(b"\n") if _is_within(line, sys.maxsize)]
+
+    def truncate(self, images_seen: int) -> None:
+        """Before a resume at `images_seen`: drop the lines whose "images" are beyond it, and a torn line."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise PixgraftError(f"{self.path}: unreadable: {error.strerror}; mend that") from error
+        kept = b"".join(line + b"\n" for line in data.split(b"\n") if _is_within(line, images_seen))
+        if kept != data:
+            write_bytes(self.path, kept)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with each non-finite float as a string."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _is_within(line: bytes, images_seen: int) -> bool:
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(values, dict) and not values.get("images", 0) > images_seen
+
+
+class Progress:
+    """How far a run is: a live bar on a terminal, one plain line a report elsewhere.
+
+    Counts are images seen: `start` of them before this process began, `total` when the run is done. If not
+    `enabled` it says nothing: only one rank should.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        start: int = 0,
+        *,
+        enabled: bool = True,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total = total
+        self._images = start
+        self._enabled = enabled
+        self._console = console or Console(highlight=False)
+        self._clock = clock
+        self._time = clock()
+        self._speed: float | None = None  # images a second
+        self._live: Live | None = None
+
+    def __enter__(self) -> "Progress":
+        self._time = self._clock()
+        if self._enabled and self._console.is_terminal:
+            self._live = Live(self._drawing(Text("")), console=self._console, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def update(self, images: int, values: dict[str, float]) -> None:
+        """Report that `images` have been seen, and the current losses."""
+        if not self._enabled:
+            return
+        self._measure(images)
+        losses = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        if self._live is not None:
+            self._live.update(self._drawing(Text(losses)))
+        else:
+            self._print("  ".join(filter(None, [self._summary(), losses])))
+
+    def note(self, text: str) -> None:
+        """Say one line, above the bar if there is one."""
+        if self._enabled:
+            self._print(text)
+
+    def _measure(self, images: int) -> None:
+        """Follow the speed of the last `SMOOTHING` seconds or so, however often reports come."""
+        now = self._clock()
+        elapsed = now - self._time
+        if elapsed > 0:
+            speed = (images - self._images) / elapsed
+            weight = -math.expm1(-elapsed / SMOOTHING)
+            self._speed = speed if self._speed is None else self._speed + weight * (speed - self._speed)
+            self._time, self._images = now, images
+
+    def _summary(self) -> str:
+        summary = f"{self._images:,}/{self._total:,} images"
+        if self._speed:
+            left = timedelta(seconds=round(max(0, self._total - self._images) / self._speed))
+            summary += f"  {self._speed:.1f} images/s  {left} left"
+        return summary
+
+    def _drawing(self, losses: Text) -> Group:
+        line = Table.grid(padding=(0, 1), expand=True)
+        line.add_column(ratio=1)
+        line.add_column(no_wrap=True)
+        line.add_row(ProgressBar(self._total, self._images), self._summary())
+        return Group(line, losses)
+
+    def _print(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+
+class Interrupt:
+    """A context manager that turns SIGINT and SIGTERM into `requested`, to stop where a run can be resumed.
+
+    `requested` is the first signal's name, None before. A SIGINT after that raises KeyboardInterrupt: whoever
+    presses Ctrl-C twice will not wait. The former handlers return at the exit. Outside the main thread, where
+    Python allows no handlers, nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.requested: str | None = None
+        self._former: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        self._former = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.requested is None:
+            self.requested = signal.Signals(number).name

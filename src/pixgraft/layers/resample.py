@@ -1,0 +1,27 @@
+"""Resampling: the downscaling operator DS of the papers, and bilinear upsampling."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+GREY_WEIGHTS = (0.3, 0.59, 0.11)
+"""Red, green and blue in the grey target of I2I-LR's colour ablation."""
+
+
+def average_pool(images: Tensor, size: int) -> Tensor:
+    """DS: shrink (N, C, H, W) to (N, C, size, size) by averaging whole cells. H and W are multiples of `size`."""
+    factor = images.shape[-1] // size
+    return images if factor == 1 else F.avg_pool2d(images, factor)
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """Luminance (N, 1, H, W) of RGB images (N, 3, H, W), in the same range."""
+    red, green, blue = images.unbind(1)
+    weights = GREY_WEIGHTS
+    return (weights[0] * red + weights[1] * green + weights[2] * blue).unsqueeze(1)
+
+
+def upsample(images: Tensor, factor: int, *, align_corners: bool) -> Tensor:
+    """Bilinear upsampling of (N, C, H, W) by a whole factor."""
+    if factor == 1:
+        return images
+    return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=align_corners)

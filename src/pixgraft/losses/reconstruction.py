@@ -1,0 +1,8 @@
+"""Reconstruction losses: means over all pixels, scalars."""
+
+from torch import Tensor
+
+
+def l1(images: Tensor, targets: Tensor) -> Tensor:
+    """Mean absolute difference of two tensors of one shape."""
+    return (images - targets).abs().mean()

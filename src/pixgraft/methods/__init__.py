@@ -1,0 +1,10 @@
+"""The methods by name. To add one: its file, a line here, a preset, a row in the parametrised tests."""
+
+from pixgraft.methods.base import Method
+from pixgraft.methods.i2ilr import I2ILR
+
+METHODS: dict[str, type[I2ILR]] = {
+    "i2ilr": I2ILR,
+}
+
+__all__ = ["METHODS", "Method"]

@@ -1,0 +1,178 @@
+"""Trained models on disk: found, verified, opened and written.
+
+A model folder holds `model.json` (method, configuration, where the weights come from, their SHA-256) and
+`weights.safetensors`, with a card in `README.md`. A run folder opens as the averages of its newest good checkpoint.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from pixgraft import config as configs
+from pixgraft.engine import checkpoint as checkpoints
+from pixgraft.errors import PixgraftError
+from pixgraft.files import write_bytes
+from pixgraft.methods import METHODS
+from pixgraft.methods.base import Method
+
+DESCRIPTION = "model.json"
+WEIGHTS = "weights.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A method with trained weights in it, in eval mode and without gradients."""
+
+    name: str
+    method: Method
+    weights_sha256: str
+    """Of the weights' file; of a run, of its checkpoint's description, which holds those of all its files."""
+    info: dict[str, Any]
+    """What the folder says of the weights: images seen, data, source."""
+
+
+def bundled() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(entry.name for entry in _assets().iterdir() if (entry / DESCRIPTION).is_file())
+
+
+def _assets() -> Path:
+    return Path(str(resources.files("pixgraft") / "assets"))
+
+
+def load_model(model: str | Path, *, device: torch.device | str = "cpu") -> Model:
+    """Open a bundled name, a model folder, a run folder or a Hugging Face repository id ("owner/name").
+
+    Raises:
+        PixgraftError: it is none of these, its weights were cut short or edited, or they are of another method.
+    """
+    folder = _find(str(model))
+    opened = _from_folder(folder, str(model)) if (folder / DESCRIPTION).is_file() else _from_run(folder)
+    opened.method.requires_grad_(False).eval().to(device)
+    return opened
+
+
+def _find(model: str) -> Path:
+    path = Path(model)
+    if path.is_dir():
+        if (path / DESCRIPTION).is_file() or (path / "checkpoints").is_dir():
+            return path
+        raise PixgraftError(f"{model}: neither a model folder ({DESCRIPTION}) nor a run folder (checkpoints/)")
+    if path.exists():
+        raise PixgraftError(f"{model}: a file, not a model folder: pixgraft convert LAYOUT {model} OUT makes one")
+    if model in bundled():
+        return _assets() / model
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        return _download(model)
+    raise PixgraftError(f"{model}: no such folder and no bundled model ({', '.join(bundled()) or 'none here'})")
+
+
+def _download(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=[DESCRIPTION, WEIGHTS, "README.md"]))
+    except (OSError, ValueError, HFValidationError) as error:  # offline, unknown and forbidden are OSErrors there
+        kind = type(error).__name__
+        raise PixgraftError(
+            f"{repository}: no such folder, and not to be had from huggingface.co ({kind}): "
+            "check the name and the network, or give a folder"
+        ) from error
+
+
+def _from_folder(folder: Path, name: str) -> Model:
+    file = folder / DESCRIPTION
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+        kind, settings, expected = info["method"], info["config"], info["weights"]
+        size, sha256 = int(expected["bytes"]), str(expected["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PixgraftError(f"{file}: not a model's description ({error}): fetch or convert it anew") from None
+    if info.get("format") != FORMAT or kind not in METHODS:
+        raise PixgraftError(f"{file}: a model of method {kind!r} in format {info.get('format')!r}: update pixgraft")
+    weights = folder / WEIGHTS
+    try:
+        data = weights.read_bytes()
+    except OSError as error:
+        raise PixgraftError(f"{weights}: {error.strerror}: fetch or convert the model anew") from None
+    if len(data) != size:
+        raise PixgraftError(f"{weights}: {len(data):,} bytes, expected {size:,}: fetch or convert the model anew")
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise PixgraftError(f"{weights}: SHA-256 differs from {DESCRIPTION}'s: fetch or convert the model anew")
+    method = METHODS[kind](configs.from_dict(METHODS[kind].Config, settings, str(file)))
+    try:
+        _fill(method, safetensors.torch.load(data), str(weights))
+    except safetensors.SafetensorError as error:
+        raise PixgraftError(f"{weights}: not a safetensors file ({error}): fetch or convert it anew") from None
+    return Model(name, method, sha256, {key: info[key] for key in info if key != "config"})
+
+
+def _from_run(folder: Path) -> Model:
+    found, refused = checkpoints.latest(folder / "checkpoints")
+    if found is None:
+        raise PixgraftError(refused[0] if refused else f"{folder}: no checkpoint yet: train on, then try again")
+    experiment = found.meta["experiment"]
+    kind = experiment["kind"]
+    if kind not in METHODS:
+        raise PixgraftError(f"{folder}: a run of method {kind!r}: update pixgraft")
+    method = METHODS[kind](configs.from_dict(METHODS[kind].Config, experiment["method"], str(folder)))
+    _fill(method, found.groups["averages"], str(folder))
+    info = {"method": kind, "images_seen": found.images_seen, "preset": experiment["name"]}
+    return Model(str(folder), method, found.sha256, info)
+
+
+def _fill(method: Method, tensors: dict[str, Tensor], where: str) -> None:
+    """Put "network.key" tensors into the networks that they name; the averaged ones must all be there, whole."""
+    for name, network in method.named_children():
+        prefix = f"{name}."
+        own = {key.removeprefix(prefix): t.float() for key, t in tensors.items() if key.startswith(prefix)}
+        if not own and name not in method.averaged:
+            continue
+        try:
+            network.load_state_dict(own)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise PixgraftError(f"{where}: the weights do not fit the configuration: {reason}") from None
+
+
+def save_model(
+    folder: Path, method: Method, *, info: dict[str, Any], networks: tuple[str, ...] | None = None, half: bool = False
+) -> None:
+    """Write a model folder: the averaged networks (or those named), in half precision or as they are.
+
+    Raises PixgraftError if the folder is there and not empty, or cannot be written.
+    """
+    dtype = torch.float16 if half else torch.float32
+    tensors = {
+        f"{name}.{key}": tensor.detach().to("cpu", dtype).contiguous()
+        for name in networks or method.averaged
+        for key, tensor in method.get_submodule(name).state_dict().items()
+    }
+    data = safetensors.torch.save(tensors)
+    description = {
+        "format": FORMAT,
+        "method": method.name,
+        "config": configs.to_dict(method.config),
+        "weights": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "dtype": str(dtype)[6:]},
+        **info,
+    }
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PixgraftError(f"{folder}: is there and not empty: choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PixgraftError(f"{folder}: cannot be made: {error.strerror}") from error
+    write_bytes(folder / WEIGHTS, data)
+    # The description comes last: without it the folder is no model, so that a half-written one never looks whole.
+    write_bytes(folder / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())

@@ -1,0 +1,189 @@
+"""The published experiments and ours, one function each.
+
+A paper's preset (`paper`) follows its text, an `official` one its published code; what differs between them is what is
+written out here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pixgraft.errors import PixgraftError
+from pixgraft.methods.i2ilr import I2ILRConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a method is trained, whatever the method. Durations are counted in images seen."""
+
+    images: int = 1_000_000
+    """When the run ends."""
+    batch: int = 8
+    """Images for each step, over all processes."""
+    microbatch: int = 0
+    """Images for each backward within a process; 0: all of the process's share at once."""
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    """`torch.compile` for the phases without a double backward."""
+    flip: bool = True
+    """Mirror each image at random."""
+    average_decay: float = 0.999
+    """Of the exponential moving averages, for each step."""
+    checkpoint_every: int = 50_000
+    keep: int = 3
+    """Checkpoints that stay; 0: all."""
+    sample_every: int = 10_000
+    samples: int = 16
+    """Fixed images of the data set for the sample grid: half are sources, half are targets."""
+    log_every: int = 1_000
+
+    def __post_init__(self) -> None:
+        if self.batch < 2 or self.batch % 2:
+            raise PixgraftError(f"train.batch is {self.batch}: choose an even number, images being trained in pairs")
+        if self.microbatch < 0 or self.microbatch % 2:
+            raise PixgraftError(f"train.microbatch is {self.microbatch}: choose an even number, or 0")
+        if self.samples < 4 or self.samples % 2:
+            raise PixgraftError(f"train.samples is {self.samples}: choose an even number from 4")
+        for name in ("images", "checkpoint_every", "sample_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise PixgraftError(f"train.{name} is {getattr(self, name)}: choose a number of images from 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """All that a run needs but its data and its folder."""
+
+    name: str
+    kind: Literal["i2ilr"]
+    """The method's name in `pixgraft.methods.METHODS`."""
+    method: I2ILRConfig
+    train: TrainConfig
+
+
+def i2ilr_paper_128() -> Experiment:
+    """Abid et al. 2021, section 4.1, at 128; "a batch size of 8" read as 8 sources and 8 targets."""
+    return Experiment(
+        name="i2ilr-paper-128",
+        kind="i2ilr",
+        method=I2ILRConfig(),
+        train=TrainConfig(batch=16, images=8_000_000),
+    )
+
+
+def i2ilr_paper_256() -> Experiment:
+    """The same at 256, with a weaker cycle and StarGAN v2's discriminator width for that size."""
+    return Experiment(
+        name="i2ilr-paper-256",
+        kind="i2ilr",
+        method=I2ILRConfig(image_size=256, lambda_cycle=0.1, discriminator_channels=64),
+        train=TrainConfig(batch=16, images=8_000_000),
+    )
+
+
+def i2ilr_official_128() -> Experiment:
+    """Every choice of the code published with the paper, but that the generator steps before the discriminator."""
+    return Experiment(
+        name="i2ilr-official-128",
+        kind="i2ilr",
+        method=_official(128),
+        train=TrainConfig(batch=8, images=8_000_000),
+    )
+
+
+def _official(image_size: int) -> I2ILRConfig:
+    return I2ILRConfig(
+        image_size=image_size,
+        discriminator_channels=2**14 // image_size,
+        head="patch",
+        statistic="deviation",
+        spectral_spadain=False,
+        difference="difference",
+        difference_step=8 / 255,
+        difference_in_steps=False,
+        adversarial="non_saturating",
+        adversarial_on_cycle=True,
+        r1_of="loss",
+        r1_gamma=10.0,
+        r1_batch=4,
+    )
+
+
+def _practical(image_size: int, *, generator: tuple[int, int], discriminator: tuple[int, int]) -> I2ILRConfig:
+    """What we train with: the published network, a loss that keeps its gradient, lazy R1, augmentation."""
+    return I2ILRConfig(
+        image_size=image_size,
+        generator_channels=generator[0],
+        generator_max_channels=generator[1],
+        discriminator_channels=discriminator[0],
+        discriminator_max_channels=discriminator[1],
+        head="patch",
+        statistic="deviation",
+        spectral_spadain=False,
+        difference="difference",
+        difference_step=8 / 255,
+        difference_in_steps=True,
+        adversarial="non_saturating",
+        r1_gamma=1.0,
+        r1_every=16,
+        augment=("color", "translation"),
+    )
+
+
+def i2ilr_portraits_128() -> Experiment:
+    """For a GPU and about a thousand portraits; half-precision weights stay under 16 MiB."""
+    return Experiment(
+        name="i2ilr-portraits-128",
+        kind="i2ilr",
+        method=_practical(128, generator=(64, 256), discriminator=(64, 256)),
+        train=TrainConfig(
+            batch=32, images=3_000_000, precision="bfloat16", channels_last=True, average_decay=0.9995
+        ),
+    )
+
+
+def i2ilr_small_64() -> Experiment:
+    """For a laptop's CPU."""
+    return Experiment(
+        name="i2ilr-small-64",
+        kind="i2ilr",
+        method=_practical(64, generator=(32, 192), discriminator=(24, 192)),
+        train=TrainConfig(
+            batch=16,
+            images=200_000,
+            precision="bfloat16",
+            channels_last=True,
+            average_decay=0.998,
+            checkpoint_every=5_000,
+            sample_every=2_000,
+            log_every=400,
+        ),
+    )
+
+
+def i2ilr_tiny_32() -> Experiment:
+    """For tests: seconds on one core."""
+    return Experiment(
+        name="i2ilr-tiny-32",
+        kind="i2ilr",
+        method=_practical(32, generator=(8, 16), discriminator=(8, 16)),
+        train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
+    )
+
+
+PRESETS: dict[str, Callable[[], Experiment]] = {
+    "i2ilr-paper-128": i2ilr_paper_128,
+    "i2ilr-paper-256": i2ilr_paper_256,
+    "i2ilr-official-128": i2ilr_official_128,
+    "i2ilr-portraits-128": i2ilr_portraits_128,
+    "i2ilr-small-64": i2ilr_small_64,
+    "i2ilr-tiny-32": i2ilr_tiny_32,
+}
+
+
+def preset(name: str) -> Experiment:
+    """The experiment of that name, or a PixgraftError that lists those there are."""
+    if name not in PRESETS:
+        raise PixgraftError(f"no preset named {name}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]()

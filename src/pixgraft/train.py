@@ -1,0 +1,356 @@
+"""The training loop: phases in, trained weights out.
+
+One step draws `batch` images, runs each phase that is due on them, and moves the averages. Everything random is a
+function of (seed, images seen, rank, phase), so a run that was stopped and started again gives equal bits.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pixgraft import config as configs
+from pixgraft import devices
+from pixgraft.data.dataset import Dataset, Loader, Order
+from pixgraft.data.grids import tiled
+from pixgraft.data.images import from_uint8, png_bytes
+from pixgraft.data.sources import open_source
+from pixgraft.engine import checkpoint as checkpoints
+from pixgraft.engine import distributed
+from pixgraft.engine.checkpoint import Checkpoint
+from pixgraft.engine.distributed import World
+from pixgraft.engine.ema import Averages
+from pixgraft.engine.lock import RunLock
+from pixgraft.engine.log import Interrupt, Progress, RunLog
+from pixgraft.engine.seeds import derive
+from pixgraft.errors import PixgraftError
+from pixgraft.files import write_bytes
+from pixgraft.methods import METHODS
+from pixgraft.methods.base import Batch, Method, Phase
+from pixgraft.presets import Experiment
+from pixgraft.version import __version__
+
+CONFIG_FILE = "config.toml"
+CHECKPOINTS = "checkpoints"
+MAY_CHANGE = ("images", "checkpoint_every", "keep", "sample_every", "log_every")
+"""Fields of the run's configuration that another value of does not make another run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    folder: Path
+    images_seen: int
+    interrupted: str | None
+    """The signal's name, if one stopped it."""
+
+
+class Trainer:
+    """A method with its optimizers and averages on a device, and the one step that moves them."""
+
+    def __init__(self, experiment: Experiment, device: torch.device, world: World) -> None:
+        self.experiment, self.device, self.world = experiment, device, world
+        train = experiment.train
+        torch.manual_seed(derive(train.seed, "weights"))
+        self.method: Method = METHODS[experiment.kind](experiment.method)
+        self.method.to(device)
+        if train.channels_last:
+            self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        distributed.broadcast_module(self.method, world)
+        self.optimizers = self.method.optimizers()
+        self.averages = Averages({name: self.method.get_submodule(name) for name in self.method.averaged})
+        self.phases = self.method.phases()
+        self.images_seen = 0
+        if train.compile:
+            for network in self.method.children():
+                network.compile()
+
+    def step(self, images: Tensor) -> dict[str, Tensor]:
+        """One step on this rank's share of the batch (N, 3, S, S); returns each due phase's losses, detached.
+
+        Raises PixgraftError naming the phase whose gradient is not finite; that phase has then changed nothing.
+        """
+        train = self.experiment.train
+        images = images.to(self.device, non_blocking=True)
+        if train.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        batches = [Batch(part, {}) for part in images.split(train.microbatch or len(images))]
+        number = self.images_seen // train.batch
+        losses: dict[str, Tensor] = {}
+        for phase in self.phases:
+            if number % phase.every == 0:
+                losses |= self._run(phase, batches, number)
+        self.averages.update(train.average_decay)
+        self.images_seen += train.batch
+        return losses
+
+    def _run(self, phase: Phase, batches: list[Batch], number: int) -> dict[str, Tensor]:
+        torch.manual_seed(derive(self.experiment.train.seed, "phase", phase.name, number, self.world.rank))
+        optimizer = self.optimizers[phase.optimizer]
+        own = _parameters(optimizer)
+        self.method.requires_grad_(False)
+        for parameter in own:
+            parameter.requires_grad_(True)
+        totals: dict[str, Tensor] = {}
+        for batch in batches:
+            with self._precision(phase):
+                losses = phase.losses(batch)
+                loss = torch.stack([value.float() for value in losses.values()]).sum()
+            (loss * (phase.every / len(batches))).backward()
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0) + value.detach().float() / len(batches)
+        norm = distributed.average_gradients(own, self.world)
+        if not torch.isfinite(torch.tensor(norm)):
+            shown = ", ".join(f"{name} {float(value):.4g}" for name, value in totals.items())
+            raise PixgraftError(
+                f"the gradient of phase {phase.name} is not finite after {self.images_seen:,} images ({shown}): "
+                "the last checkpoint is kept; lower that optimizer's learning rate or train in float32"
+            )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return totals
+
+    @contextlib.contextmanager
+    def _precision(self, phase: Phase) -> Iterator[None]:
+        low = self.experiment.train.precision == "bfloat16" and not phase.precise
+        # Compiled graphs have no double backward.
+        eager = self.experiment.train.compile and phase.precise
+        with (
+            torch.autocast(self.device.type, torch.bfloat16, enabled=low),
+            torch.compiler.set_stance("force_eager") if eager else contextlib.nullcontext(),
+        ):
+            yield
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[Method]:
+        """The method with its averages in the place of the live networks."""
+        live = {name: self.method.get_submodule(name) for name in self.averages.modules}
+        try:
+            for name, average in self.averages.modules.items():
+                setattr(self.method, name, average)
+            yield self.method
+        finally:
+            for name, network in live.items():
+                setattr(self.method, name, network)
+
+    def save(self, root: Path, *, fingerprint: str) -> Path:
+        """Write all that the run needs to go on as if it had not stopped."""
+        tensors: dict[str, Tensor] = {}
+        meta: dict[str, Any] = {}
+        for name, optimizer in self.optimizers.items():
+            state, meta[name] = checkpoints.optimizer_tensors(optimizer)
+            tensors |= {f"{name}.{key}": value for key, value in state.items()}
+        return checkpoints.save(
+            root,
+            self.images_seen,
+            {
+                "networks": dict(self.method.state_dict()),
+                "averages": self.averages.state_dict(),
+                "optimizers": tensors,
+            },
+            {
+                "version": __version__,
+                "experiment": configs.to_dict(self.experiment),
+                "data": fingerprint,
+                "optimizers": meta,
+            },
+            keep=self.experiment.train.keep,
+        )
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Take back what `save` wrote."""
+        self.method.load_state_dict(checkpoint.groups["networks"])
+        self.averages.load_state_dict(checkpoint.groups["averages"])
+        for name, optimizer in self.optimizers.items():
+            prefix = f"{name}."
+            tensors = {
+                key.removeprefix(prefix): value
+                for key, value in checkpoint.groups["optimizers"].items()
+                if key.startswith(prefix)
+            }
+            checkpoints.load_optimizer(optimizer, tensors, checkpoint.meta["optimizers"][name])
+        self.images_seen = checkpoint.images_seen
+
+
+def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def train(
+    experiment: Experiment,
+    data: str | Path,
+    out: str | Path,
+    *,
+    split: str = "",
+    device: str = "auto",
+    quiet: bool = False,
+) -> Outcome:
+    """Train `experiment` on the images of `data` in the run folder `out`, going on where that folder stands.
+
+    `split` names a folder within `data` ("train"). A signal ends the run after its step, with a checkpoint.
+
+    Raises:
+        PixgraftError: unusable data, a folder that holds another run or is in use, a full disk, a gradient that is
+            not finite.
+    """
+    picked = devices.pick(device)
+    world = distributed.start(picked.type)
+    try:
+        picked = devices.pick(device, world.local_rank)
+        _check_shares(experiment, world)
+        folder = Path(out)
+        with contextlib.ExitStack() as stack:
+            source = open_source(data, under=split)
+            stack.callback(source.close)
+            dataset = Dataset(source, size=experiment.method.image_size)
+            if world.rank == 0:
+                _prepare(folder, experiment)
+                stack.enter_context(RunLock(folder))
+            distributed.barrier()
+            trainer = Trainer(experiment, picked, world)
+            return _loop(trainer, dataset, folder, quiet=quiet or world.rank > 0)
+    finally:
+        distributed.stop()
+
+
+def _check_shares(experiment: Experiment, world: World) -> None:
+    share, rest = divmod(experiment.train.batch, world.size)
+    if rest or share % 2:
+        raise PixgraftError(
+            f"a batch of {experiment.train.batch} does not divide into pairs over {world.size} processes: "
+            f"set train.batch to a multiple of {2 * world.size}"
+        )
+
+
+def _prepare(folder: Path, experiment: Experiment) -> None:
+    """Make the run folder, or see that it holds this very run."""
+    file = folder / CONFIG_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            former = configs.loads(Experiment, file.read_text(encoding="utf-8"), str(file))
+            differing = _differences(former, experiment)
+            if differing:
+                raise PixgraftError(
+                    f"{folder}: holds another run ({', '.join(differing)}): choose another folder, or these values"
+                )
+        elif any(entry for entry in folder.iterdir() if entry.name != ".lock"):
+            raise PixgraftError(f"{folder}: not empty and not a run folder: choose another one")
+    except OSError as error:
+        raise PixgraftError(f"{folder}: cannot be used as a run folder: {error.strerror}") from error
+    write_bytes(file, configs.dumps(experiment).encode())
+
+
+def _differences(former: Experiment, now: Experiment) -> list[str]:
+    """Each field that makes `now` another run than `former`, with both values."""
+    lines = []
+    for part in ("", "method", "train"):
+        a, b = (getattr(e, part) if part else e for e in (former, now))
+        for field in dataclasses.fields(a):
+            x, y = getattr(a, field.name), getattr(b, field.name)
+            if x != y and not dataclasses.is_dataclass(x) and not (part == "train" and field.name in MAY_CHANGE):
+                lines.append(f"{part}{'.' if part else ''}{field.name} was {x!r}, not {y!r}")
+    return lines
+
+
+def _loop(trainer: Trainer, dataset: Dataset, folder: Path, *, quiet: bool) -> Outcome:
+    experiment, world, train = trainer.experiment, trainer.world, trainer.experiment.train
+    fingerprint = dataset.fingerprint()
+    found, refused = checkpoints.latest(folder / CHECKPOINTS)
+    if found is not None:
+        if found.meta["data"] != fingerprint:
+            raise PixgraftError(f"{dataset.source.path}: other images than {folder} was trained on: give those")
+        trainer.load(found)
+    log = RunLog(folder / "log.jsonl")
+    if world.rank == 0:
+        log.truncate(trainer.images_seen)
+    loader = Loader(dataset, Order(len(dataset), seed=train.seed, flip=train.flip))
+    watch = _Watch(trainer, dataset, folder, log)
+    sums: dict[str, list[Tensor]] = {}
+    with (
+        Progress(train.images, trainer.images_seen, enabled=not quiet) as progress,
+        Interrupt() as interrupt,
+        contextlib.closing(loader),
+    ):
+        for reason in refused:
+            progress.note(f"passed over: {reason}")
+        progress.note(
+            f"{experiment.name}: {len(dataset):,} images, {world.size} process(es) on {trainer.device}, "
+            f"from image {trainer.images_seen:,} to {train.images:,}"
+        )
+        if trainer.images_seen == 0 and world.rank == 0:
+            watch.look(progress)
+        batches = loader.batches(trainer.images_seen, train.batch, rank=world.rank, ranks=world.size)
+        stopping = False
+        clock = time.monotonic()
+        logged = trainer.images_seen
+        while trainer.images_seen < train.images and not stopping:
+            before = trainer.images_seen
+            for name, value in trainer.step(next(batches)).items():
+                sums.setdefault(name, []).append(value)
+            now = trainer.images_seen
+            stopping = distributed.any_rank(interrupt.requested is not None, world, trainer.device)
+            ended = now >= train.images or stopping
+            saves = ended or _passes(before, now, train.checkpoint_every)
+            if saves or _passes(before, now, train.log_every):
+                means = _means(sums, world)
+                seconds, clock = time.monotonic() - clock, time.monotonic()
+                if world.rank == 0:
+                    log.write(images=now, seconds=round(seconds, 3), speed=(now - logged) / seconds, **means)
+                progress.update(now, means)
+                sums, logged = {}, now
+            if world.rank == 0:
+                if _passes(before, now, train.sample_every) or now >= train.images:
+                    watch.look(progress)
+                if saves:
+                    trainer.save(folder / CHECKPOINTS, fingerprint=fingerprint)
+    distributed.barrier()
+    return Outcome(folder, trainer.images_seen, interrupt.requested if stopping else None)
+
+
+def _passes(before: int, now: int, every: int) -> bool:
+    """Whether a multiple of `every` lies in (before, now]."""
+    return now // every > before // every
+
+
+def _means(sums: dict[str, list[Tensor]], world: World) -> dict[str, float]:
+    """Each loss averaged over the steps it was due at since the last line, and over the ranks."""
+    own = {name: float(torch.stack(values).mean()) for name, values in sums.items()}
+    everyone = distributed.gather_objects(own, world)
+    return {name: sum(each[name] for each in everyone) / len(everyone) for name in own}
+
+
+class _Watch:
+    """Looks at the averaged networks' outputs on the same images each time: a grid on disk and one number."""
+
+    def __init__(self, trainer: Trainer, dataset: Dataset, folder: Path, log: RunLog) -> None:
+        self._trainer, self._folder, self._log = trainer, folder, log
+        count = min(trainer.experiment.train.samples, len(dataset) // 2 * 2)
+        spread = [round(i * (len(dataset) - 1) / max(count - 1, 1)) for i in range(count)]
+        self._images = from_uint8(torch.stack([dataset[i] for i in spread])).to(trainer.device)
+        self._best = max((line.get("diversity", 0.0) for line in log.lines()), default=0.0)
+
+    def look(self, progress: Progress) -> None:
+        """Write the grid to `samples/`, the diversity to the log, and warn where it falls to half its best."""
+        with self._trainer.averaged() as method, torch.no_grad():
+            preview = method.preview(self._images)
+        seen = self._trainer.images_seen
+        path = self._folder / "samples" / f"{seen:012d}.png"
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, png_bytes(tiled(preview.grid), {"Description": f"synthesised, {seen} images seen"}))
+        falls = preview.diversity < self._best / 2
+        self._best = max(self._best, preview.diversity)
+        self._log.write(images=seen, diversity=preview.diversity, **({"warning": "diversity"} if falls else {}))
+        if falls:
+            progress.note(
+                f"warning: diversity fell to {preview.diversity:.3f} from {self._best:.3f} at best: "
+                f"the outputs may be collapsing; look at {path}"
+            )

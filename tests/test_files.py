@@ -1,0 +1,58 @@
+"""Files are written whole or not at all, and grids put images where they belong."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pixgraft.data.grids import tiled
+from pixgraft.errors import PixgraftError
+from pixgraft.files import write_bytes
+
+
+def test_write_replaces_a_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / ("ü" * 125 + ".png")  # as long as a name may be
+    write_bytes(path, b"first")
+    write_bytes(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "result.png"
+    path.write_bytes(b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PixgraftError, match=r"result\.png: No space left on device"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    for place in ("missing/x.png", "folder", "file/x.png"):
+        with pytest.raises(PixgraftError, match=place):
+            write_bytes(tmp_path / place, b"data")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_leftover_of_a_killed_process_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / f".{os.getpid()}.result.png.tmp").write_bytes(b"half")
+    write_bytes(tmp_path / "result.png", b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["result.png"]
+
+
+def test_tiled_keeps_rows_and_columns() -> None:
+    grid = torch.rand(2, 4, 3, 5, 6)
+    sheet = tiled(grid, gap=1)
+    assert sheet.shape == (3, 2 * 6 + 1, 4 * 7 + 1)
+    assert torch.equal(sheet[:, 7:12, 15:21], grid[1, 2])
+    assert bool((sheet[:, 6] == 1).all()) and bool((sheet[:, :, 14] == 1).all())
