@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pixgraft.engine import checkpoint, seeds
 from pixgraft.errors import PixgraftError
+from pixgraft.files import json_sha256
 
 Groups = dict[str, dict[str, Tensor]]
 
@@ -131,7 +132,7 @@ def test_a_description_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
     del content["sha256"]
     content["files"]["../outside.safetensors"] = content["files"].pop("a.safetensors")
     (folder / "a.safetensors").rename(tmp_path / "outside.safetensors")
-    content["sha256"] = checkpoint._digest(content)
+    content["sha256"] = json_sha256(content)
     (folder / "checkpoint.json").write_text(json.dumps(content))
     with pytest.raises(PixgraftError, match="not the name"):
         checkpoint.load(folder)

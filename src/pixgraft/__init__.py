@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pixgraft.version import __version__
 
 if TYPE_CHECKING:
-    from pixgraft.translate import Translator, load
+    from pixgraft.translator import Translator, load
 
 __all__ = ["Translator", "__version__", "load"]
 
@@ -16,9 +16,9 @@ __all__ = ["Translator", "__version__", "load"]
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; who only asks for the version need not wait for it.
     if name in ("load", "Translator"):
-        from pixgraft import translate
+        from pixgraft import translator
 
-        return getattr(translate, name)
+        return getattr(translator, name)
     if name == "convert":
         import importlib
 

@@ -84,7 +84,7 @@ def translate(
         pairs: Every source with every target; or matched by file name; or by their order.
         project: Move each output until it shrinks to its target within one grey level.
         grid: Also write grid.png: sources across, targets down.
-        batch: Images in one pass.
+        batch: Outputs made before they are written; it changes none of them.
         seed: Recorded in each report; this method draws nothing at random.
         device: auto, cpu, cuda, cuda:N or mps.
     """
@@ -92,7 +92,8 @@ def translate(
     from pixgraft.engine import distributed
     from pixgraft.models import load_model
     from pixgraft.report import Terminal
-    from pixgraft.translate import Translator, figure, translate_files
+    from pixgraft.translate import figure, translate_files
+    from pixgraft.translator import Translator
 
     world = distributed.start("cpu")  # only reports travel between the processes
     try:

@@ -6,7 +6,7 @@ Sizes are read off the tensors, never asked for. Nothing that a file holds is ru
 
 import pickle
 import re
-import zipfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
+from pixgraft.methods.base import Method
 from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig
-from pixgraft.models import save_model
+from pixgraft.models import check_free, save_model
 from pixgraft.networks.i2ilr import Discriminator, Generator
 
 StateDicts = Mapping[str, Mapping[str, Tensor]]
@@ -43,11 +44,13 @@ def convert(layout: str, file: str | Path, out: str | Path) -> Path:
     """
     if layout not in LAYOUTS:
         raise PixgraftError(f"no layout named {layout}: choose one of {', '.join(LAYOUTS)}")
+    check_free(Path(out))
     groups = read_checkpoint(Path(file))
     try:
-        LAYOUTS[layout][1](groups, Path(out), Path(file).name)
+        method, networks = LAYOUTS[layout][1](groups)
     except PixgraftError as error:
         raise PixgraftError(f"{file}: {error}") from None
+    save_model(Path(out), method, info={"source": Path(file).name, "layout": layout}, networks=networks)
     return Path(out)
 
 
@@ -61,7 +64,9 @@ def read_checkpoint(file: Path) -> dict[str, dict[str, Tensor]]:
             head = stream.read(512)
         if head.lstrip()[:1] == b"<":
             raise PixgraftError(f"{file}: a web page, not a checkpoint: download the file behind the link")
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats, which are what is asked for
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}") from None
     except pickle.UnpicklingError as error:
@@ -70,16 +75,23 @@ def read_checkpoint(file: Path) -> dict[str, dict[str, Tensor]]:
         raise PixgraftError(
             f"{file}: not a checkpoint of tensors alone{names}, or damaged: nothing of it was run; get another copy"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:120]
+    except PixgraftError:
+        raise
+    except Exception as error:  # on damaged bytes PyTorch's readers raise almost anything
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise PixgraftError(f"{file}: cut short or not a PyTorch file ({reason}): get it again") from None
     if not isinstance(content, dict):
         raise PixgraftError(f"{file}: holds a {type(content).__name__}, not named groups of tensors")
     return {
         str(name): dict(group)
         for name, group in content.items()
-        if isinstance(group, Mapping) and group and all(isinstance(value, Tensor) for value in group.values())
+        if isinstance(group, Mapping) and group and all(map(_is_named_tensor, group.items()))
     }
+
+
+def _is_named_tensor(item: tuple[object, object]) -> bool:
+    name, value = item
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
 
 
 # --- i2ilr: Medabid1/I2I-LR ---
@@ -130,7 +142,7 @@ def _count(names: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def _width(tensors: Mapping[str, Tensor], name: str) -> int:
-    if name not in tensors or tensors[name].ndim != 4:
+    if name not in tensors or tensors[name].ndim != 4 or not tensors[name].numel():
         raise PixgraftError(f"no I2I-LR checkpoint: {name} is missing or no convolution")
     return tensors[name].shape[0]
 
@@ -156,7 +168,7 @@ def _i2ilr_config(groups: StateDicts) -> I2ILRConfig:
         "image_size": 8 << levels,
     }
     gamma = generator.get("block.0.norm1.conv_weight.weight")
-    settings["target"] = "grey" if gamma is not None and gamma.shape[1] == 1 else "color"
+    settings["target"] = "grey" if gamma is not None and gamma.shape[1:2] == (1,) else "color"
     if "Dis" in groups:
         first = _width(groups["Dis"], "main.0.conv.weight_orig")
         settings["image_size"] = 2**14 // first
@@ -204,20 +216,20 @@ def _filled(network: nn.Module, tensors: dict[str, Tensor], group: str) -> nn.Mo
     return network.eval()
 
 
-def _i2ilr_folder(groups: StateDicts, out: Path, source: str) -> None:
+def _i2ilr_method(groups: StateDicts) -> tuple[Method, tuple[str, ...]]:
     networks = _i2ilr_networks(groups)
     method = I2ILR(_i2ilr_config(groups))
-    method.generator.load_state_dict(networks.get("AverageG", networks.get("Gen", method.generator)).state_dict())
-    kept = ["generator"]
-    if "Dis" in networks:
-        method.discriminator.load_state_dict(networks["Dis"].state_dict())
-        kept.append("discriminator")
-    save_model(out, method, info={"source": source, "layout": "i2ilr"}, networks=tuple(kept))
+    method.generator.load_state_dict((networks.get("AverageG") or networks["Gen"]).state_dict())
+    if "Dis" not in networks:
+        return method, ("generator",)
+    method.discriminator.load_state_dict(networks["Dis"].state_dict())
+    return method, ("generator", "discriminator")
 
 
 LAYOUTS: dict[
-    str, tuple[Callable[[StateDicts], dict[str, nn.Module]], Callable[[StateDicts, Path, str], None]]
+    str,
+    tuple[Callable[[StateDicts], dict[str, nn.Module]], Callable[[StateDicts], tuple[Method, tuple[str, ...]]]],
 ] = {
-    "i2ilr": (_i2ilr_networks, _i2ilr_folder),
+    "i2ilr": (_i2ilr_networks, _i2ilr_method),
 }
-"""For each layout: its networks from its tensors, and a model folder from them."""
+"""From a layout's tensors: its networks; and our method with the names of its networks that they filled."""

@@ -15,7 +15,9 @@ def pick(name: str, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise PixgraftError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise PixgraftError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise PixgraftError(f"--device {name}: PyTorch sees no CUDA device here; choose cpu")

@@ -1,7 +1,10 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and a digest by which an edited description is known."""
 
+import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from pixgraft.errors import PixgraftError
 
@@ -26,3 +29,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         mend = "choose a folder that exists, may be written to and has space left"
         raise PixgraftError(f"cannot write {path}: {error.strerror or error}; {mend}") from error
+
+
+def json_sha256(content: dict[str, Any]) -> str:
+    """SHA-256 of `content` in the one canonical form of its JSON; ValueError if it is not JSON, as nan is not."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -6,7 +6,9 @@ A model folder holds `model.json` (method, configuration, where the weights come
 
 import hashlib
 import json
+import os
 import re
+import shutil
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,7 +22,7 @@ from torch import Tensor
 from pixgraft import config as configs
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.errors import PixgraftError
-from pixgraft.files import write_bytes
+from pixgraft.files import json_sha256, write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
 
@@ -82,25 +84,32 @@ def _download(repository: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=[DESCRIPTION, WEIGHTS, "README.md"]))
+        folder = Path(snapshot_download(repository, allow_patterns=[DESCRIPTION, WEIGHTS, "README.md"]))
     except (OSError, ValueError, HFValidationError) as error:  # offline, unknown and forbidden are OSErrors there
         kind = type(error).__name__
         raise PixgraftError(
             f"{repository}: no such folder, and not to be had from huggingface.co ({kind}): "
             "check the name and the network, or give a folder"
         ) from error
+    if not (folder / DESCRIPTION).is_file():
+        raise PixgraftError(f"{repository}: no pixgraft model: it has no {DESCRIPTION}; choose another repository")
+    return folder
 
 
 def _from_folder(folder: Path, name: str) -> Model:
     file = folder / DESCRIPTION
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
-        kind, settings, expected = info["method"], info["config"], info["weights"]
+        kind, settings, expected = str(info["method"]), dict(info["config"]), info["weights"]
         size, sha256 = int(expected["bytes"]), str(expected["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PixgraftError(f"{file}: not a model's description ({error}): fetch or convert it anew") from None
+        edited = info["config_sha256"] != json_sha256(settings)
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PixgraftError(f"{file}: not a model's description ({reason}): fetch or convert it anew") from None
     if info.get("format") != FORMAT or kind not in METHODS:
         raise PixgraftError(f"{file}: a model of method {kind!r} in format {info.get('format')!r}: update pixgraft")
+    if edited:
+        raise PixgraftError(f"{file}: its configuration was edited (SHA-256 differs): fetch or convert it anew")
     weights = folder / WEIGHTS
     try:
         data = weights.read_bytes()
@@ -110,12 +119,12 @@ def _from_folder(folder: Path, name: str) -> Model:
         raise PixgraftError(f"{weights}: {len(data):,} bytes, expected {size:,}: fetch or convert the model anew")
     if hashlib.sha256(data).hexdigest() != sha256:
         raise PixgraftError(f"{weights}: SHA-256 differs from {DESCRIPTION}'s: fetch or convert the model anew")
-    method = METHODS[kind](configs.from_dict(METHODS[kind].Config, settings, str(file)))
+    method = _untrained(kind, settings, str(file))
     try:
         _fill(method, safetensors.torch.load(data), str(weights))
     except safetensors.SafetensorError as error:
         raise PixgraftError(f"{weights}: not a safetensors file ({error}): fetch or convert it anew") from None
-    return Model(name, method, sha256, {key: info[key] for key in info if key != "config"})
+    return Model(name, method, sha256, {key: info[key] for key in info if key not in ("config", "config_sha256")})
 
 
 def _from_run(folder: Path) -> Model:
@@ -126,10 +135,17 @@ def _from_run(folder: Path) -> Model:
     kind = experiment["kind"]
     if kind not in METHODS:
         raise PixgraftError(f"{folder}: a run of method {kind!r}: update pixgraft")
-    method = METHODS[kind](configs.from_dict(METHODS[kind].Config, experiment["method"], str(folder)))
+    method = _untrained(kind, experiment["method"], str(folder))
     _fill(method, found.groups["averages"], str(folder))
     info = {"method": kind, "images_seen": found.images_seen, "preset": experiment["name"]}
     return Model(str(folder), method, found.sha256, info)
+
+
+def _untrained(kind: str, settings: dict[str, Any], where: str) -> Method:
+    try:
+        return METHODS[kind](configs.from_dict(METHODS[kind].Config, settings, "config"))
+    except PixgraftError as error:
+        raise PixgraftError(f"{where}: {error}") from None
 
 
 def _fill(method: Method, tensors: dict[str, Tensor], where: str) -> None:
@@ -151,8 +167,11 @@ def save_model(
 ) -> None:
     """Write a model folder: the averaged networks (or those named), in half precision or as they are.
 
+    It is written beside its place and renamed, so that there is a whole folder or none.
+
     Raises PixgraftError if the folder is there and not empty, or cannot be written.
     """
+    check_free(folder)
     dtype = torch.float16 if half else torch.float32
     tensors = {
         f"{name}.{key}": tensor.detach().to("cpu", dtype).contiguous()
@@ -160,19 +179,34 @@ def save_model(
         for key, tensor in method.get_submodule(name).state_dict().items()
     }
     data = safetensors.torch.save(tensors)
+    config = configs.to_dict(method.config)
     description = {
         "format": FORMAT,
         "method": method.name,
-        "config": configs.to_dict(method.config),
+        "config": config,
+        "config_sha256": json_sha256(config),
         "weights": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "dtype": str(dtype)[6:]},
         **info,
     }
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PixgraftError(f"{folder}: is there and not empty: choose another folder")
+    whole = folder.resolve()
+    temporary = whole.with_name(f".{os.getpid()}.{whole.name[-40:]}.tmp")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(parents=True)
+        write_bytes(temporary / WEIGHTS, data)
+        write_bytes(temporary / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
+        if whole.exists():
+            whole.rmdir()  # it is empty; and not every system renames onto a folder
+        temporary.rename(whole)
     except OSError as error:
-        raise PixgraftError(f"{folder}: cannot be made: {error.strerror}") from error
-    write_bytes(folder / WEIGHTS, data)
-    # The description comes last: without it the folder is no model, so that a half-written one never looks whole.
-    write_bytes(folder / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
+        raise PixgraftError(f"{folder}: cannot be made: {error.strerror or error}: choose another folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """PixgraftError if `save_model` would refuse to write there: it is a file, or a folder with something in it."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise PixgraftError(f"{folder}: is there and not empty: choose another folder")
+    except OSError as error:
+        raise PixgraftError(f"{folder}: cannot be made: {error.strerror}: choose another folder") from error

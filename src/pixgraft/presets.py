@@ -31,6 +31,8 @@ class TrainConfig:
     """Mirror each image at random."""
     average_decay: float = 0.999
     """Of the exponential moving averages, for each step."""
+    average_warmup: bool = True
+    """Let the decay rise to that as (1 + n) / (10 + n) at step n, so that early averages forget the untrained start."""
     checkpoint_every: int = 50_000
     keep: int = 3
     """Checkpoints that stay; 0: all."""
@@ -88,7 +90,7 @@ def i2ilr_official_128() -> Experiment:
         name="i2ilr-official-128",
         kind="i2ilr",
         method=_official(128),
-        train=TrainConfig(batch=8, images=8_000_000),
+        train=TrainConfig(batch=8, images=8_000_000, average_warmup=False),
     )
 
 
@@ -110,8 +112,18 @@ def _official(image_size: int) -> I2ILRConfig:
     )
 
 
-def _practical(image_size: int, *, generator: tuple[int, int], discriminator: tuple[int, int]) -> I2ILRConfig:
-    """What we train with: the published network, a loss that keeps its gradient, lazy R1, augmentation."""
+def _practical(
+    image_size: int,
+    *,
+    generator: tuple[int, int],
+    discriminator: tuple[int, int],
+    augment: tuple[Literal["translation", "cutout", "color"], ...] = (),
+) -> I2ILRConfig:
+    """What we train with: the published networks and difference, a loss that keeps its gradient, lazy R1, and a cycle
+    strong enough to carry the source's detail within the tens of thousands of images that small machines can see.
+
+    Each pair of widths is the first and the largest.
+    """
     return I2ILRConfig(
         image_size=image_size,
         generator_channels=generator[0],
@@ -123,11 +135,12 @@ def _practical(image_size: int, *, generator: tuple[int, int], discriminator: tu
         spectral_spadain=False,
         difference="difference",
         difference_step=8 / 255,
-        difference_in_steps=True,
+        difference_in_steps=False,
         adversarial="non_saturating",
+        lambda_cycle=10.0,
         r1_gamma=1.0,
         r1_every=16,
-        augment=("color", "translation"),
+        augment=augment,
     )
 
 
@@ -136,7 +149,9 @@ def i2ilr_portraits_128() -> Experiment:
     return Experiment(
         name="i2ilr-portraits-128",
         kind="i2ilr",
-        method=_practical(128, generator=(64, 256), discriminator=(64, 256)),
+        method=_practical(
+            128, generator=(64, 256), discriminator=(64, 256), augment=("color", "translation")
+        ),
         train=TrainConfig(
             batch=32, images=3_000_000, precision="bfloat16", channels_last=True, average_decay=0.9995
         ),
@@ -148,9 +163,9 @@ def i2ilr_small_64() -> Experiment:
     return Experiment(
         name="i2ilr-small-64",
         kind="i2ilr",
-        method=_practical(64, generator=(32, 192), discriminator=(24, 192)),
+        method=_practical(64, generator=(24, 192), discriminator=(16, 192)),
         train=TrainConfig(
-            batch=16,
+            batch=8,
             images=200_000,
             precision="bfloat16",
             channels_last=True,
@@ -167,7 +182,9 @@ def i2ilr_tiny_32() -> Experiment:
     return Experiment(
         name="i2ilr-tiny-32",
         kind="i2ilr",
-        method=_practical(32, generator=(8, 16), discriminator=(8, 16)),
+        method=_practical(
+            32, generator=(8, 16), discriminator=(8, 16), augment=("color", "translation")
+        ),
         train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
     )
 

@@ -1,6 +1,5 @@
 """Tables, lines and progress for the terminal."""
 
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -48,7 +47,7 @@ def print_check(report: CheckReport, console: Console) -> int:
     """What `pixgraft data check` found, and the exit status: 0, or 1 if some file cannot be used."""
     for finding in report.findings:
         mark = "note" if finding.usable else "[bold]unusable[/bold]"
-        console.print(f"{mark}  {escape(finding.name)}: {escape(finding.problem)}", highlight=False, soft_wrap=True)
+        console.print(f"{mark}  {_shown(finding.name)}: {_shown(finding.problem)}", highlight=False, soft_wrap=True)
     smallest, largest = report.sizes or (0, 0)
     console.print(
         f"{report.checked:,} image files: {report.usable:,} usable, {report.checked - report.usable:,} unusable, "
@@ -62,7 +61,7 @@ def print_check(report: CheckReport, console: Console) -> int:
 def translations_table(results: Iterable[Done], *, most: int = 20) -> Table:
     """The reports of finished outputs, differences in grey levels; the first `most` rows and the whole's figures."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("output")
+    table.add_column("output", overflow="fold")
     for column in ("mean difference", "largest", "cells beyond 1 level", "seconds"):
         table.add_column(column, justify="right")
     reports = [done.report for done in results if done.report]
@@ -115,29 +114,40 @@ class Terminal:
     ) -> None:
         self._progress.stop()
 
-    def start(self, jobs: int) -> None:
-        """So many outputs are asked for."""
+    def start(self, jobs: int, passed_over: list[str]) -> None:
+        """So many outputs are asked for, and so many files are no images by their suffix."""
         self._progress.update(self._task, total=jobs)
+        if passed_over:
+            more = f" and {len(passed_over) - 3:,} more" if len(passed_over) > 3 else ""
+            shown = f"passed over, no images by their suffix: {', '.join(passed_over[:3])}{more}"
+            self._console.print(_shown(shown), soft_wrap=True)
 
     def done(self, done: Done) -> None:
         """One more is made, skipped or failed; each reason is said once."""
         self._progress.advance(self._task)
-        if done.failure and done.failure not in self._said:
-            self._said.add(done.failure)
-            self._console.print(f"failed: {escape(done.failure)}", soft_wrap=True)
+        self._say(done.failure)
+
+    def _say(self, failure: str) -> None:
+        if failure and failure not in self._said:
+            self._said.add(failure)
+            self._console.print(f"failed: {_shown(failure)}", soft_wrap=True)
 
     def summary(self, results: list[Done], out: Path, grid: Path | None) -> int:
         """The table, the counts and where things are; returns the exit status."""
+        for done in results:  # of all processes: those of the others were not said yet
+            self._say(done.failure)
         self._console.print(translations_table(results))
-        failures = Counter(done.failure for done in results if done.failure)
-        for reason, count in failures.items():
-            self._console.print(f"failed: {escape(reason)} ({count} outputs not made)", soft_wrap=True)
         skipped = sum(done.skipped for done in results)
-        made = sum(done.report is not None for done in results) - skipped
+        failed = sum(done.report is None for done in results)
+        made = len(results) - skipped - failed
         self._console.print(
-            f"{made:,} made, {skipped:,} finished before, {sum(failures.values()):,} failed: {escape(str(out))}",
-            soft_wrap=True,
+            f"{made:,} made, {skipped:,} finished before, {failed:,} failed: {_shown(str(out))}", soft_wrap=True
         )
         if grid is not None:
-            self._console.print(f"grid: {escape(str(grid))}", soft_wrap=True)
-        return 1 if failures else 0
+            self._console.print(f"grid: {_shown(str(grid))}", soft_wrap=True)
+        return 1 if failed else 0
+
+
+def _shown(text: str) -> str:
+    """As the terminal can print it: a file's name may hold bytes that are no UTF-8, or look like markup."""
+    return escape(text.encode(errors="backslashreplace").decode())

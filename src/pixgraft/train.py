@@ -6,6 +6,7 @@ function of (seed, images seen, rank, phase), so a run that was stopped and star
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ class Trainer:
         for phase in self.phases:
             if number % phase.every == 0:
                 losses |= self._run(phase, batches, number)
-        self.averages.update(train.average_decay)
+        warmup = (1 + number) / (10 + number) if train.average_warmup else 1.0
+        self.averages.update(min(train.average_decay, warmup))
         self.images_seen += train.batch
         return losses
 
@@ -100,13 +102,15 @@ class Trainer:
         for parameter in own:
             parameter.requires_grad_(True)
         totals: dict[str, Tensor] = {}
+        images = sum(len(batch.images) for batch in batches)
         for batch in batches:
             with self._precision(phase):
                 losses = phase.losses(batch)
                 loss = torch.stack([value.float() for value in losses.values()]).sum()
-            (loss * (phase.every / len(batches))).backward()
+            weight = len(batch.images) / images  # the last one may be smaller
+            (loss * (phase.every * weight)).backward()
             for name, value in losses.items():
-                totals[name] = totals.get(name, 0) + value.detach().float() / len(batches)
+                totals[name] = totals.get(name, 0) + value.detach().float() * weight
         norm = distributed.average_gradients(own, self.world)
         if not torch.isfinite(torch.tensor(norm)):
             shown = ", ".join(f"{name} {float(value):.4g}" for name, value in totals.items())
@@ -214,6 +218,7 @@ def train(
             if world.rank == 0:
                 _prepare(folder, experiment)
                 stack.enter_context(RunLock(folder))
+                write_bytes(folder / CONFIG_FILE, configs.dumps(experiment).encode())
             distributed.barrier()
             trainer = Trainer(experiment, picked, world)
             return _loop(trainer, dataset, folder, quiet=quiet or world.rank > 0)
@@ -231,12 +236,12 @@ def _check_shares(experiment: Experiment, world: World) -> None:
 
 
 def _prepare(folder: Path, experiment: Experiment) -> None:
-    """Make the run folder, or see that it holds this very run."""
+    """Make the run folder, or see that it holds this very run; nothing in it changes."""
     file = folder / CONFIG_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if file.exists():
-            former = configs.loads(Experiment, file.read_text(encoding="utf-8"), str(file))
+            former = configs.loads(Experiment, file.read_text(encoding="utf-8", errors="replace"), str(file))
             differing = _differences(former, experiment)
             if differing:
                 raise PixgraftError(
@@ -245,8 +250,9 @@ def _prepare(folder: Path, experiment: Experiment) -> None:
         elif any(entry for entry in folder.iterdir() if entry.name != ".lock"):
             raise PixgraftError(f"{folder}: not empty and not a run folder: choose another one")
     except OSError as error:
-        raise PixgraftError(f"{folder}: cannot be used as a run folder: {error.strerror}") from error
-    write_bytes(file, configs.dumps(experiment).encode())
+        raise PixgraftError(
+            f"{folder}: cannot be used as a run folder: {error.strerror}: choose another one"
+        ) from error
 
 
 def _differences(former: Experiment, now: Experiment) -> list[str]:
@@ -269,9 +275,11 @@ def _loop(trainer: Trainer, dataset: Dataset, folder: Path, *, quiet: bool) -> O
         if found.meta["data"] != fingerprint:
             raise PixgraftError(f"{dataset.source.path}: other images than {folder} was trained on: give those")
         trainer.load(found)
+    elif refused:
+        raise PixgraftError(f"{refused[0]}, or remove {folder / CHECKPOINTS} to begin anew")
     log = RunLog(folder / "log.jsonl")
     if world.rank == 0:
-        log.truncate(trainer.images_seen)
+        log.truncate(trainer.images_seen if found else -1)  # a new start writes its line of 0 images again
     loader = Loader(dataset, Order(len(dataset), seed=train.seed, flip=train.flip))
     watch = _Watch(trainer, dataset, folder, log)
     sums: dict[str, list[Tensor]] = {}
@@ -286,6 +294,8 @@ def _loop(trainer: Trainer, dataset: Dataset, folder: Path, *, quiet: bool) -> O
             f"{experiment.name}: {len(dataset):,} images, {world.size} process(es) on {trainer.device}, "
             f"from image {trainer.images_seen:,} to {train.images:,}"
         )
+        if {"train", "test"} <= {name.split("/")[0] for name in dataset.source.names}:
+            progress.note("note: these are the images of train/ and test/ both; --split train keeps the test set apart")
         if trainer.images_seen == 0 and world.rank == 0:
             watch.look(progress)
         batches = loader.batches(trainer.images_seen, train.batch, rank=world.rank, ranks=world.size)
@@ -336,7 +346,7 @@ class _Watch:
         count = min(trainer.experiment.train.samples, len(dataset) // 2 * 2)
         spread = [round(i * (len(dataset) - 1) / max(count - 1, 1)) for i in range(count)]
         self._images = from_uint8(torch.stack([dataset[i] for i in spread])).to(trainer.device)
-        self._best = max((line.get("diversity", 0.0) for line in log.lines()), default=0.0)
+        self._best = max((_counted(line.get("diversity", 0.0)) for line in log.lines()), default=0.0)
 
     def look(self, progress: Progress) -> None:
         """Write the grid to `samples/`, the diversity to the log, and warn where it falls to half its best."""
@@ -347,10 +357,15 @@ class _Watch:
         path.parent.mkdir(exist_ok=True)
         write_bytes(path, png_bytes(tiled(preview.grid), {"Description": f"synthesised, {seen} images seen"}))
         falls = preview.diversity < self._best / 2
-        self._best = max(self._best, preview.diversity)
+        self._best = max(self._best, _counted(preview.diversity))
         self._log.write(images=seen, diversity=preview.diversity, **({"warning": "diversity"} if falls else {}))
         if falls:
             progress.note(
                 f"warning: diversity fell to {preview.diversity:.3f} from {self._best:.3f} at best: "
                 f"the outputs may be collapsing; look at {path}"
             )
+
+
+def _counted(diversity: object) -> float:
+    """A diversity as a yardstick: above 1 is the noise of untrained networks, and the log spells nan as a word."""
+    return min(diversity, 1.0) if isinstance(diversity, float) and math.isfinite(diversity) else 0.0

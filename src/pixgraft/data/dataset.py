@@ -18,6 +18,10 @@ from pixgraft.errors import PixgraftError
 CACHE_BYTES = 4 * 2**30
 """Decoded images are kept in memory up to this many bytes."""
 
+MAX_ENLARGEMENT = 4
+"""Times that a small image is enlarged at most. One that needs more, such as an icon that strayed into the folder, has
+no detail at the size trained at: it would teach blur."""
+
 
 class Dataset:
     """The images of a source, each centre-cropped and resized to (3, size, size) uint8."""
@@ -34,12 +38,21 @@ class Dataset:
         return len(self.source.names)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Image `index` as uint8 (3, size, size); PixgraftError names a file that cannot be used."""
+        """Image `index` as uint8 (3, size, size).
+
+        Raises PixgraftError, which names the file, if it is no sound image or its shorter side has fewer than
+        size / MAX_ENLARGEMENT pixels.
+        """
         image = self._cache.get(index)
         if image is None:
             name = self.source.names[index]
-            picture = fit(decode(self.source.read(name), name), self.size)
-            image = to_uint8(to_tensor(picture))
+            picture = decode(self.source.read(name), name)
+            if min(picture.size) * MAX_ENLARGEMENT < self.size:
+                raise PixgraftError(
+                    f"{name}: {picture.width} x {picture.height} pixels are too few to train at {self.size}: "
+                    f"remove it, or give one of at least {-(-self.size // MAX_ENLARGEMENT)} on the shorter side"
+                )
+            image = to_uint8(to_tensor(fit(picture, self.size)))
             if self._caches:
                 self._cache[index] = image
         return image

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from pixgraft.errors import PixgraftError
+from pixgraft.files import json_sha256
 
 FORMAT = 1
 DESCRIPTION = "checkpoint.json"
@@ -59,7 +60,7 @@ def save(
     temporary = root / f".{folder.name}.tmp"
     files: dict[str, dict[str, Any]] = {}
     content = {"format": FORMAT, "images_seen": images_seen, "meta": meta, "files": files}
-    _digest(content)  # a meta that is not JSON fails here, before the disk is touched
+    json_sha256(content)  # a meta that is not JSON fails here, before the disk is touched
     try:
         root.mkdir(parents=True, exist_ok=True)
         _tidy(root)
@@ -69,7 +70,7 @@ def save(
             files[f"{group}.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             _write(temporary / f"{group}.safetensors", data)
         # No newline at the end: then no shorter file is JSON.
-        text = json.dumps({**content, "sha256": _digest(content)}, indent=1, allow_nan=False)
+        text = json.dumps({**content, "sha256": json_sha256(content)}, indent=1, allow_nan=False)
         _write(temporary / DESCRIPTION, text.encode())
         _sync(temporary)
         if folder.exists():
@@ -156,9 +157,14 @@ def load_optimizer(
     Raises PixgraftError if the state is of other parameters.
     """
     state = {int(index): dict(entries) for index, entries in meta["values"].items()}
+    parameters = dict(enumerate(p for group in optimizer.param_groups for p in group["params"]))
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = tensor.clone()
+        parameter = parameters.get(int(index))
+        # Files hold no strides, and fused optimizers walk the bare memory: each tensor takes its parameter's layout.
+        like = tensor if parameter is None or parameter.shape != tensor.shape else parameter
+        copy = torch.empty_like(like, dtype=tensor.dtype, device=tensor.device, requires_grad=False).copy_(tensor)
+        state.setdefault(int(index), {})[name] = copy
     # JSON has no tuples, and an optimizer checks neither that betas are one nor that they are floats.
     groups = [
         {**group, **({"betas": tuple(map(float, group["betas"]))} if "betas" in group else {})}
@@ -208,12 +214,6 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
-def _digest(content: dict[str, Any]) -> str:
-    """SHA-256 of `content` in the one canonical form of its JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _read_description(path: Path) -> tuple[dict[str, Any], str]:
     """The content of a checkpoint's JSON and its verified digest."""
     try:
@@ -226,7 +226,7 @@ def _read_description(path: Path) -> tuple[dict[str, Any], str]:
         raise _refusal(path, f"format {content.get('format')!r}, and this version reads format {FORMAT}")
     sha256 = content.pop("sha256", None)
     try:
-        digest = _digest(content)
+        digest = json_sha256(content)
     except ValueError as error:  # nan is not JSON, but Python's reader takes it
         raise _refusal(path, "not JSON: edited") from error
     if sha256 != digest:

@@ -89,7 +89,9 @@ class I2ILRConfig:
         if low < 4 or low > s // 2 or low & (low - 1):
             sizes = ", ".join(str(2**e) for e in range(2, s.bit_length() - 1))
             raise PixgraftError(f"lr_size is {low}: with image_size {s} choose one of {sizes}")
-        if min(self.generator_channels, self.discriminator_channels) < 1 or self.r1_every < 1 or self.r1_batch < 1:
+        generator = min(self.generator_channels, self.generator_max_channels)
+        discriminator = min(self.discriminator_channels, self.discriminator_max_channels)
+        if min(generator, discriminator, self.r1_every, self.r1_batch) < 1:
             raise PixgraftError("channels, r1_every and r1_batch must be at least 1")
 
     @property
@@ -194,8 +196,7 @@ class I2ILR(Method):
         }
         if config.adversarial_on_cycle:
             losses["generator_cycle"] = adversarial(self.judge(cycle, own))
-            batch.shared["cycle"] = cycle.detach()
-        batch.shared["translation"] = translation.detach()
+        batch.shared |= {"translation": translation.detach(), "cycle": cycle.detach()}
         return losses
 
     def discriminator_losses(self, batch: Batch) -> Losses:

@@ -1,0 +1,147 @@
+"""The house's own rules: imports only go down, torch comes only when needed, and every file says what it is."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pixgraft
+
+ROOT = Path(pixgraft.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+FLOORS = {
+    # module of src/pixgraft: (its floor, its neighbours on that floor that it may import)
+    "errors": (0, ()),
+    "version": (0, ()),
+    "files": (0, ("errors",)),
+    "layers": (1, ()),
+    "losses": (2, ()),
+    "networks": (2, ()),
+    "engine": (2, ()),
+    "data": (2, ("engine",)),
+    "metrics": (2, ("networks",)),
+    "methods": (3, ()),
+    "config": (4, ()),
+    "presets": (4, ("config",)),
+    "devices": (4, ()),
+    "models": (4, ("config", "presets", "devices")),
+    "translator": (4, ("models", "devices")),
+    "train": (5, ()),
+    "translate": (5, ()),
+    "evaluate": (5, ("translate",)),
+    "convert": (5, ()),
+    "report": (5, ("train", "translate", "evaluate")),
+    "cli": (6, ()),
+    "__init__": (6, ()),
+    "__main__": (6, ("cli",)),
+}
+"""A module may import itself, any lower floor, and the neighbours named here; nothing else of pixgraft."""
+
+NEVER = {
+    "methods": ("engine", "data", "metrics"),
+    "networks": ("files",),
+    "losses": ("errors", "files"),
+}
+"""Lower floors that a module does without: a method knows no loop, no files and no measures."""
+
+
+def module_of(file: Path) -> str:
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(file: Path, source: str) -> set[tuple[str, int]]:
+    """The modules of pixgraft that a file imports anywhere in it, each with its line."""
+    package = ("pixgraft", *file.relative_to(ROOT).parts[:-1])
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Import | ast.ImportFrom | ast.Call):
+            continue
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            base += [node.module] if node.module else []
+            # `from pixgraft import train` names a module too.
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        elif "import_module" in ast.unparse(node.func):
+            names = [str(a.value) for a in node.args if isinstance(a, ast.Constant)]
+        for name in names:
+            top, _, rest = name.partition(".")
+            if top == "pixgraft" and rest:
+                found.add((rest.split(".")[0], node.lineno))
+    return found
+
+
+def faults(file: Path, source: str) -> list[str]:
+    module = module_of(file)
+    floor, neighbours = FLOORS[module]
+    lines = []
+    for other, line in sorted(imported(file, source)):
+        if other == module:
+            continue
+        if other not in FLOORS:
+            lines.append(f"{file}:{line}: imports pixgraft.{other}, which has no floor in FLOORS: give it one")
+        elif not (FLOORS[other][0] < floor or other in neighbours) or other in NEVER.get(module, ()):
+            lines.append(f"{file}:{line}: pixgraft.{module} (floor {floor}) may not import pixgraft.{other}")
+    return lines
+
+
+def test_every_module_has_a_floor() -> None:
+    unknown = {module_of(file) for file in FILES} - FLOORS.keys()
+    assert not unknown, f"no floor in FLOORS for {', '.join(sorted(unknown))}: say where it belongs"
+
+
+def test_imports_only_go_down() -> None:
+    found = [line for file in FILES for line in faults(file, file.read_text(encoding="utf-8"))]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("networks/i2ilr.py", "def f():\n    from pixgraft.methods.i2ilr import I2ILR"),
+        ("engine/ema.py", "from pixgraft import methods"),
+        ("layers/spectral.py", "import pixgraft.losses.adversarial"),
+        ("layers/spectral.py", "from ..losses import penalties"),
+        ("metrics/consistency.py", "from pixgraft.data.images import decode"),
+        ("methods/i2ilr.py", "from pixgraft.engine.seeds import derive"),
+        ("train.py", "import importlib\nimportlib.import_module('pixgraft.cli')"),
+        ("cli.py", "from pixgraft.unheard_of import thing"),
+    ],
+)
+def test_an_arrow_up_is_found(file: str, source: str) -> None:
+    assert len(faults(ROOT / file, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("networks/i2ilr.py", "from pixgraft.layers.spectral import SpectralConv2d\nfrom torch import nn"),
+        ("methods/i2ilr.py", "from pixgraft.methods.base import Method\nfrom . import base"),
+        ("cli.py", "from pixgraft.train import train"),
+    ],
+)
+def test_an_arrow_down_is_none(file: str, source: str) -> None:
+    assert faults(ROOT / file, source) == []
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import pixgraft"], ["-m", "pixgraft", "--help"]])
+def test_torch_is_not_imported_before_it_is_needed(arguments: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    # Each line is "import time: self | cumulative | name".
+    names = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
+    assert "pixgraft" in names
+    assert not [name for name in names if name.split(".")[0] in ("torch", "numpy", "PIL", "huggingface_hub")]
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, id=str(file.relative_to(ROOT))) for file in FILES])
+def test_a_file_says_what_it_is_and_stays_short(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith('"""'), "begin with a docstring that says what the file is"
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 400, "over 400 lines: split it"

@@ -1,0 +1,208 @@
+"""Our networks against what published implementations computed, as numbers (their weights follow a rule, see there).
+
+The reference folder is `../shared/oracles` beside the repository, or $PIXGRAFT_ORACLES; without it these tests skip.
+To add a network: a function that computes every array of its file, and a row for each file in `COMPUTED`.
+"""
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pixgraft.config import replaced
+from pixgraft.convert import from_state_dicts
+from pixgraft.layers.resample import average_pool
+from pixgraft.layers.straight_through import round_to
+from pixgraft.losses.adversarial import fake_loss, non_saturating_generator_loss, real_loss
+from pixgraft.losses.penalties import r1_of_logits, r1_of_loss
+from pixgraft.losses.reconstruction import l1
+from pixgraft.methods.base import Batch
+from pixgraft.methods.i2ilr import I2ILR
+from pixgraft.presets import preset
+
+TOLERANCE = 1e-4
+"""Of an array's standard deviation, or of a scalar's magnitude."""
+LOOSER = {"d_real": 5e-4, "d_fake": 5e-4}
+"""Logits lie near 0.35 and spread by a hundredth of that, so one float32 rounding is 1e-5 of their deviation."""
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """One reference file: what was computed (`expected`), and what rebuilds its networks and inputs."""
+
+    name: str
+    config: dict[str, Any]
+    groups: dict[str, dict[str, Any]]
+    expected: dict[str, np.ndarray]
+    rule: ModuleType
+
+    def state_dicts(self) -> dict[str, dict[str, Tensor]]:
+        """Every group's tensors by the rule, in the published layout."""
+        made: dict[str, dict[str, Tensor]] = {}
+        for group, entries in self.groups.items():
+            spectral = [name for name, entry in entries.items() if entry["kind"] == "spectral"]
+            others = {name: entry for name, entry in entries.items() if name not in spectral}
+            made[group] = {name: torch.from_numpy(array) for name, array in self.rule.make_state_dict(others).items()}
+            # The rule's own singular value decompositions take ten times as long as all the rest of it.
+            for base in {name.rsplit("_", 1)[0] for name in spectral}:
+                made[group][f"{base}_u"], made[group][f"{base}_v"] = singular_vectors(made[group][f"{base}_orig"])
+        return made
+
+    def input(self, name: str, *shape: int) -> Tensor:
+        return torch.from_numpy(self.rule.input_for(f"{self.name}/{name}", list(shape)))
+
+
+def singular_vectors(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The first left and right singular vectors of a convolution's weight, seen as (out_channels, all others)."""
+    matrix = weight.flatten(1).double()
+    left = torch.linalg.eigh(matrix @ matrix.T).eigenvectors[:, -1]  # ascending, so the last is the largest's
+    return left.float(), nn.functional.normalize(matrix.T @ left, dim=0).float()
+
+
+def oracle(name: str) -> Oracle:
+    """The reference file of that name; skips the test where the folder is not there."""
+    repository = Path(__file__).resolve().parents[1]
+    folder = Path(os.environ.get("PIXGRAFT_ORACLES") or repository.parent / "shared" / "oracles")
+    if not (folder / "weights_rule.py").is_file():
+        pytest.skip(f"no reference outputs in {folder}: set PIXGRAFT_ORACLES to their folder")
+    spec = importlib.util.spec_from_file_location("weights_rule", folder / "weights_rule.py")
+    assert spec is not None and spec.loader is not None
+    rule = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rule)
+    manifest = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    with np.load(folder / f"{name}.npz") as file:
+        expected = {key: file[key] for key in file.files}
+    return Oracle(name, manifest["config"], manifest["state_dicts"], expected, rule)
+
+
+def distance(ours: Tensor, expected: np.ndarray) -> float:
+    """Largest difference as a share of the expected deviation; of a scalar, of its magnitude.
+
+    A file may keep only the first images of a batch.
+    """
+    computed = ours.detach().numpy()
+    if expected.ndim == 0:
+        return float(abs(computed - expected) / abs(expected))
+    kept = computed[: len(expected)]
+    assert kept.shape == expected.shape
+    return float(np.abs(kept - expected).max() / expected.std())
+
+
+def assert_close(ours: dict[str, Tensor], expected: dict[str, np.ndarray]) -> None:
+    """Each of ours is as near as `TOLERANCE` or `LOOSER` asks."""
+    distances = {name: distance(tensor, expected[name]) for name, tensor in ours.items()}
+    far = {name: found for name, found in distances.items() if not found <= LOOSER.get(name, TOLERANCE)}
+    assert not far, f"off by more than allowed: {far}"
+
+
+# --- I2I-LR (Medabid1/I2I-LR) ---
+
+
+@lru_cache(maxsize=1)  # rebuilding takes seconds; two files' networks at once are not needed
+def i2ilr_networks(name: str) -> dict[str, nn.Module]:
+    return from_state_dicts("i2ilr", oracle(name).state_dicts())
+
+
+def i2ilr_images(reference: Oracle) -> tuple[Tensor, Tensor]:
+    size = reference.config["image_size"]
+    batch = reference.config["batch"]
+    x_a, x_b = ((reference.input(x, batch, 3, size, size) * 0.5).clamp(-1, 1) for x in ("x_a", "x_b"))
+    return x_a, x_b
+
+
+def i2ilr(reference: Oracle) -> dict[str, Tensor]:
+    """Everything in an I2I-LR file, from the layers and losses alone."""
+    networks = i2ilr_networks(reference.name)
+    generator, discriminator = networks["Gen"], networks["Dis"]
+    x_a, x_b = i2ilr_images(reference)
+    lr_a, lr_b = (average_pool(x, reference.config["lr_size"]) for x in (x_a, x_b))
+    zero = torch.zeros_like(lr_a)
+
+    g_ab = generator(x_a, lr_b)
+    with torch.no_grad():
+        g_cycle = generator(g_ab, lr_a)
+    diff_ab = round_to((lr_b - average_pool(g_ab, reference.config["lr_size"])).abs(), 8 / 255)
+    x_a.requires_grad_()
+    d_real, d_fake = discriminator(x_a, zero), discriminator(g_ab, diff_ab)
+    loss_g = non_saturating_generator_loss(d_fake)
+    gradients = torch.autograd.grad(loss_g, list(generator.parameters()), retain_graph=True)
+    return {
+        "x_a": x_a,
+        "lr_b": lr_b,
+        "g_ab": g_ab,
+        "g_cycle": g_cycle,
+        "diff_ab": diff_ab,
+        "d_real": d_real,
+        "d_fake": d_fake,
+        "loss_d_real": real_loss(d_real),
+        "loss_d_fake": fake_loss(d_fake),
+        "loss_g": loss_g,
+        "loss_cycle": l1(g_cycle, x_a),
+        "r1_grad_of_loss": r1_of_loss(x_a, d_real, reference.config["batch"]),
+        "r1_grad_of_logit": r1_of_logits(x_a, d_real),
+        "grad_norm_g": nn.utils.get_total_norm(gradients),
+    }
+
+
+def test_the_official_experiment_is_made_of_the_reference_terms() -> None:
+    """The method's own wiring: pairs, rounded difference, judgement, and R1 with its factors."""
+    reference = oracle("i2ilr_64_8")
+    networks = i2ilr_networks(reference.name)
+    size, width, count = (reference.config[key] for key in ("image_size", "max_channels", "batch"))
+    widths = [f"generator_max_channels={width}", f"discriminator_channels={2**14 // size}"]
+    official = preset("i2ilr-official-128").method
+    config = replaced(official, [f"image_size={size}", f"r1_batch={count}", *widths])
+    with torch.device("meta"):
+        method = I2ILR(config)
+    method.generator.load_state_dict(networks["Gen"].state_dict(), assign=True)
+    method.discriminator.load_state_dict(networks["Dis"].state_dict(), assign=True)
+    x_a, x_b = i2ilr_images(reference)
+
+    # The first image of each, as a pair: the reference goes from a to b only, so ours is compared in that direction.
+    batch = Batch(torch.cat((x_a[:1], x_b[:1])), {})
+    expected = {name: array[:1] for name, array in reference.expected.items() if array.ndim}
+    with torch.no_grad():
+        losses = method.generator_losses(batch)
+        own, partner = method.pairs(batch.images)
+        translation, cycle = batch.shared["translation"], batch.shared["cycle"]
+        d_fake = method.judge(translation, partner)
+        ours = {
+            "lr_b": partner,
+            "g_ab": translation,
+            "g_cycle": cycle,
+            "diff_ab": method.difference(translation, partner),
+            "d_real": method.judge(batch.images, own),
+            "d_fake": d_fake,
+        }
+    assert_close({name: tensor[:1] for name, tensor in ours.items()}, expected)
+    # Both directions, each with a weight of one.
+    assert losses["generator"].item() == pytest.approx(non_saturating_generator_loss(d_fake).item(), rel=TOLERANCE)
+    assert losses["cycle"].item() == pytest.approx(l1(cycle, batch.images).item(), rel=TOLERANCE)
+    # gamma is 10, halved; every real image counts twice.
+    penalty = method.r1_losses(Batch(x_a, {}))["r1"] / (2 * 10 / 2)
+    assert_close({"r1_grad_of_loss": penalty}, reference.expected)
+
+
+COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
+    "i2ilr_64_8": i2ilr,
+    "i2ilr_64_16": i2ilr,
+    "i2ilr_128_8": i2ilr,
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_every_array_is_what_the_reference_computed(name: str) -> None:
+    reference = oracle(name)
+    ours = COMPUTED[name](reference)
+    assert ours.keys() == reference.expected.keys()
+    assert_close(ours, reference.expected)

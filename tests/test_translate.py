@@ -1,0 +1,271 @@
+"""Translation of files: every input gives a file or a reason, the same bytes however it is run, and only once."""
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pixgraft
+from pixgraft.cli import main
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.resample import average_pool
+from pixgraft.translate import plan
+from pixgraft.version import __version__
+from using import SOURCES, TARGETS, command, make_inputs, opened, pictures, random_model, report
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_model(tmp_path_factory.mktemp("model") / "wild")
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture
+def work(inputs: Path, tmp_path: Path) -> Path:
+    """A copy of the inputs, to spoil."""
+    return Path(shutil.copytree(inputs, tmp_path / "work"))
+
+
+@pytest.fixture(scope="session")
+def done(model: Path, inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All pairs, as the command makes them."""
+    out = tmp_path_factory.mktemp("done") / "out"
+    assert main(command(model, inputs, out, "--seed", 7)) == 0
+    return out
+
+
+# --- what comes out ---
+
+
+def test_every_pair_gives_an_image_and_a_report(model: Path, inputs: Path, done: Path) -> None:
+    names = [f"{s:02d}__{t:02d}" for s in range(SOURCES) for t in range(TARGETS)]
+    assert {path.name for path in done.iterdir()} == {f"{name}{end}" for name in names for end in (".json", ".png")}
+    weights = hashlib.sha256((model / "weights.safetensors").read_bytes()).hexdigest()
+    for name in names:
+        data, found = (done / f"{name}.png").read_bytes(), report(done, name)
+        source, target = (f"{side}.png" for side in name.split("__"))
+        assert found.pop("difference")["cells"] == 64
+        assert found.pop("seconds") >= 0
+        assert found == {
+            "output": f"{name}.png",
+            "output_sha256": hashlib.sha256(data).hexdigest(),
+            "model": str(model),
+            "method": "i2ilr",
+            "weights_sha256": weights,
+            "version": __version__,
+            "seed": 7,
+            "operator": "average pooling",
+            "projected": False,
+            "source": {"name": source, "sha256": hashlib.sha256((inputs / "s" / source).read_bytes()).hexdigest()},
+            "target": {"name": target, "sha256": hashlib.sha256((inputs / "t" / target).read_bytes()).hexdigest()},
+            "difference_before_projection": None,
+            "device": "cpu",
+        }
+        picture = Image.open(io.BytesIO(data))
+        assert (picture.size, picture.mode) == ((32, 32), "RGB")
+        assert picture.info["Software"] == f"pixgraft {__version__}"
+        assert "Synthesised by a neural network (pixgraft, model wild)" in picture.info["Description"]
+        within = json.loads(picture.info["pixgraft"])
+        assert (within["weights_sha256"], within["source"], within["seed"]) == (weights, found["source"], 7)
+    assert len(set(pictures(done).values())) == len(names)
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_a_report_is_true(model: Path, inputs: Path, tmp_path: Path, projected: bool) -> None:
+    """Its differences are measured here anew, from the files alone; a projected output is within a grey level."""
+    both = ["--pairs", "name", *(["--project"] if projected else [])]
+    assert main(command(model, inputs, tmp_path, *both)) == 0
+    for name in ("00", "01", "02"):
+        target = Image.open(inputs / "t" / f"{name}.png")
+        if name == "02":  # full size: cropped to the square, resized, and pooled
+            assert target.size == (32, 36)
+            wanted = np.asarray(target.crop((0, 2, 32, 34))).reshape(8, 4, 8, 4, 3).mean((1, 3))
+        else:
+            wanted = np.asarray(target).astype(float)
+        pixels = opened((tmp_path / f"{name}__{name}.png").read_bytes())
+        apart = np.abs(pixels.reshape(8, 4, 8, 4, 3).mean((1, 3)) - wanted)
+        figures = report(tmp_path, f"{name}__{name}")
+        assert figures["difference"]["mean"] == pytest.approx(apart.mean(), abs=1e-3)
+        assert figures["difference"]["largest"] == pytest.approx(apart.max(), abs=1e-3)
+        assert figures["difference"]["beyond"] == int((apart.max(-1) > 1).sum())
+        if projected:
+            assert apart.max() <= 1
+            assert figures["difference_before_projection"]["largest"] > 1
+        else:
+            assert apart.max() > 1
+
+
+def test_python_gives_the_bytes_of_the_command(model: Path, inputs: Path, done: Path) -> None:
+    translator = pixgraft.load(model, device="cpu")
+    expected = opened((done / "01__02.png").read_bytes())
+    source, target = inputs / "s" / "01.png", inputs / "t" / "02.png"
+    for a, b in (
+        (source, target),
+        (str(source), str(target)),
+        (Image.open(source), Image.open(target)),
+        (translator.source(source), translator.target(target)),
+    ):
+        made = translator.translate(a, b)
+        assert np.array_equal(np.asarray(made.image), expected)
+    assert made.unprojected is None
+    projected = translator.translate(source, target, project=True)
+    assert projected.unprojected == made.consistency
+    assert projected.consistency.largest <= 1
+    small = average_pool(projected.pixels[None].float(), 8)[0]
+    assert ((small / 127.5 - 1 - translator.target(target)).abs().max() * 127.5) <= 1
+
+
+def test_python_refuses_what_is_unusable(model: Path, inputs: Path, tmp_path: Path) -> None:
+    translator = pixgraft.load(model, device="cpu")
+    tiny = tmp_path / "tiny.png"
+    Image.new("RGB", (4, 9)).save(tiny)
+    good = inputs / "s" / "00.png"
+    for source, target, reason in (
+        (good, tiny, r"tiny.png: 4 x 9 pixels are too few"),
+        (good, Image.open(tiny), "the target: 4 x 9 pixels are too few"),
+        (inputs / "s", good, "4 images: name one"),
+        (tmp_path / "none.png", good, "none.png: no such file"),
+        (torch.zeros(3, 8, 8), good, r"shape \(3, 8, 8\): expected \(3, 32, 32\)"),
+        (good, torch.zeros(1, 8, 8), r"shape \(1, 8, 8\): expected \(3, 8, 8\)"),
+    ):
+        with pytest.raises(PixgraftError, match=reason):
+            translator.translate(source, target)
+
+
+# --- the same bytes ---
+
+
+@pytest.mark.parametrize("flags", [(), ("--project",)])
+def test_bytes_do_not_depend_on_the_batch(model: Path, inputs: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    made = []
+    for batch in (1, 3, 16):
+        assert main(command(model, inputs, tmp_path / str(batch), "--batch", batch, *flags)) == 0
+        made.append(pictures(tmp_path / str(batch)))
+    assert len(made[0]) == SOURCES * TARGETS
+    assert made[0] == made[1] == made[2]
+
+
+def test_bytes_do_not_depend_on_the_order(model: Path, inputs: Path, done: Path, tmp_path: Path) -> None:
+    """Renamed, the inputs come in the opposite order and with other neighbours; names are part of the metadata."""
+    for side in ("s", "t"):
+        (tmp_path / side).mkdir()
+        for index in range(4):
+            shutil.copy(inputs / side / f"{index:02d}.png", tmp_path / side / f"{9 - index}.png")
+    assert main(command(model, tmp_path, tmp_path / "out", "--batch", 5)) == 0
+    for s in range(SOURCES):
+        for t in range(TARGETS):
+            a, b = (done / f"{s:02d}__{t:02d}.png").read_bytes(), (tmp_path / f"out/{9 - s}__{9 - t}.png").read_bytes()
+            assert np.array_equal(opened(a), opened(b))
+
+
+def test_a_zip_gives_the_bytes_of_its_folder(model: Path, inputs: Path, done: Path, tmp_path: Path) -> None:
+    for side in ("s", "t"):
+        with zipfile.ZipFile(tmp_path / f"{side}.zip", "w") as archive:
+            for file in (inputs / side).iterdir():
+                archive.write(file, file.name)
+    sides = ["--source", tmp_path / "s.zip", "--target", tmp_path / "t.zip", "--out", tmp_path / "out", "--seed", 7]
+    assert main(["translate", str(model), "--device", "cpu", *map(str, sides)]) == 0
+    assert pictures(tmp_path / "out") == pictures(done)
+
+
+def test_single_files(model: Path, inputs: Path, done: Path, tmp_path: Path) -> None:
+    sides = ["--source", inputs / "s" / "02.png", "--target", inputs / "t" / "03.png", "--out", tmp_path, "--seed", 7]
+    assert main(["translate", str(model), "--device", "cpu", *map(str, sides)]) == 0
+    assert pictures(tmp_path) == {"02__03.png": (done / "02__03.png").read_bytes()}
+
+
+# --- pairs ---
+
+
+def test_pairs() -> None:
+    jobs = plan(["b/x.png", "a.jpg"], ["1.png", "2.png"], "all")
+    assert [job.output for job in jobs] == ["x__1", "x__2", "a__1", "a__2"]
+    assert [job.output for job in plan(["a.png", "b.png"], ["y.png", "x.png"], "order")] == ["a__y", "b__x"]
+    matched = plan(["a.png", "b.png"], ["deep/b.jpg", "a.tif"], "name")
+    assert [(job.source, job.target) for job in matched] == [("a.png", "a.tif"), ("b.png", "deep/b.jpg")]
+    for sources, targets, pairing, reason in (
+        (["a.png"], ["a.png", "b.png"], "order", "1 sources but 2 targets"),
+        (["a.png"], ["a.png", "b.png"], "name", "b is on one side only"),
+        (["a.png", "b/a.png"], ["a.png"], "name", "2 files are named a"),
+    ):
+        with pytest.raises(PixgraftError, match=reason):
+            plan(sources, targets, pairing)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets"),
+    [
+        (["a__b.png", "a.png"], ["c.png", "b__c.png"]),
+        (["x/a.png", "y/a.png", "x_a.png", "x_a.png.png"], ["t.png"]),
+        (["a.png", "a.jpg", "A.png", "a.png.jpg"], ["t.png", "T.png", "t_2.png"]),
+        ([f"{'long' * 60}{i}.png" for i in range(3)], [f"{'ü' * 200}{i}.png" for i in range(3)]),
+        (["\udcff.png", "\udcfe.png"], ["\udcff\udcfe.png"]),
+    ],
+)
+def test_no_two_pairs_share_an_output(sources: list[str], targets: list[str]) -> None:
+    """Nor do they where upper and lower case are one; and a file system can hold the name."""
+    jobs = plan(sources, targets, "all")
+    assert len(jobs) == len(sources) * len(targets)
+    assert len({job.output.casefold() for job in jobs}) == len(jobs)
+    assert all(len(f"{job.output}.json".encode()) <= 255 and "/" not in job.output for job in jobs)
+
+
+def test_names_that_clash_all_come_out(model: Path, inputs: Path, tmp_path: Path) -> None:
+    long = "a very long name " * 13
+    for side, names in (("s", ("x/a", "y/a", "a__b", long)), ("t", ("c", "b__c"))):
+        for index, name in enumerate(names):
+            (tmp_path / side / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(inputs / side / f"{index:02d}.png", tmp_path / side / f"{name}.png")
+    assert main(command(model, tmp_path, tmp_path / "out")) == 0
+    assert len(pictures(tmp_path / "out")) == 8
+
+
+# --- the grid ---
+
+
+def test_the_grid_shows_sources_across_and_targets_down(
+    model: Path, work: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work / "s" / "02.png").write_bytes(b"")
+    out = Path(shutil.copytree(done, tmp_path / "out"))
+    assert main(command(model, work, out, "--seed", 7, "--grid")) == 1
+    assert f"grid: {out / 'grid.png'}" in capsys.readouterr().out
+    sheet = opened((out / "grid.png").read_bytes())
+    assert sheet.shape == (5 * 34 + 2, 5 * 34 + 2, 3)
+    assert "synthesised" in Image.open(out / "grid.png").info["Description"]
+
+    def cell(row: int, column: int) -> np.ndarray[Any, Any]:
+        return sheet[2 + row * 34 :, 2 + column * 34 :][:32, :32]
+
+    translator = pixgraft.load(model, device="cpu")
+
+    def shown(picture: torch.Tensor) -> np.ndarray[Any, Any]:
+        return ((picture + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+
+    assert (cell(0, 0) == 255).all()
+    for column, source in enumerate(("00", "01", "03"), 2):
+        assert np.array_equal(cell(0, column), shown(translator.source(work / "s" / f"{source}.png")))
+        for row, target in enumerate(("00", "01", "02", "03"), 1):
+            assert np.array_equal(cell(row, column), opened((done / f"{source}__{target}.png").read_bytes()))
+    for row, target in enumerate(("00", "01", "02", "03"), 1):
+        assert np.array_equal(cell(row, 0), shown(translator.source(work / "t" / f"{target}.png")))
+        small = shown(translator.target(work / "t" / f"{target}.png"))
+        assert np.array_equal(cell(row, 1), small.repeat(4, 0).repeat(4, 1))
+
+
+def test_the_grid_of_matched_pairs_is_grey_elsewhere(model: Path, inputs: Path, tmp_path: Path) -> None:
+    assert main(command(model, inputs, tmp_path, "--pairs", "order", "--grid")) == 0
+    sheet = opened((tmp_path / "grid.png").read_bytes())
+    assert (sheet[2 + 34 : 34 + 34, 2 + 3 * 34 : 34 + 3 * 34] == 128).all()

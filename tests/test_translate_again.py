@@ -1,0 +1,243 @@
+"""Translation when not all is well: bad inputs, second runs, kills, several processes. No input is ever lost."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import pixgraft
+from pixgraft.cli import main
+from pixgraft.engine.distributed import World
+from pixgraft.translate import translate_files
+from using import SOURCES, TARGETS, command, make_inputs, pictures, random_model, refusal
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_model(tmp_path_factory.mktemp("model") / "wild")
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture
+def work(inputs: Path, tmp_path: Path) -> Path:
+    """A copy of the inputs, to spoil."""
+    return Path(shutil.copytree(inputs, tmp_path / "work"))
+
+
+@pytest.fixture(scope="session")
+def done(model: Path, inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All pairs, as the command makes them."""
+    out = tmp_path_factory.mktemp("done") / "out"
+    assert main(command(model, inputs, out, "--seed", 7)) == 0
+    return out
+
+
+# --- what fails ---
+
+
+def test_a_bad_source_loses_its_own_pairs_alone(
+    model: Path, work: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work / "s" / "01.png").write_bytes((work / "s" / "01.png").read_bytes()[:300])
+    Path(os.fsdecode(os.fsencode(work / "s") + b"/\xff.png")).write_bytes(b"no image")  # a name that is no UTF-8
+    (work / "s" / "photo.heic").write_bytes(b"x")
+    Image.new("RGB", (4, 4)).save(work / "t" / "tiny.png")
+    assert main(command(model, work, tmp_path / "out", "--seed", 7, "--grid", "--batch", 3)) == 1
+    said = capsys.readouterr().out
+    assert said.count("01.png: ") == 1
+    assert said.count("\\udcff.png: not an image") == 1
+    assert said.count("tiny.png: 4 x 4 pixels are too few") == 1
+    assert said.count("passed over") == 1
+    assert "photo.heic" in said
+    assert "12 made, 0 finished before, 13 failed" in said
+    whole = pictures(done)
+    assert pictures(tmp_path / "out") == {name: whole[name] for name in whole if not name.startswith("01")}
+    assert (tmp_path / "out" / "grid.png").is_file()
+    assert main(command(model, work, tmp_path / "out", "--seed", 7)) == 1
+    assert "0 made, 12 finished before, 13 failed" in capsys.readouterr().out
+
+
+def test_nothing_but_bad_inputs(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in ("s", "t"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / f"{side}.png").write_bytes(b"")
+    assert main(command(model, tmp_path, tmp_path / "out", "--grid")) == 1
+    said = capsys.readouterr().out
+    assert said.count("s.png: the file is empty") == 1
+    assert "0 made, 0 finished before, 1 failed" in said
+
+
+def test_an_output_that_cannot_be_written_is_a_reason(
+    model: Path, inputs: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "00__01.png" / "in the way").mkdir(parents=True)
+    assert main(command(model, inputs, tmp_path, "--seed", 7)) == 1
+    said = capsys.readouterr().out
+    assert said.count(f"cannot write {tmp_path}/00__01.png: ") == 1
+    assert "15 made, 0 finished before, 1 failed" in said
+
+
+def test_what_cannot_be_done_at_all(
+    model: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, source, target = tmp_path / "out", inputs / "s", inputs / "t"
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04")
+    within = source / "deep" / "out"
+
+    def said(source: Path, target: Path, out: Path, *flags: object) -> str:
+        sides = ("--source", source, "--target", target, "--out", out)
+        return refusal(capsys, "translate", model, *sides, "--device", "cpu", *flags)
+
+    assert "none: no such file or folder" in said(tmp_path / "none", target, out)
+    assert "empty: no images" in said(tmp_path / "empty", target, out)
+    assert "neither a folder, a zip nor an image" in said(source, tmp_path / "file", out)
+    assert "bad.zip: not a zip" in said(source, tmp_path / "bad.zip", out)
+    assert "--batch 0: choose" in said(source, target, out, "--batch", 0)
+    assert "4 sources but 1 targets" in said(source, target / "00.png", out, "--pairs", "order")
+    assert "on one side only" in said(source, target / "00.png", out, "--pairs", "name")
+    assert "is inside" in said(source, target, within)
+    assert "is inside" in said(target, source, source)
+    assert "file: cannot be made" in said(source, target, tmp_path / "file")
+    assert "file/out: cannot be made" in said(source, target, tmp_path / "file" / "out")
+    assert "--device cuda:99" in said(source, target, out, "--device", "cuda:99")
+    assert not out.exists()
+    assert not within.exists()
+
+
+# --- a second run ---
+
+
+def test_what_is_finished_is_skipped(model: Path, inputs: Path, done: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(done, tmp_path / "out"))
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert main(command(model, inputs, out, "--seed", 7, "--batch", 2)) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def edit(file: Path, change: Callable[[bytes], bytes]) -> None:
+    file.write_bytes(change(file.read_bytes()))
+
+
+AGAIN: dict[str, tuple[Callable[[Path, Path], object], tuple[object, ...], int]] = {
+    "an image cut short": (lambda work, out: edit(out / "00__01.png", lambda b: b[:-1]), (), 1),
+    "an image edited": (lambda work, out: edit(out / "00__01.png", lambda b: b[:-20] + b"x" + b[-19:]), (), 1),
+    "an image gone": (lambda work, out: (out / "00__01.png").unlink(), (), 1),
+    "a report gone": (lambda work, out: (out / "00__01.json").unlink(), (), 1),
+    "a report cut short": (lambda work, out: edit(out / "00__01.json", lambda b: b[:50]), (), 1),
+    "a report of something else": (lambda work, out: edit(out / "00__01.json", lambda b: b"[]"), (), 1),
+    "another source": (lambda work, out: shutil.copy(work / "s/00.png", work / "s/03.png"), (), TARGETS),
+    "another target": (lambda work, out: shutil.copy(work / "t/00.png", work / "t/03.png"), (), SOURCES),
+    "a further source": (lambda work, out: shutil.copy(work / "s/00.png", work / "s/04.png"), (), TARGETS),
+    "projection": (lambda work, out: None, ("--project",), SOURCES * TARGETS),
+    "another seed": (lambda work, out: None, ("--seed", 8), SOURCES * TARGETS),
+}
+
+
+@pytest.mark.parametrize("case", AGAIN)
+def test_what_differs_is_made_anew(
+    model: Path, work: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    change, flags, count = AGAIN[case]
+    out = Path(shutil.copytree(done, tmp_path / "out"))
+    change(work, out)
+    assert main(command(model, work, out, "--seed", 7, *flags)) == 0
+    said = capsys.readouterr().out
+    assert f"{count} made, " in said
+    assert main(command(model, work, tmp_path / "fresh", "--seed", 7, *flags)) == 0
+    assert pictures(out) == pictures(tmp_path / "fresh")
+
+
+def test_other_weights_make_everything_anew(
+    inputs: Path, model: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(done, tmp_path / "out"))
+    kept = Path(shutil.copytree(model, tmp_path / "kept"))
+    shutil.rmtree(model)
+    try:
+        random_model(model, seed=1)  # under the same name
+        assert main(command(model, inputs, out, "--seed", 7)) == 0
+    finally:
+        shutil.rmtree(model)
+        shutil.copytree(kept, model)
+    assert "16 made, 0 finished before" in capsys.readouterr().out
+    assert not set(pictures(out).values()) & set(pictures(done).values())
+
+
+KILLED = """
+import os, signal, sys
+from pixgraft import translate
+from pixgraft.cli import main
+left, real = [7], translate.write_bytes
+def write(path, data):  # the kill comes between an image and its report
+    real(path, data)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+translate.write_bytes = write
+main(sys.argv[1:])
+"""
+
+
+def test_killed_half_way_the_second_run_finishes(
+    model: Path, inputs: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command(model, inputs, tmp_path / "out", "--seed", 7, "--batch", 3)
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(pictures(tmp_path / "out")) == 4
+    assert main(arguments) == 0
+    assert "13 made, 3 finished before, 0 failed" in capsys.readouterr().out
+    assert pictures(tmp_path / "out") == pictures(done)
+
+
+# --- several processes ---
+
+
+def test_processes_share_the_work_out(model: Path, inputs: Path, done: Path, tmp_path: Path) -> None:
+    translator = pixgraft.load(model, device="cpu")
+    shares: list[set[str]] = []
+    for rank in range(3):
+        world = World(rank, 3, rank)
+        made = translate_files(translator, inputs / "s", inputs / "t", tmp_path / "out", seed=7, world=world)
+        shares.append({each.job.output for each in made})
+    assert [len(share) for share in shares] == [6, 5, 5]
+    assert len(set.union(*shares)) == SOURCES * TARGETS
+    assert pictures(tmp_path / "out") == pictures(done)
+
+
+def torchrun(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pixgraft"]
+    return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_torchrun_makes_all(model: Path, inputs: Path, done: Path, tmp_path: Path) -> None:
+    finished = torchrun(*command(model, inputs, tmp_path / "out", "--seed", 7, "--grid", "--batch", 3))
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("16 made, 0 finished before, 0 failed") == 1
+    assert pictures(tmp_path / "out") == pictures(done)
+    assert (tmp_path / "out" / "grid.png").is_file()
+
+
+def test_torchrun_says_every_process_s_failures_once(model: Path, work: Path, done: Path, tmp_path: Path) -> None:
+    """The bad source's only pair is the second process's, and the first must say it."""
+    (work / "s" / "01.png").write_bytes(b"")
+    finished = torchrun(*command(model, work, tmp_path / "out", "--seed", 7, "--grid", "--pairs", "order"))
+    assert finished.returncode == 1, finished.stderr
+    assert finished.stdout.count("01.png: the file is empty") == 1
+    assert finished.stdout.count("3 made, 0 finished before, 1 failed") == 1
+    whole = pictures(done)
+    assert pictures(tmp_path / "out") == {n: whole[n] for n in ("00__00.png", "02__02.png", "03__03.png")}
+    assert (tmp_path / "out" / "grid.png").is_file()
