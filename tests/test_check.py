@@ -25,13 +25,14 @@ TREE = {
     "b copy.png": picture(1),
     "c same pixels.bmp": picture(1, format="BMP"),
     "d.png": picture(2, (40, 20)),
-    "e small.png": picture(3, (15, 300)),
+    "e small.png": picture(3, (3, 300)),
+    "e smallish.png": picture(7, (4, 300)),
     "f text.png": b"just text",
     "g cut.jpg": picture(4, format="JPEG")[:200],
     "h empty.png": b"",
     "i really a jpeg.png": picture(5, format="JPEG"),
     "j turned.png": picture(2, (20, 40)),
-    "k small jpeg.png": picture(6, (8, 8), format="JPEG"),
+    "k small jpeg.png": picture(6, (3, 3), format="JPEG"),
     "readme.txt": b"text",
 }
 
@@ -64,10 +65,10 @@ def test_every_fault_is_found(tmp_path: Path, kind: str) -> None:
     found = by_name(report)
 
     assert report.path == path
-    assert report.checked == 11
-    assert calls == [(done, 11) for done in range(1, 12)]
-    assert report.usable == 6
-    assert report.sizes == (8, 20)
+    assert report.checked == 12
+    assert calls == [(done, 12) for done in range(1, 13)]
+    assert report.usable == 7
+    assert report.sizes == (3, 20)
     assert report.duplicates == 2
     assert "a.png" not in found
     assert "d.png" not in found
@@ -75,7 +76,8 @@ def test_every_fault_is_found(tmp_path: Path, kind: str) -> None:
     expected = {
         "b copy.png": ("same pixels as a.png", True),
         "c same pixels.bmp": ("same pixels as a.png", True),
-        "e small.png": ("15 x 300", False),
+        "e small.png": ("3 x 300", False),
+        "e smallish.png": ("4 x 300, will be enlarged", True),
         "f text.png": ("not an image", False),
         "g cut.jpg": ("cut short", False),
         "h empty.png": ("empty", False),

@@ -8,10 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
 from pixgraft.errors import PixgraftError
+
+Preset = Annotated[Positional[str], arg(metavar="PRESET")]
+Model = Annotated[Positional[str], arg(metavar="MODEL")]
+Layout = Annotated[Positional[str], arg(metavar="LAYOUT")]
+File = Annotated[Positional[Path], arg(metavar="FILE")]
+Data = Annotated[Positional[Path], arg(metavar="PATH")]
+Out = Annotated[Positional[Path], arg(metavar="OUT")]
 
 app = SubcommandApp()
 data_app = SubcommandApp()
@@ -20,13 +27,13 @@ app.command(data_app, name="data")
 
 @app.command
 def train(
-    preset: Positional[str],
+    preset: Preset,
     /,
     *,
     data: Path,
     out: Path,
     split: str = "",
-    set: Annotated[tuple[str, ...], UseAppendAction] = (),
+    set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = (),
     device: str = "auto",
     resume: bool = False,
     quiet: bool = False,
@@ -59,7 +66,7 @@ def train(
 
 @app.command
 def translate(
-    model: Positional[str],
+    model: Model,
     /,
     *,
     source: Path,
@@ -123,7 +130,7 @@ def translate(
 
 
 @app.command
-def convert(layout: Positional[str], file: Positional[Path], out: Positional[Path], /) -> int:
+def convert(layout: Layout, file: File, out: Out, /) -> int:
     """Read a published checkpoint into a model folder.
 
     Args:
@@ -138,7 +145,7 @@ def convert(layout: Positional[str], file: Positional[Path], out: Positional[Pat
 
 
 @app.command
-def export(model: Positional[str], out: Positional[Path], /, *, half: bool = False) -> int:
+def export(model: Model, out: Out, /, *, half: bool = False) -> int:
     """Write a run's averaged weights as a model folder, to keep or to publish.
 
     Args:
@@ -167,7 +174,7 @@ def presets() -> int:
 
 
 @data_app.command
-def check(path: Positional[Path], /, *, size: int = 64, split: str = "") -> int:
+def check(path: Data, /, *, size: int = 64, split: str = "") -> int:
     """Say which files training would use, and what is wrong with the others.
 
     Args:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pixgraft.data.dataset import MAX_ENLARGEMENT
 from pixgraft.data.images import SUFFIXES, decode, image_format
 from pixgraft.data.sources import ImageSource
 from pixgraft.errors import PixgraftError
@@ -44,7 +45,7 @@ class CheckReport:
 @dataclass(frozen=True)
 class _Look:
     problem: str = ""
-    note: str = ""
+    notes: tuple[str, ...] = ()
     side: int = 0
     digest: bytes = b""
 
@@ -54,8 +55,9 @@ def check(
 ) -> CheckReport:
     """Decode every image of `source` and list what is unusable or odd for training at `size` x `size` pixels.
 
-    Unusable: files that cannot be read or decoded, are smaller than `size` on their shorter side, or have no
-    image's suffix. Odd but usable: a suffix that promises another format, and pixels seen in a file before.
+    Unusable, as in training: files that cannot be read or decoded, have no image's suffix, or would have to be
+    enlarged more than `MAX_ENLARGEMENT` times. Odd but usable: an image that is enlarged at all, a suffix that
+    promises another format, and pixels seen in a file before.
     `progress` is called in this thread with (files done, files in all).
     """
     findings: list[Finding] = []
@@ -68,8 +70,7 @@ def check(
         for done, (name, look) in enumerate(zip(source.names, looks, strict=True), start=1):
             if look.side:
                 sides.append(look.side)
-            if look.note:
-                findings.append(Finding(name, look.note, usable=not look.problem))
+            findings += [Finding(name, note, usable=not look.problem) for note in look.notes]
             if look.problem:
                 findings.append(Finding(name, look.problem, usable=False))
             else:
@@ -95,10 +96,13 @@ def _look(source: ImageSource, name: str, size: int) -> _Look:
     except PixgraftError as error:
         return _Look(problem=str(error).split(f"{name}: ", 1)[-1])
     kind, suffix = image_format(data), PurePosixPath(name).suffix.lower()
-    note = f"a {kind} file, though its name ends in {suffix}" if kind != SUFFIXES[suffix] else ""
+    notes = (f"a {kind} file, though its name ends in {suffix}",) if kind != SUFFIXES[suffix] else ()
     side = min(image.size)
+    shown = f"{image.width} x {image.height}"
+    if side * MAX_ENLARGEMENT < size:
+        problem = f"too small: {shown}, needs {-(-size // MAX_ENLARGEMENT)} on the shorter side"
+        return _Look(problem=problem, notes=notes, side=side)
     if side < size:
-        problem = f"too small: {image.width} x {image.height}, needs {size} on the shorter side"
-        return _Look(problem=problem, note=note, side=side)
+        notes += (f"small: {shown}, will be enlarged",)
     digest = hashlib.blake2b(str(image.size).encode() + image.tobytes(), digest_size=16).digest()
-    return _Look(note=note, side=side, digest=digest)
+    return _Look(notes=notes, side=side, digest=digest)
