@@ -96,7 +96,9 @@ def _look(source: ImageSource, name: str, size: int) -> _Look:
     except PixgraftError as error:
         return _Look(problem=str(error).split(f"{name}: ", 1)[-1])
     kind, suffix = image_format(data), PurePosixPath(name).suffix.lower()
-    notes = (f"a {kind} file, though its name ends in {suffix}",) if kind != SUFFIXES[suffix] else ()
+    notes: tuple[str, ...] = ()
+    if kind != SUFFIXES[suffix]:
+        notes = (f"a {kind} file, though its name ends in {suffix}",)
     side = min(image.size)
     shown = f"{image.width} x {image.height}"
     if side * MAX_ENLARGEMENT < size:
