@@ -346,7 +346,9 @@ class _Watch:
         count = min(trainer.experiment.train.samples, len(dataset) // 2 * 2)
         spread = [round(i * (len(dataset) - 1) / max(count - 1, 1)) for i in range(count)]
         self._images = from_uint8(torch.stack([dataset[i] for i in spread])).to(trainer.device)
-        self._best = max((_counted(line.get("diversity", 0.0)) for line in log.lines()), default=0.0)
+        self._best = 0.0
+        for line in log.lines():
+            self._remember(line.get("images", 0), line.get("diversity"))
 
     def look(self, progress: Progress) -> None:
         """Write the grid to `samples/`, the diversity to the log, and warn where it falls to half its best."""
@@ -357,7 +359,7 @@ class _Watch:
         path.parent.mkdir(exist_ok=True)
         write_bytes(path, png_bytes(tiled(preview.grid), {"Description": f"synthesised, {seen} images seen"}))
         falls = preview.diversity < self._best / 2
-        self._best = max(self._best, _counted(preview.diversity))
+        self._remember(seen, preview.diversity)
         self._log.write(images=seen, diversity=preview.diversity, **({"warning": "diversity"} if falls else {}))
         if falls:
             progress.note(
@@ -365,7 +367,7 @@ class _Watch:
                 f"the outputs may be collapsing; look at {path}"
             )
 
-
-def _counted(diversity: object) -> float:
-    """A diversity as a yardstick: above 1 is the noise of untrained networks, and the log spells nan as a word."""
-    return min(diversity, 1.0) if isinstance(diversity, float) and math.isfinite(diversity) else 0.0
+    def _remember(self, seen: int, diversity: object) -> None:
+        """Take a diversity as a yardstick, but for that of untrained networks, whose outputs differ by their noise."""
+        if seen > 0 and isinstance(diversity, float) and math.isfinite(diversity):  # the log spells nan as a word
+            self._best = max(self._best, diversity)
