@@ -34,8 +34,8 @@ from pixgraft.layers.spectral import SpectralConv2d, power_iterate
 from pixgraft.losses.adversarial import fake_loss, non_saturating_generator_loss, real_loss
 from pixgraft.losses.penalties import r1_of_loss
 from pixgraft.losses.reconstruction import l1
-from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig
-from pixgraft.presets import Experiment, TrainConfig, preset
+from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig, published
+from pixgraft.presets import Experiment, TrainConfig
 from pixgraft.train import Trainer
 
 OFFICIAL_CHANNELS = 64
@@ -263,8 +263,7 @@ def configuration(options: Options, switches: Switches) -> I2ILRConfig:
     """The published networks and losses at the options' size and width, with what the switches change of them."""
     width = options.channels / OFFICIAL_CHANNELS
     config = dataclasses.replace(
-        preset("i2ilr-official-128").method,
-        image_size=options.image_size,
+        published(options.image_size),
         lr_size=options.lr_size,
         generator_channels=options.channels,
         generator_max_channels=max(round(512 * width), 2),

@@ -161,9 +161,13 @@ def test_an_image_that_cannot_be_used(
         ("method.image_size=48", "image_size is 48: choose 32, 64, 128, 256 or 512"),
         ("method.lr_size=32", "lr_size is 32: with image_size 32 choose one of 4, 8, 16"),
         ("method.lr_size=6", "lr_size is 6: with image_size 32 choose one of 4, 8, 16"),
-        ("train.batch=5", "train.batch is 5: choose an even number, images being trained in pairs"),
-        ("train.batch=0", "train.batch is 0: choose an even number, images being trained in pairs"),
-        ("train.microbatch=3", "train.microbatch is 3: choose an even number, or 0"),
+        ("train.batch=5", "train.batch is 5: choose a multiple of 2, which i2ilr needs"),
+        ("train.batch=0", "train.batch is 0: choose a number of images from 1"),
+        ("train.microbatch=3", "train.microbatch is 3: choose a multiple of 2, which i2ilr needs"),
+        ("train.keep=-1", "train.keep is -1: choose a number of checkpoints, or 0 to keep all"),
+        ("train.average_decay=2.0", "train.average_decay is 2.0: choose a number from 0 to below 1"),
+        ("method.generator_lr=-1.0", "learning rates must be above 0, and betas from 0 to below 1"),
+        ("method.betas=[1.0, 0.9]", "learning rates must be above 0, and betas from 0 to below 1"),
         ("train.samples=2", "train.samples is 2: choose an even number from 4"),
         ("train.images=0", "train.images is 0: choose a number of images from 1"),
         ("train.seed", "--set train.seed: write field=value"),
@@ -216,7 +220,7 @@ def test_a_batch_that_does_not_divide_among_the_processes(batch: int, size: int,
     with pytest.raises(PixgraftError) as caught:
         _check_shares(experiment(f"train.batch={batch}"), World(0, size, 0))
     assert str(caught.value) == (
-        f"a batch of {batch} does not divide into pairs over {size} processes: "
+        f"a batch of {batch} does not divide over {size} processes: "
         f"set train.batch to a multiple of {multiple}"
     )
     _check_shares(experiment(f"train.batch={multiple}"), World(0, size, 0))

@@ -177,3 +177,31 @@ def test_ranks_share_out_the_one_process_batch(tmp_path: Path, ranks: int) -> No
         assert torch.equal(torch.cat(parts), next(alone))
     for loader in loaders:
         loader.close()
+
+
+# --- before a run ---
+
+
+def test_every_unusable_image_is_found_at_once(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "data", 4)
+    dataset = _dataset(folder)
+    dataset.check()
+    for path in folder.iterdir():
+        path.unlink()
+    assert dataset[3].shape == (3, 32, 32)  # decoded already
+
+    folder = make_images(tmp_path / "bad", 4)
+    (folder / "01.png").write_bytes(b"text")
+    (folder / "03.png").write_bytes(b"")
+    with pytest.raises(PixgraftError, match=r"^01\.png: not an image .* \(and 1 more: pixgraft data check lists them\)$"):
+        _dataset(folder).check()
+
+
+def test_a_set_that_memory_cannot_hold_is_not_read_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CACHE_BYTES", 10)
+    folder = make_images(tmp_path / "data", 4)
+    dataset = _dataset(folder)
+    (folder / "01.png").write_bytes(b"text")
+    dataset.check()
+    with pytest.raises(PixgraftError, match=r"01\.png"):
+        dataset[1]

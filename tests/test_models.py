@@ -385,6 +385,6 @@ def test_a_method_that_takes_no_source_and_target_does_not_translate(model: Path
     class Other(Method):
         name = "other"
 
-    impostor = dataclasses.replace(load_model(model), name="x", method=Other())
+    impostor = dataclasses.replace(load_model(model), name="x", method=Other(None))
     with pytest.raises(PixgraftError, match="x: a model of other, which does not take source and target"):
         pixgraft.Translator(impostor, torch.device("cpu"))

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from pixgraft import config
 from pixgraft.engine import checkpoint as checkpoints
+from pixgraft.engine import distributed
+from pixgraft.engine.distributed import World
 from pixgraft.engine.log import RunLog
 from pixgraft.errors import PixgraftError
 from pixgraft.methods.base import Batch, Losses, Preview
@@ -277,7 +279,7 @@ def test_other_durations_are_the_same_run(tmp_path: Path, data: Path) -> None:
 def test_outputs_that_fall_together_are_told(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values = iter([0.9, 0.6, 0.3, 0.44, 0.46])
+    values = iter([1.5, 0.9, 0.3, 0.44, 0.46])
     grid = torch.zeros(1, 1, 3, 32, 32)
 
     def preview(self: I2ILR, images: Tensor) -> Preview:
@@ -294,3 +296,19 @@ def test_outputs_that_fall_together_are_told(
     assert "diversity fell to 0.440 from 0.900" in capsys.readouterr().out
     looks = [line for line in log_lines(out) if "diversity" in line]
     assert [line.get("warning") for line in looks] == [None, None, "diversity", "diversity", None]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"), [(("else", None), "see different images"), (("same", "0" * 64), "see different checkpoints")]
+)
+def test_processes_that_begin_apart_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], other: Any, told: str
+) -> None:
+    """Two machines without a disk in common: the second has no checkpoint, or other images."""
+
+    def gathered(own: Any, world: World) -> list[Any]:
+        return [own, (own[0] if other[0] == "same" else "else", other[1])]
+
+    monkeypatch.setattr(distributed, "gather_objects", gathered)
+    assert run(make_images(tmp_path / "data"), tmp_path / "run") == 2
+    assert told in capsys.readouterr().err

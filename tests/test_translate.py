@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import pixgraft
+from pixgraft import translate
 from pixgraft.cli import main
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import average_pool
@@ -269,3 +270,26 @@ def test_the_grid_of_matched_pairs_is_grey_elsewhere(model: Path, inputs: Path, 
     assert main(command(model, inputs, tmp_path, "--pairs", "order", "--grid")) == 0
     sheet = opened((tmp_path / "grid.png").read_bytes())
     assert (sheet[2 + 34 : 34 + 34, 2 + 3 * 34 : 34 + 3 * 34] == 128).all()
+
+
+def test_a_pillow_image_is_what_its_file_is(model: Path, inputs: Path, tmp_path: Path) -> None:
+    """Turned by its EXIF and partly transparent: as an object it gives what the path gives."""
+    picture = Image.open(inputs / "s" / "00.png").convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.png", exif=exif)
+    translator = pixgraft.load(model, device="cpu")
+    with Image.open(tmp_path / "turned.png") as opened:
+        assert torch.equal(translator.source(opened), translator.source(tmp_path / "turned.png"))
+        plain = translator.source(Image.open(inputs / "s" / "00.png"))
+        assert not torch.equal(translator.source(opened), plain)
+
+
+def test_a_huge_grid_shows_the_first_of_either_side(
+    model: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translate, "GRID_SIDE", 2)
+    assert main(command(model, inputs, tmp_path / "out", "--grid")) == 0
+    with Image.open(tmp_path / "out" / "grid.png") as grid:
+        assert grid.size == ((2 + 2) * 34 + 2, (1 + 2) * 34 + 2)

@@ -90,7 +90,7 @@ def translate(
         out: The folder for outputs.
         pairs: Every source with every target; or matched by file name; or by their order.
         project: Move each output until it shrinks to its target within one grey level.
-        grid: Also write grid.png: sources across, targets down.
+        grid: Also write grid.png: sources across, targets down, up to 32 of each.
         batch: Outputs made before they are written; it changes none of them.
         seed: Recorded in each report; this method draws nothing at random.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -209,6 +209,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pixgraft: interrupted", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; to name the class would import torch
+            raise
+        print("pixgraft: out of device memory: lower train.microbatch or use another device", file=sys.stderr)
     return 2
 
 

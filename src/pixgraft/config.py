@@ -37,6 +37,8 @@ def _plain(value: Any) -> Any:
 def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """The dataclass `kind` from plain values. Fields left out keep their defaults; `where` begins an error's line.
 
+    A dataclass whose fields' types depend on the values says so in a class method `field_types(values)`.
+
     Raises:
         PixgraftError: an unknown field, a missing one, or a value that does not fit its type.
     """
@@ -45,6 +47,12 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     unknown = sorted(set(values) - fields)
     if unknown:
         raise PixgraftError(f"{where}: no such field: {', '.join(unknown)} (there are {', '.join(sorted(fields))})")
+    field_types = getattr(kind, "field_types", None)
+    if field_types is not None:
+        try:
+            hints |= field_types(values)
+        except PixgraftError as error:
+            raise PixgraftError(f"{where}: {error}") from None
     given = {name: _typed(value, hints[name], f"{where}: {name}") for name, value in values.items()}
     try:
         return kind(**given)

@@ -4,6 +4,7 @@ A layout names its groups of tensors as its publisher did; `from_state_dicts` gi
 Sizes are read off the tensors, never asked for. Nothing that a file holds is run: only tensors and plain values load.
 """
 
+import dataclasses
 import pickle
 import re
 import warnings
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
 from pixgraft.methods.base import Method
-from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig
+from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig, published
 from pixgraft.models import check_free, save_model
 from pixgraft.networks.i2ilr import Discriminator, Generator
 
@@ -161,9 +162,6 @@ def _i2ilr_config(groups: StateDicts) -> I2ILRConfig:
     settings: dict[str, Any] = {
         "generator_channels": _width(generator, "from_rgb.0.conv.weight_orig"),
         "generator_max_channels": _width(generator, f"down_block.{levels}.conv1.conv.weight_orig"),
-        "head": "patch",
-        "statistic": "deviation",
-        "spectral_spadain": False,
         "lr_size": 8,
         "image_size": 8 << levels,
     }
@@ -175,7 +173,7 @@ def _i2ilr_config(groups: StateDicts) -> I2ILRConfig:
         settings["lr_size"] = settings["image_size"] >> levels
         settings["discriminator_channels"] = first
         settings["discriminator_max_channels"] = _width(groups["Dis"], "last_block.0.conv1.conv.weight_orig")
-    return I2ILRConfig(**settings)
+    return dataclasses.replace(published(settings["image_size"]), **settings)
 
 
 def _i2ilr_networks(groups: StateDicts) -> dict[str, nn.Module]:

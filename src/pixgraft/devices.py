@@ -1,5 +1,7 @@
 """Which device to compute on."""
 
+import os
+
 import torch
 
 from pixgraft.errors import PixgraftError
@@ -21,6 +23,8 @@ def pick(name: str, local_rank: int = 0) -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise PixgraftError(f"--device {name}: PyTorch sees no CUDA device here; choose cpu")
+        if device.index is not None and "LOCAL_RANK" in os.environ:
+            raise PixgraftError(f"--device {name}: under torchrun each process takes its own GPU; choose cuda")
         index = local_rank if device.index is None else device.index
         if index >= torch.cuda.device_count():
             raise PixgraftError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices here")

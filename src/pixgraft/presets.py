@@ -4,12 +4,13 @@ A paper's preset (`paper`) follows its text, an `official` one its published cod
 written out here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pixgraft.errors import PixgraftError
-from pixgraft.methods.i2ilr import I2ILRConfig
+from pixgraft.methods import METHODS
+from pixgraft.methods.i2ilr import I2ILRConfig, published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +43,16 @@ class TrainConfig:
     log_every: int = 1_000
 
     def __post_init__(self) -> None:
-        if self.batch < 2 or self.batch % 2:
-            raise PixgraftError(f"train.batch is {self.batch}: choose an even number, images being trained in pairs")
-        if self.microbatch < 0 or self.microbatch % 2:
-            raise PixgraftError(f"train.microbatch is {self.microbatch}: choose an even number, or 0")
+        if self.batch < 1:
+            raise PixgraftError(f"train.batch is {self.batch}: choose a number of images from 1")
+        if self.microbatch < 0:
+            raise PixgraftError(f"train.microbatch is {self.microbatch}: choose a number of images, or 0")
         if self.samples < 4 or self.samples % 2:
             raise PixgraftError(f"train.samples is {self.samples}: choose an even number from 4")
+        if self.keep < 0:
+            raise PixgraftError(f"train.keep is {self.keep}: choose a number of checkpoints, or 0 to keep all")
+        if not 0 <= self.average_decay < 1:
+            raise PixgraftError(f"train.average_decay is {self.average_decay}: choose a number from 0 to below 1")
         for name in ("images", "checkpoint_every", "sample_every", "log_every"):
             if getattr(self, name) < 1:
                 raise PixgraftError(f"train.{name} is {getattr(self, name)}: choose a number of images from 1")
@@ -58,10 +63,27 @@ class Experiment:
     """All that a run needs but its data and its folder."""
 
     name: str
-    kind: Literal["i2ilr"]
+    kind: str
     """The method's name in `pixgraft.methods.METHODS`."""
-    method: I2ILRConfig
+    method: Any
+    """That method's configuration."""
     train: TrainConfig
+
+    def __post_init__(self) -> None:
+        group = METHODS[self.kind].group
+        for name in ("batch", "microbatch"):
+            count = getattr(self.train, name)
+            if count % group:
+                raise PixgraftError(f"train.{name} is {count}: choose a multiple of {group}, which {self.kind} needs")
+
+    @classmethod
+    def field_types(cls, values: Mapping[str, Any]) -> dict[str, type]:
+        """The types of fields that depend on others' values, for `config.from_dict`."""
+        if "kind" not in values:
+            return {}
+        if not isinstance(values["kind"], str) or values["kind"] not in METHODS:
+            raise PixgraftError(f"kind: {values['kind']!r} is not one of {', '.join(map(repr, METHODS))}")
+        return {"method": METHODS[values["kind"]].Config}
 
 
 def i2ilr_paper_128() -> Experiment:
@@ -89,26 +111,8 @@ def i2ilr_official_128() -> Experiment:
     return Experiment(
         name="i2ilr-official-128",
         kind="i2ilr",
-        method=_official(128),
+        method=published(128),
         train=TrainConfig(batch=8, images=8_000_000, average_warmup=False),
-    )
-
-
-def _official(image_size: int) -> I2ILRConfig:
-    return I2ILRConfig(
-        image_size=image_size,
-        discriminator_channels=2**14 // image_size,
-        head="patch",
-        statistic="deviation",
-        spectral_spadain=False,
-        difference="difference",
-        difference_step=8 / 255,
-        difference_in_steps=False,
-        adversarial="non_saturating",
-        adversarial_on_cycle=True,
-        r1_of="loss",
-        r1_gamma=10.0,
-        r1_batch=4,
     )
 
 

@@ -1,7 +1,8 @@
 """The training loop: phases in, trained weights out.
 
 One step draws `batch` images, runs each phase that is due on them, and moves the averages. Everything random is a
-function of (seed, images seen, rank, phase), so a run that was stopped and started again gives equal bits.
+function of (seed, images seen, rank, phase), so a run that was stopped and started again gives what one run would
+have given: equal bits on a CPU, and on a GPU as equal as two runs are.
 """
 
 import contextlib
@@ -80,7 +81,7 @@ class Trainer:
         Raises PixgraftError naming the phase whose gradient is not finite; that phase has then changed nothing.
         """
         train = self.experiment.train
-        images = images.to(self.device, non_blocking=True)
+        images = images.to(self.device)
         if train.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         batches = [Batch(part, {}) for part in images.split(train.microbatch or len(images))]
@@ -215,6 +216,7 @@ def train(
             source = open_source(data, under=split)
             stack.callback(source.close)
             dataset = Dataset(source, size=experiment.method.image_size)
+            dataset.check()
             if world.rank == 0:
                 _prepare(folder, experiment)
                 stack.enter_context(RunLock(folder))
@@ -227,11 +229,11 @@ def train(
 
 
 def _check_shares(experiment: Experiment, world: World) -> None:
-    share, rest = divmod(experiment.train.batch, world.size)
-    if rest or share % 2:
+    group = METHODS[experiment.kind].group
+    if experiment.train.batch % (group * world.size):
         raise PixgraftError(
-            f"a batch of {experiment.train.batch} does not divide into pairs over {world.size} processes: "
-            f"set train.batch to a multiple of {2 * world.size}"
+            f"a batch of {experiment.train.batch} does not divide over {world.size} processes: "
+            f"set train.batch to a multiple of {group * world.size}"
         )
 
 
@@ -277,6 +279,7 @@ def _loop(trainer: Trainer, dataset: Dataset, folder: Path, *, quiet: bool) -> O
         trainer.load(found)
     elif refused:
         raise PixgraftError(f"{refused[0]}, or remove {folder / CHECKPOINTS} to begin anew")
+    _check_agreement(trainer, fingerprint, found)
     log = RunLog(folder / "log.jsonl")
     if world.rank == 0:
         log.truncate(trainer.images_seen if found else -1)  # a new start writes its line of 0 images again
@@ -323,7 +326,17 @@ def _loop(trainer: Trainer, dataset: Dataset, folder: Path, *, quiet: bool) -> O
                 if saves:
                     trainer.save(folder / CHECKPOINTS, fingerprint=fingerprint)
     distributed.barrier()
-    return Outcome(folder, trainer.images_seen, interrupt.requested if stopping else None)
+    signals = [name for name in distributed.gather_objects(interrupt.requested, world) if name]
+    return Outcome(folder, trainer.images_seen, signals[0] if signals and trainer.images_seen < train.images else None)
+
+
+def _check_agreement(trainer: Trainer, fingerprint: str, found: Checkpoint | None) -> None:
+    """See that all processes begin with the same images at the same checkpoint, which separate disks may not hold."""
+    starts = distributed.gather_objects((fingerprint, found.sha256 if found else None), trainer.world)
+    if len({images for images, _ in starts}) > 1:
+        raise PixgraftError("the processes see different images: give every machine the same data")
+    if len(set(starts)) > 1:
+        raise PixgraftError("the processes see different checkpoints: put the run folder on a disk that all share")
 
 
 def _passes(before: int, now: int, every: int) -> bool:

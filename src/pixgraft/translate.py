@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -25,11 +24,14 @@ from pixgraft.data.sources import ImageSource, open_source
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
 from pixgraft.files import write_bytes
+from pixgraft.layers.resample import enlarge
 from pixgraft.metrics.consistency import OPERATOR
 from pixgraft.translator import Translation, Translator
 from pixgraft.version import __version__
 
 Pairing = Literal["all", "name", "order"]
+GRID_SIDE = 32
+"""A larger grid can be neither looked at nor, with thousands of images, held in memory."""
 
 
 @dataclass(frozen=True)
@@ -264,12 +266,13 @@ def _metadata(report: dict[str, Any]) -> dict[str, str]:
 def figure(translator: Translator, source: str | Path, target: str | Path, out: Path, results: Iterable[Done]) -> Path:
     """The paper's Figure 5 from finished outputs: sources across, targets and what they shrink to down.
 
-    Reads the PNGs back: outputs of earlier runs and other processes are in it; a missing one is grey. Returns the path.
+    Reads the PNGs back: outputs of earlier runs and other processes are in it; one that was not asked for, or failed,
+    is grey. It shows the first `GRID_SIDE` of either side. Returns the path.
     """
     sources, targets = open_source(source), open_source(target)
     outputs = {(done.job.source, done.job.target): done.job.output for done in results if done.report}
-    across = sorted({source for source, _ in outputs})
-    down = sorted({target for _, target in outputs})
+    across = sorted({source for source, _ in outputs})[:GRID_SIDE]
+    down = sorted({target for _, target in outputs})[:GRID_SIDE]
     size = translator.image_size
     white, grey = torch.ones(3, size, size), torch.zeros(3, size, size)
 
@@ -282,9 +285,8 @@ def figure(translator: Translator, source: str | Path, target: str | Path, out: 
     rows = [[white, white, *(translator.source(decode(sources.read(name), name)) for name in across)]]
     for name in down:
         picture = decode(targets.read(name), name)
-        lr = translator.target(picture).expand(3, -1, -1).unsqueeze(0)
-        enlarged = F.interpolate(lr, size=size, mode="nearest").squeeze(0)
-        rows.append([translator.source(picture), enlarged, *(output(each, name) for each in across)])
+        lr = enlarge(translator.target(picture).expand(3, -1, -1), size // translator.lr_size)
+        rows.append([translator.source(picture), lr, *(output(each, name) for each in across)])
     path = out / "grid.png"
     label = {"Description": "First row: sources. First two columns: targets. The rest is synthesised by pixgraft."}
     write_bytes(path, png_bytes(tiled(torch.stack([torch.stack(row) for row in rows])), label))

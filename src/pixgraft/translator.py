@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from pixgraft import devices
-from pixgraft.data.images import decode, fit, read_lr, to_tensor, to_uint8
+from pixgraft.data.images import decode, fit, read_lr, to_tensor, to_uint8, upright_rgb
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import to_grey
@@ -112,7 +112,10 @@ class Translator:
 
 def _opened(picture: str | Path | Image.Image) -> Image.Image:
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        try:
+            return upright_rgb(picture.copy())
+        except (OSError, ValueError) as error:
+            raise PixgraftError(f"the image given cannot be read: {error}") from error
     source = open_source(picture)
     if len(source.names) != 1:
         raise PixgraftError(f"{picture}: {len(source.names)} images: name one")

@@ -4,6 +4,7 @@ A resume therefore needs no loader state, and processes need not talk to share o
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -56,6 +57,26 @@ class Dataset:
             if self._caches:
                 self._cache[index] = image
         return image
+
+    def check(self) -> None:
+        """Decode every image now, so that none stops a run that is under way; only if all are kept in memory then.
+
+        Raises PixgraftError, which names the first unusable files and counts them.
+        """
+        if not self._caches:
+            return
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            problems = [problem for problem in pool.map(self._problem, range(len(self))) if problem]
+        if problems:
+            more = f" (and {len(problems) - 1:,} more: pixgraft data check lists them)" if len(problems) > 1 else ""
+            raise PixgraftError(problems[0] + more)
+
+    def _problem(self, index: int) -> str:
+        try:
+            self[index]
+        except PixgraftError as error:
+            return str(error)
+        return ""
 
     def fingerprint(self) -> str:
         """SHA-256 of the names in their order: the data set, but for the files' contents."""

@@ -69,8 +69,7 @@ def decode(data: bytes, name: str) -> Image.Image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise PixgraftError(f"{name}: {width} x {height} pixels, {too_large}")
-        image.load()
-        return _to_rgb(_upright(image))
+        return upright_rgb(image)
     except PixgraftError:
         raise
     except Image.DecompressionBombError:  # some plugins check a frame or a tile by Pillow's own limit
@@ -79,6 +78,12 @@ def decode(data: bytes, name: str) -> Image.Image:
         reason = " ".join(str(error).split()) or type(error).__name__
         problem = f"cut short, damaged or an unsupported kind of {kind} ({reason})"
         raise PixgraftError(f"{name}: {problem}; save it anew or remove it") from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow image as `decode` gives it; raises what Pillow does where its pixels cannot be read."""
+    image.load()
+    return _to_rgb(_upright(image))
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -28,7 +28,9 @@ class _Pono(torch.autograd.Function):
         channels = x.shape[1]
         bessel = (channels - 1) / channels  # layer norm divides by the biased deviation
         last = x.permute(0, 2, 3, 1)
-        y, mean, rstd = torch.native_layer_norm(last, (channels,), None, None, EPSILON * bessel)
+        # CUDA's autocast would give float32, and the backward kernel wants one type throughout.
+        with torch.autocast(x.device.type, enabled=False):
+            y, mean, rstd = torch.native_layer_norm(last, (channels,), None, None, EPSILON * bessel)
         ctx.save_for_backward(last, y, mean, rstd)
         moments = (mean.permute(0, 3, 1, 2), (rstd * bessel**0.5).reciprocal().permute(0, 3, 1, 2))
         return (y * bessel**0.5).permute(0, 3, 1, 2), moments[0].to(x.dtype), moments[1].to(x.dtype)

@@ -20,6 +20,17 @@ def to_grey(images: Tensor) -> Tensor:
     return (weights[0] * red + weights[1] * green + weights[2] * blue).unsqueeze(1)
 
 
+def downscale(images: Tensor, size: int, channels: int) -> Tensor:
+    """DS to an LR target of `channels`: (N, 3, H, W) to (N, 3, size, size), or to its luminance (N, 1, size, size)."""
+    small = average_pool(images, size)
+    return to_grey(small) if channels == 1 else small
+
+
+def enlarge(cells: Tensor, factor: int) -> Tensor:
+    """Each value of (..., H, W) as a square of `factor` x `factor`: what undoes `average_pool` most plainly."""
+    return cells.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+
+
 def upsample(images: Tensor, factor: int, *, align_corners: bool) -> Tensor:
     """Bilinear upsampling of (N, C, H, W) by a whole factor."""
     if factor == 1:

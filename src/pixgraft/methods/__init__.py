@@ -3,7 +3,7 @@
 from pixgraft.methods.base import Method
 from pixgraft.methods.i2ilr import I2ILR
 
-METHODS: dict[str, type[I2ILR]] = {
+METHODS: dict[str, type[Method]] = {
     "i2ilr": I2ILR,
 }
 

@@ -57,7 +57,16 @@ class Method(nn.Module):
     averaged: ClassVar[tuple[str, ...]]
     """Sub-modules that keep an exponential moving average, which is what `translate` and `preview` use once trained."""
 
+    group: ClassVar[int] = 1
+    """Images that belong together: batches, microbatches and processes' shares are multiples of it."""
+    Config: ClassVar[type]
+    """The dataclass of its configuration."""
+
     config: Any
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
 
     def phases(self) -> list[Phase]:
         """The phases of a step, in their order."""

@@ -17,7 +17,7 @@ from torch.optim import Adam, Optimizer
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.augment import augment
 from pixgraft.layers.normalize import Statistic
-from pixgraft.layers.resample import average_pool, to_grey, upsample
+from pixgraft.layers.resample import average_pool, downscale, enlarge, upsample
 from pixgraft.layers.spectral import power_iterate
 from pixgraft.layers.straight_through import round_to
 from pixgraft.losses.adversarial import (
@@ -91,12 +91,33 @@ class I2ILRConfig:
             raise PixgraftError(f"lr_size is {low}: with image_size {s} choose one of {sizes}")
         generator = min(self.generator_channels, self.generator_max_channels)
         discriminator = min(self.discriminator_channels, self.discriminator_max_channels)
-        if min(generator, discriminator, self.r1_every, self.r1_batch) < 1:
-            raise PixgraftError("channels, r1_every and r1_batch must be at least 1")
+        if generator < 2 or min(discriminator, self.r1_every, self.r1_batch) < 1:
+            raise PixgraftError("generator channels must be at least 2; other channels, r1_every and r1_batch 1")
+        if min(self.generator_lr, self.discriminator_lr) <= 0 or not all(0 <= beta < 1 for beta in self.betas):
+            raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
 
     @property
     def lr_channels(self) -> int:
         return 1 if self.target == "grey" else 3
+
+
+def published(image_size: int) -> I2ILRConfig:
+    """The configuration of the code that was published with the paper, in its every choice."""
+    return I2ILRConfig(
+        image_size=image_size,
+        discriminator_channels=2**14 // image_size,
+        head="patch",
+        statistic="deviation",
+        spectral_spadain=False,
+        difference="difference",
+        difference_step=8 / 255,
+        difference_in_steps=False,
+        adversarial="non_saturating",
+        adversarial_on_cycle=True,
+        r1_of="loss",
+        r1_gamma=10.0,
+        r1_batch=4,
+    )
 
 
 class I2ILR(Method):
@@ -104,11 +125,12 @@ class I2ILR(Method):
 
     name: ClassVar[str] = "i2ilr"
     averaged: ClassVar[tuple[str, ...]] = ("generator",)
-    Config = I2ILRConfig
+    group: ClassVar[int] = 2
+    Config: ClassVar[type] = I2ILRConfig
+    config: I2ILRConfig
 
     def __init__(self, config: I2ILRConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.generator = Generator(
             image_size=config.image_size,
             lr_size=config.lr_size,
@@ -136,8 +158,7 @@ class I2ILR(Method):
 
     def downscale(self, images: Tensor) -> Tensor:
         """DS: images (N, 3, S, S) to LR targets (N, C, L, L)."""
-        small = average_pool(images, self.config.lr_size)
-        return to_grey(small) if self.config.target == "grey" else small
+        return downscale(images, self.config.lr_size, self.config.lr_channels)
 
     def difference(self, images: Tensor, lr: Tensor) -> Tensor:
         """Eq. 5: how far images (N, 3, S, S) are from shrinking to `lr`; (N, C, L, L), rounded straight through."""
@@ -268,10 +289,8 @@ class I2ILR(Method):
         grid = torch.cat(
             [torch.cat([blank, sources.unsqueeze(0)], dim=1), torch.cat([left, rows], dim=1)], dim=0
         )
-        size = self.config.lr_size
-        details = sources - average_pool(sources, size).repeat_interleave(
-            self.config.image_size // size, -1
-        ).repeat_interleave(self.config.image_size // size, -2)
+        factor = self.config.image_size // self.config.lr_size
+        details = sources - enlarge(average_pool(sources, self.config.lr_size), factor)
         apart = torch.stack([_spread(row) for row in rows]).mean() / _spread(details).clamp_min(1e-8)
         return Preview(grid=grid, diversity=float(apart))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pixgraft.layers.resample import average_pool, to_grey, upsample
+from pixgraft.layers.resample import downscale, enlarge, upsample
 
 OPERATOR = "average pooling"
 TOLERANCE = 1.0
@@ -29,8 +29,7 @@ class Consistency:
 
 def shrink(images: Tensor, target: Tensor) -> Tensor:
     """Images (N, 3, S, S) shrunk to the size and channels of `target` (N, C, L, L)."""
-    small = average_pool(images, target.shape[-1])
-    return to_grey(small) if target.shape[1] == 1 else small
+    return downscale(images, target.shape[-1], target.shape[1])
 
 
 def consistency(images: Tensor, target: Tensor) -> list[Consistency]:
@@ -71,5 +70,4 @@ def project(images: Tensor, target: Tensor, *, smooth_steps: int = 10) -> Tensor
 
 
 def _shifted(images: Tensor, shift: Tensor, factor: int) -> Tensor:
-    cells = shift.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
-    return (images + cells).clamp(0, 255)
+    return (images + enlarge(shift, factor)).clamp(0, 255)

@@ -132,7 +132,10 @@ class Generator(nn.Module):
         self.to_rgb = SpectralConv2d(c_in, 3, 1)
 
     def forward(self, source: Tensor, lr: Tensor) -> Tensor:
-        """Source (N, 3, S, S) and target (N, lr_channels, L, L), both in [-1, 1], give (N, 3, S, S), not clamped."""
+        """Source (N, 3, S, S) and target (N, lr_channels, L, L), both in [-1, 1], give (N, 3, S, S), not clamped.
+
+        The output is float32 under autocast too.
+        """
         h = self.from_rgb(source)
         moments = []
         for block in self.encoder:
@@ -143,7 +146,7 @@ class Generator(nn.Module):
             condition = upsample(lr, 2 ** max(level - 1, 0), align_corners=self.align_corners)
             h = block(h, condition, *moments.pop())
         rgb: Tensor = self.to_rgb(F.leaky_relu(self.to_rgb_norm(h), SLOPE))
-        return rgb
+        return rgb if rgb.dtype == torch.float64 else rgb.float()  # grey levels are finer than bfloat16
 
 
 class DiscriminatorBlock(nn.Module):
