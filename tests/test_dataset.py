@@ -193,7 +193,8 @@ def test_every_unusable_image_is_found_at_once(tmp_path: Path) -> None:
     folder = make_images(tmp_path / "bad", 4)
     (folder / "01.png").write_bytes(b"text")
     (folder / "03.png").write_bytes(b"")
-    with pytest.raises(PixgraftError, match=r"^01\.png: not an image .* \(and 1 more: pixgraft data check lists them\)$"):
+    told = r"^01\.png: not an image .* \(and 1 more: pixgraft data check lists them\)$"
+    with pytest.raises(PixgraftError, match=told):
         _dataset(folder).check()
 
 
