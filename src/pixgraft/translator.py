@@ -18,7 +18,7 @@ from pixgraft.models import Model, load_model
 
 Picture = str | Path | Image.Image | Tensor
 GPU_PASS = 16
-"""Images in each pass of a GPU, which a single one would leave idle. On a CPU batches gain nothing."""
+"""Images in each pass of a GPU, which a single one would leave idle. A CPU takes one: filling up would cost it more."""
 
 
 @dataclass(frozen=True)
