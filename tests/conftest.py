@@ -1,10 +1,40 @@
-"""Shared by all tests: few threads, so that timings and sums do not depend on the machine."""
+"""Shared by all tests: few threads, so that sums do not depend on the machine, and a model with inputs for it."""
 
 import os
+import shutil
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
+import pytest
 import torch
 
+from pixgraft.cli import main
+from using import command, make_inputs, random_model
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_model(tmp_path_factory.mktemp("model") / "wild")
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture
+def work(inputs: Path, tmp_path: Path) -> Path:
+    """A copy of the inputs, to spoil."""
+    return Path(shutil.copytree(inputs, tmp_path / "work"))
+
+
+@pytest.fixture(scope="session")
+def done(model: Path, inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All pairs, as the command makes them."""
+    out = tmp_path_factory.mktemp("done") / "out"
+    assert main(command(model, inputs, out, "--seed", 7)) == 0
+    return out

@@ -384,6 +384,7 @@ def test_what_is_no_model_is_refused(
 def test_a_method_that_takes_no_source_and_target_does_not_translate(model: Path) -> None:
     class Other(Method):
         name = "other"
+        phases = optimizers = preview = lambda *_: None  # type: ignore[assignment]
 
     impostor = dataclasses.replace(load_model(model), name="x", method=Other(None))
     with pytest.raises(PixgraftError, match="x: a model of other, which does not take source and target"):

@@ -20,32 +20,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import average_pool
 from pixgraft.translate import plan
 from pixgraft.version import __version__
-from using import SOURCES, TARGETS, command, make_inputs, opened, pictures, random_model, report
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_model(tmp_path_factory.mktemp("model") / "wild")
-
-
-@pytest.fixture(scope="session")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-@pytest.fixture
-def work(inputs: Path, tmp_path: Path) -> Path:
-    """A copy of the inputs, to spoil."""
-    return Path(shutil.copytree(inputs, tmp_path / "work"))
-
-
-@pytest.fixture(scope="session")
-def done(model: Path, inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All pairs, as the command makes them."""
-    out = tmp_path_factory.mktemp("done") / "out"
-    assert main(command(model, inputs, out, "--seed", 7)) == 0
-    return out
-
+from using import SOURCES, TARGETS, command, opened, pictures, report
 
 # --- what comes out ---
 

@@ -15,32 +15,7 @@ import pixgraft
 from pixgraft.cli import main
 from pixgraft.engine.distributed import World
 from pixgraft.translate import translate_files
-from using import SOURCES, TARGETS, command, make_inputs, pictures, random_model, refusal
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_model(tmp_path_factory.mktemp("model") / "wild")
-
-
-@pytest.fixture(scope="session")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-@pytest.fixture
-def work(inputs: Path, tmp_path: Path) -> Path:
-    """A copy of the inputs, to spoil."""
-    return Path(shutil.copytree(inputs, tmp_path / "work"))
-
-
-@pytest.fixture(scope="session")
-def done(model: Path, inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All pairs, as the command makes them."""
-    out = tmp_path_factory.mktemp("done") / "out"
-    assert main(command(model, inputs, out, "--seed", 7)) == 0
-    return out
-
+from using import SOURCES, TARGETS, command, pictures, random_model, refusal
 
 # --- what fails ---
 

@@ -4,6 +4,7 @@ A layout names its groups of tensors as its publisher did; `from_state_dicts` gi
 Sizes are read off the tensors, never asked for. Nothing that a file holds is run: only tensors and plain values load.
 """
 
+import copy
 import dataclasses
 import pickle
 import re
@@ -19,7 +20,6 @@ from pixgraft.errors import PixgraftError
 from pixgraft.methods.base import Method
 from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig, published
 from pixgraft.models import check_free, save_model
-from pixgraft.networks.i2ilr import Discriminator, Generator
 
 StateDicts = Mapping[str, Mapping[str, Tensor]]
 Renaming = list[tuple[str, str]]
@@ -35,7 +35,7 @@ def from_state_dicts(layout: str, groups: StateDicts) -> dict[str, nn.Module]:
     """
     if layout not in LAYOUTS:
         raise PixgraftError(f"no layout named {layout}: choose one of {', '.join(LAYOUTS)}")
-    return LAYOUTS[layout][0](groups)
+    return LAYOUTS[layout](groups)[1]
 
 
 def convert(layout: str, file: str | Path, out: str | Path) -> Path:
@@ -48,10 +48,12 @@ def convert(layout: str, file: str | Path, out: str | Path) -> Path:
     check_free(Path(out))
     groups = read_checkpoint(Path(file))
     try:
-        method, networks = LAYOUTS[layout][1](groups)
+        method, networks = LAYOUTS[layout](groups)
     except PixgraftError as error:
         raise PixgraftError(f"{file}: {error}") from None
-    save_model(Path(out), method, info={"source": Path(file).name, "layout": layout}, networks=networks)
+    read = set(networks.values())
+    kept = tuple(name for name, network in method.named_children() if network in read)
+    save_model(Path(out), method, info={"source": Path(file).name, "layout": layout}, networks=kept)
     return Path(out)
 
 
@@ -176,30 +178,19 @@ def _i2ilr_config(groups: StateDicts) -> I2ILRConfig:
     return dataclasses.replace(published(settings["image_size"]), **settings)
 
 
-def _i2ilr_networks(groups: StateDicts) -> dict[str, nn.Module]:
-    config = _i2ilr_config(groups)
+def _i2ilr_method(groups: StateDicts) -> tuple[Method, dict[str, nn.Module]]:
+    """The method with the published networks in it, the average as its generator; and those by their groups."""
+    method = I2ILR(_i2ilr_config(groups))
     networks: dict[str, nn.Module] = {}
     for name in ("Gen", "AverageG"):
         if name in groups:
-            generator = Generator(
-                image_size=config.image_size,
-                lr_size=config.lr_size,
-                lr_channels=config.lr_channels,
-                base_channels=config.generator_channels,
-                max_channels=config.generator_max_channels,
-            )
+            generator = copy.deepcopy(method.generator)
             networks[name] = _filled(generator, _renamed(groups[name], _GENERATOR), name)
+            method.generator = generator
     if "Dis" in groups:
-        discriminator = Discriminator(
-            image_size=config.image_size,
-            lr_size=config.lr_size,
-            lr_channels=config.lr_channels,
-            base_channels=config.discriminator_channels,
-            max_channels=config.discriminator_max_channels,
-        )
         renaming = _discriminator_renaming(groups["Dis"])
-        networks["Dis"] = _filled(discriminator, _renamed(groups["Dis"], renaming), "Dis")
-    return networks
+        networks["Dis"] = _filled(method.discriminator, _renamed(groups["Dis"], renaming), "Dis")
+    return method, networks
 
 
 def _filled(network: nn.Module, tensors: dict[str, Tensor], group: str) -> nn.Module:
@@ -214,20 +205,7 @@ def _filled(network: nn.Module, tensors: dict[str, Tensor], group: str) -> nn.Mo
     return network.eval()
 
 
-def _i2ilr_method(groups: StateDicts) -> tuple[Method, tuple[str, ...]]:
-    networks = _i2ilr_networks(groups)
-    method = I2ILR(_i2ilr_config(groups))
-    method.generator.load_state_dict((networks.get("AverageG") or networks["Gen"]).state_dict())
-    if "Dis" not in networks:
-        return method, ("generator",)
-    method.discriminator.load_state_dict(networks["Dis"].state_dict())
-    return method, ("generator", "discriminator")
-
-
-LAYOUTS: dict[
-    str,
-    tuple[Callable[[StateDicts], dict[str, nn.Module]], Callable[[StateDicts], tuple[Method, tuple[str, ...]]]],
-] = {
-    "i2ilr": (_i2ilr_networks, _i2ilr_method),
+LAYOUTS: dict[str, Callable[[StateDicts], tuple[Method, dict[str, nn.Module]]]] = {
+    "i2ilr": _i2ilr_method,
 }
-"""From a layout's tensors: its networks; and our method with the names of its networks that they filled."""
+"""From a layout's tensors: our method with its networks in it, and those networks under the names of their groups."""

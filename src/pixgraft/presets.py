@@ -4,6 +4,7 @@ A paper's preset (`paper`) follows its text, an `official` one its published cod
 written out here.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -128,20 +129,15 @@ def _practical(
 
     Each pair of widths is the first and the largest.
     """
-    return I2ILRConfig(
-        image_size=image_size,
+    return dataclasses.replace(
+        published(image_size),
         generator_channels=generator[0],
         generator_max_channels=generator[1],
         discriminator_channels=discriminator[0],
         discriminator_max_channels=discriminator[1],
-        head="patch",
-        statistic="deviation",
-        spectral_spadain=False,
-        difference="difference",
-        difference_step=8 / 255,
-        difference_in_steps=False,
-        adversarial="non_saturating",
+        adversarial_on_cycle=False,
         lambda_cycle=10.0,
+        r1_of="logits",
         r1_gamma=1.0,
         r1_every=16,
         augment=augment,

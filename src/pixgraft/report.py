@@ -136,7 +136,8 @@ class Terminal:
         """The table, the counts and where things are; returns the exit status."""
         for done in results:  # of all processes: those of the others were not said yet
             self._say(done.failure)
-        self._console.print(translations_table(results))
+        if any(done.report for done in results):
+            self._console.print(translations_table(results))
         skipped = sum(done.skipped for done in results)
         failed = sum(done.report is None for done in results)
         made = len(results) - skipped - failed

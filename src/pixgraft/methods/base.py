@@ -3,6 +3,7 @@
 A method never calls `.backward()`, moves devices, writes logs or knows its rank; the loop in `train.py` does.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -50,7 +51,7 @@ class Preview:
     diversity: float
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """The base of every method: what the engine and the commands rely on, and nothing else."""
 
     name: ClassVar[str]
@@ -68,14 +69,14 @@ class Method(nn.Module):
         super().__init__()
         self.config = config
 
+    @abstractmethod
     def phases(self) -> list[Phase]:
         """The phases of a step, in their order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:
         """New optimizers by name; call it once, after the method stands on its device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def preview(self, images: Tensor) -> Preview:
         """A grid made of some fixed real images (N, 3, S, S)."""
-        raise NotImplementedError
