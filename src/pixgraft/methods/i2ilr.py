@@ -36,7 +36,7 @@ GREY_LEVEL = 2 / 255  # one step of an 8-bit image, the range being [-1, 1]
 
 @dataclass(frozen=True, kw_only=True)
 class I2ILRConfig:
-    """The defaults are the paper's at 128; `presets.py` says where the published code differs."""
+    """The defaults are the paper's at 128; `published` says where its code differs."""
 
     image_size: int = 128
     """S, a power of two from 32 to 512."""
