@@ -37,6 +37,22 @@ MIB = 2**20
 WIDTH = 120  # of a table at least: a narrower terminal shall wrap its lines, not lose figures
 
 
+@dataclass(frozen=True, kw_only=True)
+class CommonOptions:
+    """What every benchmark is told."""
+
+    device: str = "cpu"
+    """auto, cpu, cuda, cuda:N or mps."""
+    threads: int = 0
+    """CPU threads; 0: PyTorch's own choice."""
+    compile: bool = False
+    """Add rows with torch.compile, which takes minutes to compile."""
+    json: Path | None = None
+    """Also write all figures to this file."""
+    markdown: bool = False
+    """Print the table as Markdown."""
+
+
 @dataclass(frozen=True)
 class Timing:
     """Repeated runs of one thing."""

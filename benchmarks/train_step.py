@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from unittest import mock
 
 import common
@@ -43,8 +42,8 @@ LAZY = 16
 AVERAGE_DECAY = 0.999
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(common.CommonOptions):
     """Images a second and peak memory of one training step of I2I-LR, one row for each thing that makes it fast."""
 
     image_size: int = 64
@@ -57,16 +56,8 @@ class Options:
     """Images for each step, an even number."""
     repeats: int = 3
     """Timed steps of each kind in each row, after the warm-up."""
-    device: str = "cpu"
-    """auto, cpu, cuda, cuda:N or mps."""
-    threads: int = 0
-    """CPU threads; 0: PyTorch's own choice."""
-    compile: bool = False
-    """Add a row with torch.compile, which takes minutes to compile."""
-    json: Path | None = None
-    """Also write all figures to this file."""
-    markdown: bool = False
-    """Print the table as Markdown."""
+    ends: bool = False
+    """Only the first row, the two last ones and the first once more: for networks whose whole table takes too long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,6 +315,8 @@ def plan(options: Options) -> list[tuple[str, Switches]]:
         if name != "compile" or options.compile:
             switches = dataclasses.replace(switches, **{name: True})
             rows.append((label, switches))
+    if options.ends:
+        rows = [rows[0], *rows[-2:]]
     return [*rows, ("published step, once more", Switches())]
 
 

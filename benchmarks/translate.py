@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import common
@@ -35,8 +34,8 @@ from pixgraft.presets import preset
 GREY_LEVELS = 127.5  # in one unit of [-1, 1]
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(common.CommonOptions):
     """Images a second and peak memory of translation, and how far each switch moves the outputs."""
 
     preset: str = "i2ilr-small-64"
@@ -47,16 +46,6 @@ class Options:
     """The larger of the two batches; the other is a single image."""
     repeats: int = 10
     """Timed passes in each row, after the warm-up."""
-    device: str = "cpu"
-    """auto, cpu, cuda, cuda:N or mps."""
-    threads: int = 0
-    """CPU threads; 0: PyTorch's own choice."""
-    compile: bool = False
-    """Add rows with torch.compile, which takes minutes to compile."""
-    json: Path | None = None
-    """Also write all figures to this file."""
-    markdown: bool = False
-    """Print the table as Markdown."""
 
 
 @dataclass(frozen=True, kw_only=True)
