@@ -29,6 +29,7 @@ from pixgraft.losses.penalties import r1_of_logits, r1_of_loss
 from pixgraft.losses.reconstruction import l1
 from pixgraft.methods.base import Batch
 from pixgraft.methods.i2ilr import I2ILR
+from pixgraft.networks.inception import InceptionV3
 from pixgraft.presets import preset
 
 TOLERANCE = 1e-4
@@ -194,10 +195,34 @@ def test_the_official_experiment_is_made_of_the_reference_terms() -> None:
     assert_close({"r1_grad_of_loss": penalty}, reference.expected)
 
 
+# --- feature networks ---
+
+
+def inception(reference: Oracle) -> dict[str, Tensor]:
+    """InceptionV3 as FID uses it; the file's inputs lie in [0, 1] and have names of their own."""
+    network = from_state_dicts("inception-fid", reference.state_dicts())["inception"]
+    assert isinstance(network, InceptionV3)
+    images = torch.from_numpy(reference.rule.input_for("inception/x", [2, 3, 64, 64])).sigmoid() * 2 - 1
+    maps = network.maps(images)
+    assert torch.equal(network(images), maps[-1].mean((2, 3)))
+    return {"pool3": maps[-1].mean((2, 3))} | {f"block{i}_mean": maps[i].mean((2, 3)) for i in range(3)}
+
+
+def lpips(reference: Oracle) -> dict[str, Tensor]:
+    """LPIPS with the published heads, on a trunk by the rule."""
+    # Distances lie near 0.1 and spread by a hundredth of that: in float32 our rounding would add to the reference's.
+    network = from_state_dicts("lpips", reference.state_dicts())["lpips"].double()
+    x, y = (torch.from_numpy(reference.rule.input_for(f"lpips/{name}", [3, 3, 96, 96])) * 0.5 for name in "xy")
+    return {"distance": network(x.clamp(-1, 1).double(), y.clamp(-1, 1).double())}
+
+
 COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
     "i2ilr_64_8": i2ilr,
     "i2ilr_64_16": i2ilr,
     "i2ilr_128_8": i2ilr,
+    "inception_fid": inception,
+    "lpips_alex": lpips,
+    "lpips_vgg": lpips,
 }
 
 

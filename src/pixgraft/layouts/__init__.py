@@ -1,0 +1,43 @@
+"""Published state dicts into our networks, one file a family of layouts.
+
+A layout names its groups of tensors as its publisher did; `from_state_dicts` gives networks under those same names.
+Sizes are read off the tensors, never asked for. To add a layout: its file, and one line in `MODELS`.
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layouts.common import StateDicts
+from pixgraft.layouts.features import FEATURES, feature_networks
+from pixgraft.layouts.i2ilr import i2ilr
+from pixgraft.methods.base import Method
+
+MODELS: dict[str, Callable[[StateDicts], tuple[Method, dict[str, nn.Module]]]] = {
+    "i2ilr": i2ilr,
+}
+"""Layouts of whole models: our method with the networks in it, and those networks under the names of their groups."""
+
+LAYOUTS = (*MODELS, *FEATURES)
+"""The names of all layouts."""
+
+
+def from_state_dicts(layout: str, groups: StateDicts) -> dict[str, nn.Module]:
+    """Networks of a published layout, in eval mode, under the names of its groups.
+
+    "i2ilr" (Medabid1/I2I-LR): "Gen" and "AverageG" are generators, called (source, lr); "Dis" is a discriminator,
+    called (image, lr_difference). Groups that hold no network are passed over.
+
+    Feature networks have one group, of any name, and take images (N, 3, H, W) in [-1, 1] of any size:
+    "inception-fid" (mseitzer/pytorch-fid) gives (N, 2048), "vgg16" (torchvision) (N, 4096), "squeezenet" (torchvision's
+    squeezenet1_0) (N, 512), "mobilefacenet" (Xiaoccer/MobileFaceNet_Pytorch) (N, 128), "irse50"
+    (TreB1eN/InsightFace_Pytorch) (N, 512). "lpips" (richzhang/PerceptualSimilarity) takes two and gives distances (N,).
+
+    Raises PixgraftError for an unknown layout, and for tensors that are missing, unknown or misshapen.
+    """
+    if layout in MODELS:
+        return MODELS[layout](groups)[1]
+    if layout in FEATURES:
+        return feature_networks(layout, groups)
+    raise PixgraftError(f"no layout named {layout}: choose one of {', '.join(LAYOUTS)}")

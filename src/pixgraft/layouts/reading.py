@@ -1,0 +1,101 @@
+"""Files of tensors from strangers, read without running anything that they hold: only tensors and plain values load."""
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from pixgraft.errors import PixgraftError
+
+
+def read_checkpoint(file: Path) -> dict[str, dict[str, Tensor]]:
+    """The groups of tensors in a PyTorch file, by name; everything else in it is passed over.
+
+    Raises PixgraftError if the file is missing, is not of PyTorch, was cut short, or asks for code to be run.
+    """
+    _check_readable(file)
+    return _groups(_load(file))
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file, or of a PyTorch file (any other suffix) that holds one set of them.
+
+    That set is the file itself, as torchvision's are, or the only group in it, beside whatever else it holds.
+
+    Raises PixgraftError if the file is missing, cut short or of another kind, holds no tensors or several groups, or
+    asks for code to be run.
+    """
+    _check_readable(file)
+    if file.suffix.lower() == ".safetensors":
+        try:
+            tensors = safetensors.torch.load_file(file)
+        except Exception as error:  # on damaged bytes the reader raises more than its own error
+            raise PixgraftError(
+                f"{file}: cut short or not a safetensors file ({_reason(error)}): get it again"
+            ) from None
+    else:
+        content = _load(file)
+        groups = _groups(content)
+        tensors = {name: value for name, value in content.items() if _is_named_tensor((name, value))}
+        if not tensors and len(groups) > 1:
+            found = ", ".join(sorted(groups)[:4])
+            raise PixgraftError(f"{file}: holds {len(groups)} groups of tensors ({found}), not one: save one by itself")
+        if not tensors and groups:
+            (tensors,) = groups.values()
+    if not tensors:
+        raise PixgraftError(f"{file}: holds no named tensors: choose a file of weights")
+    return tensors
+
+
+def _check_readable(file: Path) -> None:
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(512)
+    except OSError as error:
+        raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}") from None
+    if head.lstrip()[:1] == b"<":
+        raise PixgraftError(f"{file}: a web page, not a checkpoint: download the file behind the link")
+
+
+def _load(file: Path) -> dict[Any, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats, which are what is asked for
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error))
+        names = f" ({asked[1]})" if asked else ""
+        raise PixgraftError(
+            f"{file}: not a checkpoint of tensors alone{names}, or damaged: nothing of it was run; get another copy"
+        ) from None
+    except Exception as error:  # on damaged bytes PyTorch's readers raise almost anything
+        raise PixgraftError(f"{file}: cut short or not a PyTorch file ({_reason(error)}): get it again") from None
+    if not isinstance(content, dict):
+        raise PixgraftError(f"{file}: holds a {type(content).__name__}, not named groups of tensors")
+    return content
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def _groups(content: dict[Any, Any]) -> dict[str, dict[str, Tensor]]:
+    return {
+        str(name): dict(group)
+        for name, group in content.items()
+        if isinstance(group, Mapping) and group and all(map(_is_named_tensor, group.items()))
+    }
+
+
+def _is_named_tensor(item: tuple[object, object]) -> bool:
+    name, value = item
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided

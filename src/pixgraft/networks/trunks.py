@@ -1,0 +1,108 @@
+"""The convolutional trunks of ImageNet classifiers, numbered as the `features` of torchvision's networks.
+
+AlexNet (Krizhevsky 2014, one tower), VGG16 (Simonyan and Zisserman 2015), SqueezeNet 1.0 and 1.1 (Iandola et al. 2016).
+Each function gives a new `nn.Sequential`, whose state dict has torchvision's names without "features.".
+"""
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+
+def tapped(trunk: nn.Sequential, x: Tensor, taps: Collection[int]) -> list[Tensor]:
+    """What the layers numbered in `taps` give, in the trunk's order; `x` is normalised already."""
+    maps = []
+    for index, layer in enumerate(trunk):
+        x = layer(x)
+        if index in taps:
+            maps.append(x)
+    return maps
+
+
+def alexnet() -> nn.Sequential:
+    """64, 192, 384, 256 and 256 channels; the convolutions are 0, 3, 6, 8 and 10."""
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 11, stride=4, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(256, 256, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+    )
+
+
+def vgg16() -> nn.Sequential:
+    """Five stages of 64, 128, 256, 512 and 512 channels, each ended by a pool: 4, 9, 16, 23 and 30."""
+    layers: list[nn.Module] = []
+    c_in = 3
+    for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(c_in, width, 3, padding=1), nn.ReLU()]
+            c_in = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
+
+
+class Fire(nn.Module):
+    """SqueezeNet's module: a 1x1 convolution to few channels, then 1x1 and 3x3 side by side; ReLU after each."""
+
+    def __init__(self, c_in: int, squeezed: int, c_out: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(c_in, squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeezed, c_out // 2, 1)
+        self.expand3x3 = nn.Conv2d(squeezed, c_out // 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, H, W) gives (N, c_out, H, W)."""
+        x = self.squeeze(x).relu()
+        return torch.cat((self.expand1x1(x), self.expand3x3(x)), dim=1).relu()
+
+
+def squeezenet1_0() -> nn.Sequential:
+    """A 7x7 convolution to 96 channels and eight Fire modules up to 512: 3 to 5, 7 to 10 and 12."""
+    return nn.Sequential(
+        nn.Conv2d(3, 96, 7, stride=2),
+        nn.ReLU(),
+        _pool(),
+        Fire(96, 16, 128),
+        Fire(128, 16, 128),
+        Fire(128, 32, 256),
+        _pool(),
+        Fire(256, 32, 256),
+        Fire(256, 48, 384),
+        Fire(384, 48, 384),
+        Fire(384, 64, 512),
+        _pool(),
+        Fire(512, 64, 512),
+    )
+
+
+def squeezenet1_1() -> nn.Sequential:
+    """The cheaper revision: a 3x3 convolution to 64 channels, and pools earlier; Fire modules 3, 4, 6, 7, 9 to 12."""
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 3, stride=2),
+        nn.ReLU(),
+        _pool(),
+        Fire(64, 16, 128),
+        Fire(128, 16, 128),
+        _pool(),
+        Fire(128, 32, 256),
+        Fire(256, 32, 256),
+        _pool(),
+        Fire(256, 48, 384),
+        Fire(384, 48, 384),
+        Fire(384, 64, 512),
+        Fire(512, 64, 512),
+    )
+
+
+def _pool() -> nn.MaxPool2d:
+    return nn.MaxPool2d(3, 2, ceil_mode=True)
