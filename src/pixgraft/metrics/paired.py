@@ -1,0 +1,80 @@
+"""How near an image is to its ground truth, pixel by pixel: L1, PSNR and SSIM (Wang et al. 2004).
+
+All take two batches of grey levels (N, 3, H, W), uint8 or floats in 0..255, and give float64 (N,), one value an image.
+Published figures of one name differ by their definitions; those here are written out below. Figures are comparable only
+if the rounding is too: measure the whole grey levels that are saved, not a network's floats.
+"""
+
+import torch
+from torch import Tensor
+
+from pixgraft.errors import PixgraftError
+from pixgraft.metrics.pixels import gaussian_filter, grey_levels
+
+PEAK = 255.0
+WINDOW, SIGMA = 11, 1.5
+"""SSIM's Gaussian window, in pixels."""
+K1, K2 = 0.01, 0.03
+
+
+def l1(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference over pixels and channels, in grey levels 0..255; the smaller, the nearer.
+
+    Papers often give it on images in [0, 1], which is this divided by 255, or in [-1, 1], divided by 127.5.
+    """
+    a, b = _pair(a, b)
+    return (a - b).abs().mean((1, 2, 3))
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in decibels, 10 log10(255^2 / MSE), infinite for equal images; the larger, the nearer.
+
+    The mean squared error is over pixels and all three channels of each image, and a set's figure is the mean of its
+    images' ratios. Super-resolution papers often take the luma only, which gives more, cut a border off, or turn the
+    mean error of the whole set into one ratio.
+    """
+    a, b = _pair(a, b)
+    return 10 * torch.log10(PEAK**2 / ((a - b) ** 2).mean((1, 2, 3)))
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004, equation 13), at most 1, which equal images have.
+
+    As in the paper: a Gaussian window of 11 x 11 pixels and deviation 1.5; K1 = 0.01, K2 = 0.03, L = 255; variances and
+    covariance are the window's weighted means, with no N / (N - 1). The map covers whole windows only, so 5 pixels at
+    each border have no value of their own. It is made for each of R, G and B; the figure is the mean over all three.
+
+    Others differ:
+    - channels: the authors' own code and most of super-resolution take the luma only;
+    - window: scikit-image's default is a uniform 7 x 7 window; its `gaussian_weights=True, sigma=1.5` gives ours;
+    - covariance: scikit-image's default is the sample covariance; its `use_sample_covariance=False` gives ours;
+    - borders: MATLAB's `ssim` fills them by repeating the edge, and filters RGB as a volume;
+    - scale: the authors' later code first shrinks an image whose shorter side has 384 pixels or more;
+    - range: L has to be the range of the values; with L = 1 on grey levels, or 2 on [0, 1], figures are wrong.
+
+    Raises PixgraftError if the images are smaller than the window.
+    """
+    a, b = _pair(a, b)
+    if min(a.shape[2:]) < WINDOW:
+        size, least = f"{a.shape[3]} x {a.shape[2]}", f"{WINDOW} x {WINDOW}"
+        raise PixgraftError(f"SSIM: images of {size} pixels are smaller than its window: give {least} or more")
+    mean_a, mean_b = _window(a), _window(b)
+    variance_a = _window(a * a) - mean_a**2
+    variance_b = _window(b * b) - mean_b**2
+    covariance = _window(a * b) - mean_a * mean_b
+    c1, c2 = (K1 * PEAK) ** 2, (K2 * PEAK) ** 2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
+    return (luminance * structure).mean((1, 2, 3))
+
+
+def _window(planes: Tensor) -> Tensor:
+    return gaussian_filter(planes, WINDOW, SIGMA)
+
+
+def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = grey_levels(a, "first images"), grey_levels(b, "second images")
+    if a.shape != b.shape:
+        shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        raise PixgraftError(f"paired images: their shapes {shapes} differ: give as many of the same size")
+    return a, b
