@@ -1,5 +1,6 @@
-"""Resampling: the downscaling operator DS of the papers, and bilinear upsampling."""
+"""Resampling: the downscaling operators of the papers, average pooling (DS) and bicubic, and bilinear upsampling."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -36,3 +37,28 @@ def upsample(images: Tensor, factor: int, *, align_corners: bool) -> Tensor:
     if factor == 1:
         return images
     return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=align_corners)
+
+
+def bicubic(images: Tensor, factor: int) -> Tensor:
+    """Shrink (N, C, H, W) by a whole factor as PULSE (Menon et al. 2020) and pSp do, in the images' dtype.
+
+    Keys's cubic kernel with a = -0.5, stretched by the factor so that it also smooths, on images that are reflected at
+    their edges. H and W are multiples of the factor, and above 3 / 2 of it for the reflection. The result may leave
+    [-1, 1] a little: the kernel has negative lobes.
+    """
+    if factor == 1:
+        return images
+    beside = 3 * factor // 2  # pixels on either side of a cell that its mean reaches
+    taps = torch.arange(factor + 2 * beside, dtype=torch.float64)
+    distance = (taps - beside - (factor - 1) / 2).abs() / factor
+    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    weights = torch.where(distance <= 1, near, far)
+    weights = (weights / weights.sum()).to(images)
+
+    channels = images.shape[1]
+    padded = F.pad(images, (beside, beside, beside, beside), mode="reflect")
+    rows = weights.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    columns = weights.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    narrow = F.conv2d(padded, rows, stride=(factor, 1), groups=channels)
+    return F.conv2d(narrow, columns, stride=(1, factor), groups=channels)

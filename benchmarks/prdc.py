@@ -1,0 +1,190 @@
+"""How fast precision, recall, density and coverage are, and how much memory they take, beside the textbook's way.
+
+The textbook's way is that of the reference package: three full matrices of distances, and a partial sort of two of
+them. It stands here written anew, in NumPy, with the products in float32, and in float64 as scikit-learn's
+`pairwise_distances` multiplies float32 features. Features are normal deviates, which is the hardest case: distances
+between them are all nearly alike.
+
+    python benchmarks/prdc.py --threads 2                   # 10,000 images of 4,096 features: some minutes, 5 GB
+    python benchmarks/prdc.py --images 2000 --features 512
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import common
+import numpy as np
+import torch
+import tyro
+from common import Timing
+
+from pixgraft.errors import PixgraftError
+from pixgraft.metrics.prdc import prdc
+
+Figures = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Seconds and peak memory of precision, recall, density and coverage, pixgraft's beside the textbook's."""
+
+    images: int = 10_000
+    """Of each of the two sets."""
+    features: int = 4_096
+    """Of each image."""
+    neighbours: int = 5
+    """k: radii are distances to the k-th nearest neighbour."""
+    repeats: int = 1
+    """Timed runs of each way, after a small one to warm up."""
+    threads: int = 0
+    """CPU threads; 0: the libraries' own choice."""
+    json: Path | None = None
+    """Also write all figures to this file."""
+    markdown: bool = False
+    """Print the table as Markdown."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row's figures."""
+
+    label: str
+    timing: Timing
+    cpu_seconds: float
+    """Of a run, over all threads: what is left of the seconds where other programs want the processor too."""
+    peak_mib: float
+    """Above the process with its two sets of features."""
+    figures: Figures
+    """Precision, recall, density, coverage."""
+
+
+def distances(x: np.ndarray, y: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
+    """All distances (N, M) float32, by one product of matrices in `dtype`."""
+    x, y = x.astype(dtype), y.astype(dtype)
+    squares = x @ y.T
+    squares *= -2
+    squares += np.square(x).sum(1)[:, None]
+    squares += np.square(y).sum(1)
+    found: np.ndarray = np.sqrt(np.maximum(squares, 0, out=squares), out=squares).astype(np.float32, copy=False)
+    return found
+
+
+def radii(images: np.ndarray, k: int, dtype: type[np.floating]) -> np.ndarray:
+    """Distance (N,) of each image to its k-th neighbour: the k+1-th smallest of its row, in which it stands itself."""
+    matrix = distances(images, images, dtype)
+    np.fill_diagonal(matrix, 0)
+    nearest = np.argpartition(matrix, k + 1, axis=1)[:, : k + 1]
+    found: np.ndarray = np.take_along_axis(matrix, nearest, axis=1).max(1)
+    return found
+
+
+def textbook(real: np.ndarray, fake: np.ndarray, k: int, dtype: type[np.floating]) -> Figures:
+    """The reference package's way."""
+    of_real, of_fake = radii(real, k, dtype), radii(fake, k, dtype)
+    matrix = distances(real, fake, dtype)
+    in_real = matrix < of_real[:, None]
+    return (
+        float(in_real.any(0).mean()),
+        float((matrix < of_fake).any(1).mean()),
+        float(in_real.sum(0).mean() / k),
+        float((matrix.min(1) < of_real).mean()),
+    )
+
+
+def ours(real: np.ndarray, fake: np.ndarray, k: int) -> Figures:
+    """pixgraft's way."""
+    found = prdc(torch.from_numpy(real), torch.from_numpy(fake), k=k)
+    precision, recall, density, coverage = (
+        float(values.mean()) for values in (found.precision, found.recall, found.density, found.coverage)
+    )
+    return precision, recall, density, coverage
+
+
+WAYS: dict[str, Callable[[np.ndarray, np.ndarray, int], Figures]] = {
+    "textbook, float64 products": lambda real, fake, k: textbook(real, fake, k, np.float64),
+    "textbook, float32 products": lambda real, fake, k: textbook(real, fake, k, np.float32),
+    "pixgraft": ours,
+}
+
+
+def measure(label: str, options: Options) -> Row:
+    """One row; meant for a process of its own."""
+    device = common.prepared("cpu", options.threads)
+    run = WAYS[label]
+    few = np.random.default_rng(1).standard_normal((64, 64), np.float32)
+    run(few, few, options.neighbours)
+    generator = np.random.default_rng(0)
+    real, fake = (generator.standard_normal((options.images, options.features), np.float32) for _ in range(2))
+    before = common.peak_memory(device)
+    figures: list[Figures] = []
+    began = time.process_time()
+    seconds = [
+        common.clocked(lambda: figures.append(run(real, fake, options.neighbours)), device)
+        for _ in range(options.repeats)
+    ]
+    cpu_seconds = (time.process_time() - began) / options.repeats
+    return Row(label, Timing(tuple(seconds)), cpu_seconds, common.peak_memory(device) - before, figures[0])
+
+
+COLUMNS = (
+    "way",
+    "seconds",
+    "spread",
+    "× ours",
+    "CPU s",
+    "× ours",
+    "peak MiB",
+    "precis.",
+    "recall",
+    "density",
+    "cover.",
+)
+
+
+def lines(rows: list[Row]) -> list[list[str]]:
+    """The table's cells."""
+    own = rows[-1]
+    return [
+        [
+            row.label,
+            f"{row.timing.median:.1f}",
+            f"{100 * row.timing.spread:.0f} %",
+            f"{row.timing.median / own.timing.median:.2f}",
+            f"{row.cpu_seconds:.1f}",
+            f"{row.cpu_seconds / own.cpu_seconds:.2f}",
+            f"{row.peak_mib:,.0f}",
+            *(f"{figure:.4f}" for figure in row.figures),
+        ]
+        for row in rows
+    ]
+
+
+def main() -> None:
+    """Measure and print."""
+    options = tyro.cli(Options)
+    common.check_counts(features=options.features, neighbours=options.neighbours, repeats=options.repeats)
+    if options.images < options.neighbours + 2:
+        raise PixgraftError(f"--images {options.images}: choose {options.neighbours + 2} or more")
+    if options.threads:  # NumPy's products heed only what stands there when it is imported
+        for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+            os.environ[name] = str(options.threads)
+    facts = common.in_fresh_process(common.machine, "cpu", options.threads)
+    facts["numpy"] = np.__version__
+    rows = [common.in_fresh_process(measure, label, options) for label in common.tracked(list(WAYS))]
+    common.report(
+        f"Precision, recall, density and coverage of 2 x {options.images:,} images of {options.features:,} features, "
+        f"k = {options.neighbours}",
+        COLUMNS,
+        lines(rows),
+        facts,
+        markdown=options.markdown,
+    )
+    if options.json is not None:
+        common.write_json(options.json, options, facts, rows)
+
+
+if __name__ == "__main__":
+    common.run_main(main)

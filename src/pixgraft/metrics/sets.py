@@ -1,0 +1,44 @@
+"""What every distance between two sets of features asks of them, so that its errors read alike."""
+
+import torch
+from torch import Tensor
+
+from pixgraft.errors import PixgraftError
+
+LABELS = ("real images", "fake images")
+"""What errors call the two sets, unless told."""
+LARGEST = 1e15
+"""Magnitude that no sensible feature reaches, and up to which sums of squares fit into float32."""
+
+
+def check_count(count: int, label: str, *, at_least: int) -> None:
+    """PixgraftError naming the set if it has too few images."""
+    if count < at_least:
+        raise PixgraftError(f"{label}: {count} given, at least {at_least} are needed: give more images")
+
+
+def checked(features: Tensor, label: str, *, at_least: int) -> Tensor:
+    """The features (N, D), detached; half precision becomes float32.
+
+    Raises PixgraftError naming the set where they are no matrix, too few, not finite or absurdly large.
+    """
+    if features.ndim != 2:
+        raise PixgraftError(f"{label}: features of shape {tuple(features.shape)}: give one row an image")
+    check_count(len(features), label, at_least=at_least)
+    if features.numel() and not (torch.stack(features.aminmax()).abs() <= LARGEST).all():
+        raise PixgraftError(
+            f"{label}: a feature is beyond ±{LARGEST:g} or no number: look for damaged images or weights"
+        )
+    return features.detach() if features.dtype == torch.float64 else features.detach().float()
+
+
+def checked_pair(real: Tensor, fake: Tensor, labels: tuple[str, str], *, at_least: int) -> tuple[Tensor, Tensor]:
+    """Both sets, checked, of one dimension and one dtype."""
+    real, fake = (checked(each, label, at_least=at_least) for each, label in zip((real, fake), labels, strict=True))
+    if real.shape[1] != fake.shape[1]:
+        raise PixgraftError(
+            f"{labels[1]}: {fake.shape[1]} features an image, but {real.shape[1]} in {labels[0]}: "
+            "take both from one network"
+        )
+    dtype = torch.promote_types(real.dtype, fake.dtype)
+    return real.to(dtype), fake.to(dtype)
