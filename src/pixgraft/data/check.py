@@ -1,14 +1,16 @@
-"""What is wrong with a folder or zip of images, found before training does."""
+"""What is wrong with a folder or zip of images, or of images with conditions, found before training does."""
 
 import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from pixgraft.data.conditions import ConditionKind
 from pixgraft.data.dataset import MAX_ENLARGEMENT
 from pixgraft.data.images import SUFFIXES, decode, image_format
+from pixgraft.data.pairs import PairedSource, read_condition
 from pixgraft.data.sources import ImageSource
 from pixgraft.errors import PixgraftError
 
@@ -44,8 +46,9 @@ class CheckReport:
 
 @dataclass(frozen=True)
 class _Look:
-    problem: str = ""
-    notes: tuple[str, ...] = ()
+    name: str
+    findings: tuple[Finding, ...]
+    usable: bool
     side: int = 0
     digest: bytes = b""
 
@@ -60,51 +63,97 @@ def check(
     promises another format, and pixels seen in a file before.
     `progress` is called in this thread with (files done, files in all).
     """
+
+    def look(index: int) -> _Look:
+        name = source.names[index]
+        return _look(name, lambda: source.read(name), size)[0]
+
+    return _survey(source.path, len(source.names), look, _skipped(source.skipped), progress)
+
+
+def check_pairs(
+    source: PairedSource, *, size: int, kind: ConditionKind, progress: Callable[[int, int], None] | None = None
+) -> CheckReport:
+    """As `check`, of pairs: what is counted are pairs, and duplicates are of their images.
+
+    Unusable besides: a condition that `PairedDataset` refuses (a value beyond the classes, a colour without a class,
+    one class alone, another shape than the image's), and what `source` left out (open it with `skip_bad`).
+    """
+
+    def look(index: int) -> _Look:
+        name, condition_name = source.shown(index)
+        seen, image_size = _look(name, lambda: source.read_image(index), size)
+        try:
+            read_condition(source, index, image_size, size=size, kind=kind)
+        except PixgraftError as error:
+            notes = tuple(replace(finding, usable=False) for finding in seen.findings)
+            problem = Finding(condition_name, without_name(condition_name, error), usable=False)
+            return replace(seen, findings=(*notes, problem), usable=False)
+        return seen
+
+    others = [Finding(each.name, each.problem, usable=False) for each in source.left_out]
+    return _survey(source.path, len(source.names), look, others + _skipped(source.skipped), progress)
+
+
+def _survey(
+    path: Path,
+    count: int,
+    look: Callable[[int], _Look],
+    others: list[Finding],
+    progress: Callable[[int, int], None] | None,
+) -> CheckReport:
+    """What `look` says of each of `count` items, by a few threads; `others` come last."""
     findings: list[Finding] = []
     sides: list[int] = []
     first: dict[bytes, str] = {}
     usable = duplicates = 0
     executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     try:
-        looks = executor.map(lambda name: _look(source, name, size), source.names)
-        for done, (name, look) in enumerate(zip(source.names, looks, strict=True), start=1):
-            if look.side:
-                sides.append(look.side)
-            findings += [Finding(name, note, usable=not look.problem) for note in look.notes]
-            if look.problem:
-                findings.append(Finding(name, look.problem, usable=False))
-            else:
+        for done, seen in enumerate(executor.map(look, range(count)), start=1):
+            if seen.side:
+                sides.append(seen.side)
+            findings += seen.findings
+            if seen.usable:
                 usable += 1
-                original = first.setdefault(look.digest, name)
-                if original != name:
+                original = first.setdefault(seen.digest, seen.name)
+                if original != seen.name:
                     duplicates += 1
-                    findings.append(Finding(name, f"the same pixels as {original}", usable=True))
+                    findings.append(Finding(seen.name, f"the same pixels as {original}", usable=True))
             if progress is not None:
-                progress(done, len(source.names))
+                progress(done, count)
     finally:
         executor.shutdown(cancel_futures=True)  # an interrupt does not wait for the files not yet begun
-    skipped = "skipped: its suffix is not an image's"
-    findings += [Finding(name, skipped, usable=False) for name in source.skipped]
     sizes = (min(sides), max(sides)) if sides else None
-    return CheckReport(source.path, len(source.names), usable, findings, sizes, duplicates)
+    return CheckReport(path, count, usable, findings + others, sizes, duplicates)
 
 
-def _look(source: ImageSource, name: str, size: int) -> _Look:
+def _skipped(names: list[str]) -> list[Finding]:
+    return [Finding(name, "skipped: its suffix is not an image's", usable=False) for name in names]
+
+
+def without_name(name: str, error: PixgraftError) -> str:
+    """An error's line without the file's name that begins it, and that name's folder; for a `Finding`."""
+    return str(error).split(f"{name}: ", 1)[-1]
+
+
+def _look(name: str, read: Callable[[], bytes], size: int) -> tuple[_Look, tuple[int, int] | None]:
+    """What there is to say of one image, and its (width, height), None if it does not decode."""
     try:
-        data = source.read(name)
+        data = read()
         image = decode(data, name)
     except PixgraftError as error:
-        return _Look(problem=str(error).split(f"{name}: ", 1)[-1])
+        return _Look(name, (Finding(name, without_name(name, error), usable=False),), usable=False), None
     kind, suffix = image_format(data), PurePosixPath(name).suffix.lower()
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     if kind != SUFFIXES[suffix]:
-        notes = (f"a {kind} file, though its name ends in {suffix}",)
+        notes.append(f"a {kind} file, though its name ends in {suffix}")
     side = min(image.size)
     shown = f"{image.width} x {image.height}"
-    if side * MAX_ENLARGEMENT < size:
-        problem = f"too small: {shown}, needs {-(-size // MAX_ENLARGEMENT)} on the shorter side"
-        return _Look(problem=problem, notes=notes, side=side)
-    if side < size:
-        notes += (f"small: {shown}, will be enlarged",)
+    usable = side * MAX_ENLARGEMENT >= size
+    if not usable:
+        notes.append(f"too small: {shown}, needs {-(-size // MAX_ENLARGEMENT)} on the shorter side")
+    elif side < size:
+        notes.append(f"small: {shown}, will be enlarged")
     digest = hashlib.blake2b(str(image.size).encode() + image.tobytes(), digest_size=16).digest()
-    return _Look(notes=notes, side=side, digest=digest)
+    findings = tuple(Finding(name, note, usable) for note in notes)
+    return _Look(name, findings, usable, side, digest), image.size

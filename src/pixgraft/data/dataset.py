@@ -5,16 +5,22 @@ A resume therefore needs no loader state, and processes need not talk to share o
 
 import hashlib
 import os
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pixgraft.data.images import decode, fit, from_uint8, to_tensor, to_uint8
 from pixgraft.data.sources import ImageSource
 from pixgraft.engine.seeds import derive, generator
 from pixgraft.errors import PixgraftError
+
+Item = TypeVar("Item")
 
 CACHE_BYTES = 4 * 2**30
 """Decoded images are kept in memory up to this many bytes."""
@@ -24,52 +30,48 @@ MAX_ENLARGEMENT = 4
 no detail at the size trained at: it would teach blur."""
 
 
-class Dataset:
-    """The images of a source, each centre-cropped and resized to (3, size, size) uint8."""
+class Items(ABC, Generic[Item]):
+    """What every data set is: items by index, each decoded once if all of them fit into memory."""
 
-    def __init__(self, source: ImageSource, *, size: int) -> None:
-        if len(source.names) < 2:
-            raise PixgraftError(f"{source.path}: training needs at least 2 images, found {len(source.names)}")
-        self.source = source
-        self.size = size
-        self._caches = len(source.names) * 3 * size * size <= CACHE_BYTES
-        self._cache: dict[int, Tensor] = {}
+    def __init__(self, path: Path, names: Sequence[str], *, item_bytes: int) -> None:
+        if len(names) < 2:
+            raise PixgraftError(f"{path}: training needs at least 2 images, found {len(names)}")
+        self._names = names
+        self._caches = len(names) * item_bytes <= CACHE_BYTES
+        self._cache: dict[int, Item] = {}
+
+    @abstractmethod
+    def _decoded(self, index: int) -> Item:
+        """Item `index`, read and decoded. Raises PixgraftError, which names the file, if it is unusable."""
 
     def __len__(self) -> int:
-        return len(self.source.names)
+        return len(self._names)
 
-    def __getitem__(self, index: int) -> Tensor:
-        """Image `index` as uint8 (3, size, size).
-
-        Raises PixgraftError, which names the file, if it is no sound image or its shorter side has fewer than
-        size / MAX_ENLARGEMENT pixels.
-        """
-        image = self._cache.get(index)
-        if image is None:
-            name = self.source.names[index]
-            picture = decode(self.source.read(name), name)
-            if min(picture.size) * MAX_ENLARGEMENT < self.size:
-                raise PixgraftError(
-                    f"{name}: {picture.width} x {picture.height} pixels are too few to train at {self.size}: "
-                    f"remove it, or give one of at least {-(-self.size // MAX_ENLARGEMENT)} on the shorter side"
-                )
-            image = to_uint8(to_tensor(fit(picture, self.size)))
+    def __getitem__(self, index: int) -> Item:
+        item = self._cache.get(index)
+        if item is None:
+            item = self._decoded(index)
             if self._caches:
-                self._cache[index] = image
-        return image
+                self._cache[index] = item
+        return item
 
     def check(self) -> None:
-        """Decode every image now, so that none stops a run that is under way; only if all are kept in memory then.
+        """Decode every item now, so that none stops a run that is under way; only if all are kept in memory then.
 
         Raises PixgraftError, which names the first unusable files and counts them.
         """
         if not self._caches:
             return
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            problems = [problem for problem in pool.map(self._problem, range(len(self))) if problem]
+        problems = list(self.problems().values())
         if problems:
             more = f" (and {len(problems) - 1:,} more: pixgraft data check lists them)" if len(problems) > 1 else ""
             raise PixgraftError(problems[0] + more)
+
+    def problems(self) -> dict[int, str]:
+        """Every unusable item by its index, with the line that says why."""
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            found = enumerate(pool.map(self._problem, range(len(self))))
+            return {index: problem for index, problem in found if problem}
 
     def _problem(self, index: int) -> str:
         try:
@@ -80,7 +82,35 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 of the names in their order: the data set, but for the files' contents."""
-        return hashlib.sha256("\n".join(self.source.names).encode()).hexdigest()
+        return hashlib.sha256("\n".join(self._names).encode()).hexdigest()
+
+
+class Dataset(Items[Tensor]):
+    """The images of a source, each centre-cropped and resized to (3, size, size) uint8.
+
+    An image that is no sound one, or whose shorter side has fewer than size / MAX_ENLARGEMENT pixels, raises a
+    PixgraftError that names the file.
+    """
+
+    def __init__(self, source: ImageSource, *, size: int) -> None:
+        super().__init__(source.path, source.names, item_bytes=3 * size * size)
+        self.source = source
+        self.size = size
+
+    def _decoded(self, index: int) -> Tensor:
+        name = self.source.names[index]
+        picture = decode(self.source.read(name), name)
+        check_large_enough(picture, name, self.size)
+        return to_uint8(to_tensor(fit(picture, self.size)))
+
+
+def check_large_enough(picture: Image.Image, name: str, size: int) -> None:
+    """Raise PixgraftError, naming the file, if its shorter side has fewer than size / MAX_ENLARGEMENT pixels."""
+    if min(picture.size) * MAX_ENLARGEMENT < size:
+        raise PixgraftError(
+            f"{name}: {picture.width} x {picture.height} pixels are too few to train at {size}: "
+            f"remove it, or give one of at least {-(-size // MAX_ENLARGEMENT)} on the shorter side"
+        )
 
 
 class Order:
@@ -104,28 +134,47 @@ class Order:
         return int(permutation[place]), mirrored
 
 
-class Loader:
-    """Batches in the order's sequence, decoded ahead of their use by a few threads."""
+class Ahead(Generic[Item]):
+    """Items in the sequence in which they are seen, made ahead of their use by a few threads.
 
-    def __init__(self, dataset: Dataset, order: Order, *, threads: int = 2, ahead: int = 2) -> None:
-        self._dataset, self._order = dataset, order
-        self._ahead = ahead
+    `load` gives the item seen n-th, from 0.
+    """
+
+    def __init__(self, load: Callable[[int], Item], *, threads: int, ahead: int) -> None:
+        self._load, self._ahead = load, ahead
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
-    def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
-        """Endless float batches (batch / ranks, 3, S, S) from image `start` on: this rank's share of each step."""
+    def shares(self, start: int, batch: int, *, rank: int, ranks: int) -> Iterator[list[Item]]:
+        """Endless lists of batch / ranks items from the one seen `start`-th on: this rank's share of each step."""
         share = batch // ranks
-        pending: list[list[Future[Tensor]]] = []
+        pending: list[list[Future[Item]]] = []
         while True:
             while len(pending) <= self._ahead:
                 first = start + rank * share
                 pending.append([self._pool.submit(self._load, n) for n in range(first, first + share)])
                 start += batch
-            yield from_uint8(torch.stack([future.result() for future in pending.pop(0)]))
+            yield [future.result() for future in pending.pop(0)]
 
     def close(self) -> None:
         """Let the threads go."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Loader:
+    """Batches in the order's sequence, decoded ahead of their use by a few threads."""
+
+    def __init__(self, dataset: Dataset, order: Order, *, threads: int = 2, ahead: int = 2) -> None:
+        self._dataset, self._order = dataset, order
+        self._ahead = Ahead(self._load, threads=threads, ahead=ahead)
+
+    def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
+        """Endless float batches (batch / ranks, 3, S, S) from image `start` on: this rank's share of each step."""
+        for images in self._ahead.shares(start, batch, rank=rank, ranks=ranks):
+            yield from_uint8(torch.stack(images))
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._ahead.close()
 
     def _load(self, number: int) -> Tensor:
         index, mirrored = self._order[number]

@@ -1,0 +1,212 @@
+"""Conditions: what an image is made from, read from files into the compact uint8 tensors that data is kept in.
+
+A label map is (1, H, W) with a class index in each pixel, a sketch (1, H, W) grey, any other picture (3, H, W) RGB.
+Bytes come from strangers: whatever is wrong with them ends in a `PixgraftError` that names the file.
+"""
+
+import contextlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from pixgraft.data.degrade import Enlarging, enlarged
+from pixgraft.data.images import decode, fit, image_format, to_tensor, to_uint8
+from pixgraft.errors import PixgraftError
+
+Color = tuple[int, int, int]
+
+Values = npt.NDArray[np.int64]
+Classes = npt.NDArray[np.uint8]
+
+MAX_CLASSES = 256
+"""A class index is one byte."""
+
+_PACKED_GREY = {2: 85, 4: 17}
+"""Bits of a grey PNG's pixel that Pillow spreads over 0..255, and the step by which it does."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The classes of a colour map, in their order."""
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    """Red, green and blue in 0..255, each colour once."""
+
+
+def read_palette(path: str | Path) -> Palette:
+    """The palette in a text file: one line "NAME R G B" for each class, in order; # begins a comment.
+
+    Raises PixgraftError, which names the file and the line, if one is not of that form or tells a name or colour again.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text in UTF-8"
+        raise PixgraftError(f"{path}: cannot be read as a palette: {reason}") from error
+    found: dict[str, Color] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        content = line.partition("#")[0].strip()
+        if not content:
+            continue
+        name, *values = content.rsplit(maxsplit=3)
+        if len(values) != 3 or not all(re.fullmatch("[0-9]{1,3}", value) and int(value) <= 255 for value in values):
+            raise PixgraftError(f'{path}, line {number}: {content!r} is not "NAME R G B" with numbers from 0 to 255')
+        red, green, blue = map(int, values)
+        if name in found or (red, green, blue) in found.values():
+            raise PixgraftError(f"{path}, line {number}: {content!r} repeats a name or colour; give each class its own")
+        found[name] = (red, green, blue)
+    if not 2 <= len(found) <= MAX_CLASSES:
+        raise PixgraftError(f"{path}: {len(found)} classes; a palette has 2 to {MAX_CLASSES}, one on each line")
+    return Palette(tuple(found), tuple(found.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionKind:
+    """What conditions are.
+
+    labels: an index image (PNG of mode P, L or 1) whose pixel is the number of its class. color: an RGB image whose
+    colours stand for classes. sketch: a grey image. image: an RGB image. lr: a small RGB image that is enlarged.
+    """
+
+    kind: Literal["labels", "color", "sketch", "image", "lr"]
+    classes: int = 0
+    """Of labels and color: class indices are 0 to `classes` - 1."""
+    colors: tuple[Color, ...] = ()
+    """Of color: the colour of each class."""
+    mirrored: tuple[tuple[int, int], ...] = ()
+    """Of labels and color: classes that are each other's mirror image, such as the left and the right brow."""
+    enlarging: Enlarging = "bicubic"
+    """Of lr: how an image that is smaller than asked for is enlarged."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "color" and len(set(self.colors)) != self.classes:
+            raise PixgraftError(f"a condition of {self.classes} classes needs as many different colours: name them")
+        if self.has_classes and not 2 <= self.classes <= MAX_CLASSES:
+            raise PixgraftError(f"a condition of kind {self.kind} has 2 to {MAX_CLASSES} classes, not {self.classes}")
+        swapped = [index for pair in self.mirrored for index in pair]
+        if len(set(swapped)) != len(swapped) or not all(0 <= index < self.classes for index in swapped):
+            raise PixgraftError(f"mirrored classes {self.mirrored}: name each class once, from 0 to {self.classes - 1}")
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether a pixel is the index of a class."""
+        return self.kind in ("labels", "color")
+
+    @property
+    def stored_channels(self) -> int:
+        """Channels of the compact uint8 tensor."""
+        return 3 if self.kind in ("image", "lr") else 1
+
+    def decode(self, data: bytes, name: str) -> Image.Image:
+        """The file's picture at its own size: class indices or grey (mode L), or RGB; `name` is what errors call it.
+
+        Raises PixgraftError if the file is no sound image, a value is beyond the classes, or a colour has no class.
+        """
+        picture = decode(data, name)
+        if self.kind == "labels":
+            return Image.fromarray(_checked(_indices(data, name), self.classes, name))
+        if self.kind == "color":
+            return Image.fromarray(_classes_of(np.asarray(picture), self.colors, name))
+        return picture.convert("L") if self.kind == "sketch" else picture
+
+    def fit(self, picture: Image.Image, size: int) -> Tensor:
+        """The largest centred square of what `decode` gave, resized, as uint8 (1 or 3, size, size).
+
+        Classes take the nearest pixel, pictures the filters of `images.fit`.
+        """
+        side = min(picture.size)
+        if self.has_classes:
+            square = fit(picture, side).resize((size, size), Image.Resampling.NEAREST)
+            return torch.from_numpy(np.array(square)).unsqueeze(0)
+        if self.kind == "lr" and side < size:
+            small = to_tensor(fit(picture, side)).unsqueeze(0)
+            return to_uint8(enlarged(small, size, self.enlarging)).squeeze(0)
+        return to_uint8(to_tensor(fit(picture, size)))
+
+    def read(self, data: bytes, name: str, size: int) -> Tensor:
+        """`fit` of `decode`: the file as a compact uint8 tensor (1 or 3, size, size)."""
+        return self.fit(self.decode(data, name), size)
+
+    def mirror(self, condition: Tensor) -> Tensor:
+        """A compact condition (..., H, W) mirrored, left and right classes changing places."""
+        flipped = condition.flip(-1)
+        if not self.mirrored:
+            return flipped
+        swap = torch.arange(self.classes, dtype=torch.uint8, device=condition.device)
+        for one, other in self.mirrored:
+            swap[one], swap[other] = other, one
+        return swap[flipped.long()]
+
+
+def _indices(data: bytes, name: str) -> Values:
+    """The values of an index image (H, W), any whole numbers; `data` is known to be a sound image."""
+    kind = image_format(data)
+    assert kind is not None
+    if kind == "JPEG":
+        raise PixgraftError(f"{name}: a JPEG, whose compression changes class indices; save index images as PNG")
+    image: Image.Image = Image.OPEN[kind][0](io.BytesIO(data), "")
+    image.load()
+    if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
+        raise PixgraftError(
+            f"{name}: an image of mode {image.mode}, not of class indices (P, L or 1): "
+            "save it as one, or read it as color with a palette"
+        )
+    with contextlib.suppress(Exception):  # metadata that cannot be read is no reason to refuse sound pixels
+        ImageOps.exif_transpose(image, in_place=True)
+    values = np.asarray(image).astype(np.int64)
+    if kind == "PNG" and image.mode == "L":
+        values //= _PACKED_GREY.get(data[24], 1)  # the header's bits a sample
+    return values
+
+
+def _checked(values: Values, classes: int, name: str) -> Classes:
+    """The class indices (H, W) as uint8. Raises PixgraftError, naming the first value beyond the classes."""
+    wrong = (values < 0) | (values >= classes)
+    if wrong.any():
+        y, x = _first(wrong)
+        raise PixgraftError(
+            f"{name}: value {values[y, x]} at ({x}, {y}), but there are {classes} classes, 0 to {classes - 1}: "
+            "give the right number of classes, or mend the file"
+        )
+    return np.asarray(values, dtype=np.uint8)
+
+
+def _classes_of(pixels: Classes, colors: tuple[Color, ...], name: str) -> Classes:
+    """RGB pixels (H, W, 3) as class indices (H, W). Raises PixgraftError, naming the first colour without a class."""
+    codes = _codes(pixels)
+    known = _codes(colors)
+    order = known.argsort()
+    place = np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)
+    classes = order[place]
+    wrong = known[classes] != codes
+    if wrong.any():
+        y, x = _first(wrong)
+        red, green, blue = pixels[y, x]
+        raise PixgraftError(
+            f"{name}: colour {red} {green} {blue} at ({x}, {y}) is not in the palette: "
+            "add it there, or save the image without smoothing or loss"
+        )
+    return np.asarray(classes, dtype=np.uint8)
+
+
+def _codes(colors: npt.ArrayLike) -> Values:
+    """Each colour (..., 3) as one number."""
+    red, green, blue = np.moveaxis(np.asarray(colors, dtype=np.int64), -1, 0)
+    codes: Values = red << 16 | green << 8 | blue
+    return codes
+
+
+def _first(wrong: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Row and column of the first True."""
+    y, x = divmod(int(wrong.argmax()), wrong.shape[1])
+    return y, x

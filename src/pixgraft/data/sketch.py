@@ -1,0 +1,172 @@
+"""Line drawings of photographs: the extended difference of Gaussians along the flow of edges.
+
+Winnemöller, Kyprianidis, Olsen, "XDoG: an eXtended difference-of-Gaussians compendium including advanced image
+stylization", 2012, in the flow-based form: the difference is taken across edges, averaged along them and softly
+thresholded. The flow of edges is that of the smoothed structure tensor (Kyprianidis and Kang 2011).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixgraft.data.check import Finding, without_name
+from pixgraft.data.images import decode, fit, to_tensor
+from pixgraft.data.outputs import write_image
+from pixgraft.data.sources import ImageSource
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.resample import to_grey
+
+
+def xdog(
+    images: Tensor,
+    *,
+    sigma: float = 1 / 128,
+    k: float = 1.6,
+    tau: float = 1.0,
+    epsilon: float = -0.006,
+    phi: float = 150.0,
+    length: float = 3.0,
+) -> Tensor:
+    """Images (N, 3, H, W) in [-1, 1] as dark lines on white paper, (N, 1, H, W) in [-1, 1].
+
+    `sigma`: the inner Gaussian's deviation, a share of the shorter side; a line is about twice that wide. `k`: the
+    outer Gaussian's deviation over the inner one's. `tau`: the outer one's weight; below 1 dark areas fill with ink.
+    `epsilon`: a difference below it is a line; nearer to 0 there are more. `phi`: how abruptly paper turns into ink.
+    `length`: the deviation of the average along a line, in units of `sigma`; the longer, the fewer and smoother lines.
+    The differences are of the square root of the luminance in [0, 1], so that dark parts are drawn as bright ones are.
+    """
+    tone = ((to_grey(images.float()) + 1) / 2).clamp(0, 1).sqrt()
+    deviation = sigma * min(tone.shape[-2:])
+    step = max(1.0, deviation / 2)
+    orientation = _orientation(tone, deviation)
+    normal = _normal(orientation)
+
+    inner, outer = torch.zeros_like(tone), torch.zeros_like(tone)
+    inner_sum = outer_sum = 0.0
+    here = _pixels(tone)
+    reach = round(3 * k * deviation / step)
+    for i in range(-reach, reach + 1):
+        value = _at(tone, here + i * step * normal)
+        inner_weight, outer_weight = _gauss(i * step, deviation), _gauss(i * step, k * deviation)
+        inner, outer = inner + inner_weight * value, outer + outer_weight * value
+        inner_sum, outer_sum = inner_sum + inner_weight, outer_sum + outer_weight
+    difference = inner / inner_sum - tau * outer / outer_sum
+
+    response = _along(difference, orientation, length * deviation, step)
+    soft = 1 + torch.tanh(phi * (response - epsilon))
+    return torch.where(response >= epsilon, torch.ones_like(soft), soft) * 2 - 1
+
+
+def _orientation(tone: Tensor, deviation: float) -> Tensor:
+    """Across the edge at each pixel of `tone` (N, 1, H, W), as (N, 2, H, W) of twice its angle.
+
+    Of the structure tensor [xx, xy; xy, yy]. An edge has no sense of direction, and twice the angle has none either: it
+    can be averaged and read between pixels.
+    """
+    padded = F.pad(_blur(tone, deviation), (1, 1, 1, 1), mode="replicate")
+    x = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+    y = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+    return _blur(torch.cat([x * x - y * y, 2 * x * y], dim=1), 2 * deviation)
+
+
+def _normal(orientation: Tensor) -> Tensor:
+    """The unit direction (N, 2, H, W), as (x, y), across the edge."""
+    angle = torch.atan2(orientation[:, 1:], orientation[:, :1]) / 2
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def _along(values: Tensor, orientation: Tensor, deviation: float, step: float) -> Tensor:
+    """`values` (N, 1, H, W) averaged along the edges, both ways from each pixel."""
+    total, weights = values.clone(), 1.0
+    for way in (1.0, -1.0):
+        place = _pixels(values)
+        direction = way * _tangent(orientation)
+        for i in range(1, round(2.5 * deviation / step) + 1):
+            place = place + step * direction
+            weight = _gauss(i * step, deviation)
+            total, weights = total + weight * _at(values, place), weights + weight
+            ahead = _tangent(_at(orientation, place))
+            # Go on the way that turns less.
+            direction = torch.where((ahead * direction).sum(1, keepdim=True) < 0, -ahead, ahead)
+    return total / weights
+
+
+def _tangent(orientation: Tensor) -> Tensor:
+    """The unit direction (N, 2, H, W), as (x, y), along the edge."""
+    x, y = _normal(orientation).chunk(2, dim=1)
+    return torch.cat([-y, x], dim=1)
+
+
+def _gauss(distance: float, deviation: float) -> float:
+    return math.exp(-(distance**2) / (2 * deviation**2))
+
+
+def _blur(values: Tensor, deviation: float) -> Tensor:
+    """A Gaussian blur of (N, C, H, W), its edge pixels repeated beyond the edge."""
+    reach = max(1, round(3 * deviation))
+    kernel = torch.tensor([_gauss(i, deviation) for i in range(-reach, reach + 1)], device=values.device)
+    kernel = (kernel / kernel.sum()).expand(values.shape[1], 1, 1, -1)
+    padded = F.pad(values, (reach, reach, reach, reach), mode="replicate")
+    rows = F.conv2d(padded, kernel, groups=values.shape[1])
+    return F.conv2d(rows, kernel.transpose(-1, -2), groups=values.shape[1])
+
+
+def _pixels(values: Tensor) -> Tensor:
+    """The places (N, 2, H, W), as (x, y), of the pixels of (N, C, H, W)."""
+    count, _, height, width = values.shape
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([x, y]).to(values).expand(count, -1, -1, -1)
+
+
+def _at(values: Tensor, places: Tensor) -> Tensor:
+    """`values` (N, C, H, W) between pixels, at places (N, 2, H, W); the edge's own beyond it."""
+    sides = places.new_tensor([values.shape[-1], values.shape[-2]])
+    grid = (places.permute(0, 2, 3, 1) * 2 + 1) / sides - 1
+    return F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a pass over a source made, and what it could not."""
+
+    count: int
+    """Files written."""
+    findings: list[Finding]
+    """What is to be known of single files; those that are not usable gave no file."""
+
+
+def make_sketches(
+    source: ImageSource,
+    out: str | Path,
+    *,
+    size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Written:
+    """Write a sketch of every image of `source` into the folder `out`, named as the image but for the suffix .png.
+
+    `size`: of the images' centred squares, at which they are drawn; None draws each at its own size and shape.
+    `progress` is called with (images done, images in all). An image that cannot be read, or has the name of another
+    but for the suffix, is told of in the result. Raises PixgraftError if `out` cannot be written to.
+    """
+    findings: list[Finding] = []
+    origins: dict[Path, str] = {}
+    for done, name in enumerate(source.names, start=1):
+        path = Path(out) / PurePosixPath(name).with_suffix(".png")
+        try:
+            if path in origins:
+                raise PixgraftError(f"{name}: the same stem as {origins[path]}")
+            picture = decode(source.read(name), name)
+        except PixgraftError as error:
+            findings.append(Finding(name, without_name(name, error), usable=False))
+        else:
+            image = to_tensor(fit(picture, size) if size else picture)
+            write_image(path, xdog(image.unsqueeze(0)).squeeze(0))
+            origins[path] = name
+        if progress is not None:
+            progress(done, len(source.names))
+    return Written(len(origins), findings)
