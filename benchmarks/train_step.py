@@ -33,6 +33,7 @@ from pixgraft.layers.spectral import SpectralConv2d, power_iterate
 from pixgraft.losses.adversarial import fake_loss, non_saturating_generator_loss, real_loss
 from pixgraft.losses.penalties import r1_of_loss
 from pixgraft.losses.reconstruction import l1
+from pixgraft.methods.base import Batch
 from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig, published
 from pixgraft.presets import Experiment, TrainConfig
 from pixgraft.train import Trainer
@@ -299,7 +300,7 @@ def steps_of(
 
     def step(number: int) -> None:
         ours.images_seen = number * len(images)  # R1 is due where the step's number is a multiple of `r1_every`
-        ours.step(images)
+        ours.step(Batch(images, {}))
 
     steps: dict[str, Callable[[], object]] = {"with R1": lambda: step(0)}
     if config.r1_every > 1:

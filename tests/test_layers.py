@@ -9,7 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixgraft.layers.augment import AUGMENTATIONS, augment, color, cutout, translation
-from pixgraft.layers.normalize import EPSILON, InstanceNorm, MomentShortcut, SPAdaIN, Statistic, pono
+from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
+from pixgraft.layers.noise import NoiseInjection
+from pixgraft.layers.normalize import (
+    EPSILON,
+    AdaIN,
+    InstanceNorm,
+    MomentShortcut,
+    SPAdaIN,
+    Statistic,
+    pixel_norm,
+    pono,
+)
 from pixgraft.layers.resample import GREY_WEIGHTS, average_pool, to_grey, upsample
 from pixgraft.layers.spectral import SpectralConv2d, power_iterate
 from pixgraft.layers.straight_through import round_to
@@ -98,6 +109,31 @@ def test_instance_norm_is_its_formula() -> None:
     torch.testing.assert_close(norm(x), expected)
 
 
+def test_normalisations_keep_the_channels_last() -> None:
+    layout = torch.channels_last
+    x = noise(2, 3, 4, 4).contiguous(memory_format=layout)
+    for y in (InstanceNorm(3).double()(x), AdaIN(3, 2).double()(x, noise(2, 2)), pixel_norm(x)):
+        assert y.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_pixel_norm_gives_each_position_a_mean_square_of_one(dtype: torch.dtype) -> None:
+    x = 3 * noise(2, 5, 4, 4) + 1
+    with torch.autocast("cpu", torch.bfloat16):
+        y = pixel_norm(x.to(dtype))
+    assert y.dtype is dtype
+    bound = 1e-7 if dtype is torch.float64 else 0.02
+    torch.testing.assert_close(y.double(), x / x.square().mean(1, keepdim=True).sqrt(), rtol=bound, atol=bound)
+
+
+def test_adain_takes_gain_and_offset_from_the_style() -> None:
+    x, style = 2 * noise(2, 5, 4, 4) - 1, noise(2, 3, seed=1)
+    layer = AdaIN(5, 3).double()
+    gain, offset = layer.style(style)[:, :5, None, None], layer.style(style)[:, 5:, None, None]
+    torch.testing.assert_close(layer(x, style), plain_instance_norm(x) * (1 + gain) + offset)
+    torch.testing.assert_close(layer(x, torch.zeros_like(style)), plain_instance_norm(x))
+
+
 @pytest.mark.parametrize("spectral", [False, True])
 @pytest.mark.parametrize(("gain", "added"), [("gamma", 0), ("one_plus_gamma", 1)])
 def test_spadain_takes_gain_and_offset_from_the_condition(
@@ -121,6 +157,38 @@ def test_dynamic_moment_shortcut_convolves_the_moments() -> None:
     assert layer.conv is not None
     beta, gamma = layer.conv(torch.cat((mean, deviation), 1)).split(1, 1)
     torch.testing.assert_close(layer(x, mean, deviation), x * gamma + beta)
+
+
+# --- equalized, noise ---
+
+
+def test_equalized_layers_scale_unit_weights_in_each_forward() -> None:
+    torch.manual_seed(0)
+    conv = EqualizedConv2d(6, 200, 3, stride=2, padding=1).double()
+    linear = EqualizedLinear(50, 80, bias_start=0.5, gain=3, lr_multiplier=0.01).double()
+    with torch.no_grad():
+        assert conv.bias is not None and not conv.bias.any()
+        conv.bias.copy_(noise(200))
+    x, z = noise(2, 6, 5, 5), noise(2, 50)
+    expected = F.conv2d(x, conv.weight, stride=2, padding=1) * (2 / 54) ** 0.5 + conv.bias[:, None, None]
+    torch.testing.assert_close(conv(x), expected)
+    torch.testing.assert_close(linear(z), 3 * 0.01 * z @ linear.weight.T / 50**0.5 + 0.5)
+    assert conv.weight.std().item() == pytest.approx(1, rel=0.05)
+    assert linear.weight.std().item() == pytest.approx(100, rel=0.05)
+    # What Adam moves all weights by moves the output by as much less as the multiplier says.
+    assert linear.bias is not None
+    (gradient,) = torch.autograd.grad(linear(z).sum(), linear.bias)
+    torch.testing.assert_close(gradient, torch.full_like(gradient, 2 * 0.01))
+    assert EqualizedConv2d(2, 3, 1, bias=False).bias is None and EqualizedLinear(2, 3, bias=False).bias is None
+
+
+def test_noise_is_added_by_each_channels_weight() -> None:
+    layer, x, maps = NoiseInjection(3).double(), noise(2, 3, 4, 4), noise(2, 1, 4, 4, seed=1)
+    assert torch.equal(layer(x, maps), x)  # the weights start from zero
+    with torch.no_grad():
+        layer.weight.copy_(noise(3, seed=2))
+    torch.testing.assert_close(layer(x, maps), x + maps * noise(3, seed=2).view(3, 1, 1))
+    assert torch.equal(layer(x, None), x)
 
 
 # --- spectral ---

@@ -14,6 +14,7 @@ import torch
 
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine.log import RunLog
+from pixgraft.methods.base import Batch
 from pixgraft.models import load_model
 from pixgraft.train import Trainer
 from training import arguments, assert_equal, log_lines, make_images, newest, run, tree
@@ -46,11 +47,11 @@ def _at(monkeypatch: pytest.MonkeyPatch, images_seen: int, action: Any) -> None:
     step = Trainer.step
     done: list[bool] = []
 
-    def hooked(self: Trainer, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    def hooked(self: Trainer, batch: Batch) -> dict[str, torch.Tensor]:
         if self.images_seen == images_seen and not done:
             done.append(True)
             action(self)
-        return step(self, images)
+        return step(self, batch)
 
     monkeypatch.setattr(Trainer, "step", hooked)
 

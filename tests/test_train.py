@@ -34,7 +34,7 @@ from training import (
     make_images,
     newest,
     run,
-    some_images,
+    some_batch,
     trainer,
 )
 
@@ -54,7 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_phase_moves_its_own_network_and_the_averages_follow(warmup: str, first: float, second: float) -> None:
     one = trainer("train.average_decay=0.8", f"train.average_warmup={warmup}")
     before = {name: value.clone() for name, value in one.method.state_dict().items()}
-    losses = one.step(some_images())
+    losses = one.step(some_batch())
     assert sorted(losses) == ["cycle", "fake", "generator", "r1", "real"]
     assert all(torch.isfinite(value) and not value.requires_grad for value in losses.values())
     assert one.images_seen == 4
@@ -65,7 +65,7 @@ def test_each_phase_moves_its_own_network_and_the_averages_follow(warmup: str, f
         live = [parameter.detach() for parameter in one.method.get_submodule("generator").parameters()]
         expected = [torch.lerp(average, now, share) for average, now in zip(expected, live, strict=True)]
         torch.testing.assert_close(list(one.averages.modules["generator"].parameters()), expected, rtol=0, atol=1e-6)
-        one.step(some_images(seed=1))
+        one.step(some_batch(seed=1))
 
 
 def test_averages_stand_in_for_a_while() -> None:
@@ -93,9 +93,9 @@ def _gradients(one: Trainer, name: str) -> list[list[Tensor]]:
 def test_lazy_r1_is_rarer_and_as_many_times_stronger() -> None:
     always, lazy = trainer("method.r1_every=1"), trainer("method.r1_every=3")
     strong, weak = _gradients(lazy, "discriminator"), _gradients(always, "discriminator")
-    due = ["r1" in lazy.step(some_images(seed=seed)) for seed in range(5)]
+    due = ["r1" in lazy.step(some_batch(seed=seed)) for seed in range(5)]
     assert due == [True, False, False, True, False]
-    always.step(some_images(seed=0))
+    always.step(some_batch(seed=0))
     assert len(strong) == 7
     for three, single in zip(strong[1], weak[1], strict=True):  # the second call of the first step
         torch.testing.assert_close(three, 3 * single)
@@ -106,7 +106,7 @@ def test_microbatches_make_the_whole_batch(batch: int, micro: int) -> None:
     for seed in range(3):
         settings = (PLAIN, f"train.batch={batch}", f"train.seed={seed}")
         whole, parts = trainer(*settings), trainer(*settings, f"train.microbatch={micro}")
-        losses, others = (one.step(some_images(batch, seed=seed)) for one in (whole, parts))
+        losses, others = (one.step(some_batch(batch, seed=seed)) for one in (whole, parts))
         torch.testing.assert_close(losses, others, rtol=1e-4, atol=1e-6)
         assert_close(whole, parts, 1e-5)
 
@@ -126,7 +126,7 @@ def test_low_precision_is_for_the_phases_that_bear_it() -> None:
     low.phases = [dataclasses.replace(phase, losses=watched(phase.name, phase.losses)) for phase in low.phases]
     full = trainer()
     for seed in range(4):
-        losses, others = (one.step(some_images(seed=seed)) for one in (low, full))
+        losses, others = (one.step(some_batch(seed=seed)) for one in (low, full))
         for name, value in losses.items():
             assert value.dtype == torch.float32
             assert float(value) == pytest.approx(float(others[name]), rel=0.1, abs=0.02)
@@ -148,7 +148,7 @@ def test_compiled_steps_agree_with_eager_ones(monkeypatch: pytest.MonkeyPatch, b
     settings = (PLAIN, "method.lr_size=16", "method.r1_every=2")
     eager, compiled = trainer(*settings), trainer(*settings, "train.compile=true")
     for seed in range(2):
-        losses, others = (one.step(some_images(seed=seed)) for one in (eager, compiled))
+        losses, others = (one.step(some_batch(seed=seed)) for one in (eager, compiled))
         torch.testing.assert_close(losses, others, rtol=1e-3, atol=1e-3)
         if seed == 0:
             assert_close(eager, compiled, 1e-3)
@@ -167,9 +167,9 @@ def test_a_gradient_that_is_not_finite_stops_before_its_step(index: int) -> None
         phase, losses=lambda batch: {name: value * float("nan") for name, value in losses(batch).items()}
     )
     with pytest.raises(PixgraftError, match=f"gradient of phase {phase.name} is not finite after 0 images .* nan"):
-        poisoned.step(some_images())
+        poisoned.step(some_batch())
     sound.phases = sound.phases[:index]  # just the phases before it
-    sound.step(some_images())
+    sound.step(some_batch())
     for name, value in sound.method.state_dict().items():
         assert torch.equal(poisoned.method.state_dict()[name], value), name
     for name, optimizer in sound.optimizers.items():
@@ -181,11 +181,11 @@ def test_not_a_number_keeps_the_last_checkpoint(
 ) -> None:
     step = Trainer.step
 
-    def poisoning(self: Trainer, images: Tensor) -> dict[str, Tensor]:
+    def poisoning(self: Trainer, batch: Batch) -> dict[str, Tensor]:
         if self.images_seen == 20:
             with torch.no_grad():
                 next(self.method.get_submodule("discriminator").parameters()).fill_(float("nan"))
-        return step(self, images)
+        return step(self, batch)
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -282,7 +282,7 @@ def test_outputs_that_fall_together_are_told(
     values = iter([1.5, 0.9, 0.3, 0.44, 0.46])
     grid = torch.zeros(1, 1, 3, 32, 32)
 
-    def preview(self: I2ILR, images: Tensor) -> Preview:
+    def preview(self: I2ILR, images: Tensor, condition: Tensor | None) -> Preview:
         assert images.shape == (4, 3, 32, 32)
         assert not self.generator.training  # the average, not the live one
         return Preview(grid=grid, diversity=next(values))

@@ -15,6 +15,7 @@ from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine.checkpoint import Checkpoint
 from pixgraft.engine.distributed import World
 from pixgraft.engine.log import RunLog
+from pixgraft.methods.base import Batch
 from pixgraft.presets import Experiment, preset
 from pixgraft.train import Trainer
 
@@ -139,3 +140,8 @@ def tree(folder: Path) -> dict[str, str]:
 def some_images(count: int = 4, *, seed: int = 0) -> Tensor:
     """(count, 3, 32, 32) in [-1, 1]."""
     return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def some_batch(count: int = 4, *, seed: int = 0) -> Batch:
+    """The same as a batch."""
+    return Batch(some_images(count, seed=seed), {})

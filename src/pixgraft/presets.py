@@ -6,11 +6,12 @@ written out here.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pixgraft.errors import PixgraftError
 from pixgraft.methods import METHODS
+from pixgraft.methods.grit import GRITConfig
 from pixgraft.methods.i2ilr import I2ILRConfig, published
 
 
@@ -60,6 +61,21 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How the data of a method that takes conditions is laid out; a method that takes images alone passes over it."""
+
+    images: str = "images"
+    conditions: str = "masks"
+    """The folders of images and conditions, wherever they stand within the data; files are matched by their stems."""
+    palette: str = ""
+    """For conditions in colours: a text file with a line "NAME R G B" for each class."""
+    mirrored: tuple[tuple[int, int], ...] = ()
+    """Classes that are each other's mirror image, such as the left and the right eye."""
+    factors: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    """For conditions of kind lr, made from the images: the shrinking factors, one drawn for each image seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """All that a run needs but its data and its folder."""
 
@@ -69,6 +85,7 @@ class Experiment:
     method: Any
     """That method's configuration."""
     train: TrainConfig
+    data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
         group = METHODS[self.kind].group
@@ -189,6 +206,91 @@ def i2ilr_tiny_32() -> Experiment:
     )
 
 
+def grit_paper_256() -> Experiment:
+    """Suri et al. at 256 with 19 labels (CelebAMask-HQ); StEP's sizes, rates and batch where the paper is silent."""
+    return Experiment(
+        name="grit-paper-256",
+        kind="grit",
+        method=GRITConfig(),
+        train=TrainConfig(batch=8, images=900_000),
+    )
+
+
+def grit_paper_512() -> Experiment:
+    """The same at 512."""
+    return Experiment(
+        name="grit-paper-512",
+        kind="grit",
+        method=GRITConfig(image_size=512),
+        train=TrainConfig(batch=8, images=900_000),
+    )
+
+
+def grit_faces_128() -> Experiment:
+    """For a GPU and some thousands of faces under eight labels: background, face, brows, eyes, nose, mouth."""
+    return Experiment(
+        name="grit-faces-128",
+        kind="grit",
+        data=DataConfig(mirrored=((2, 3), (4, 5))),
+        method=GRITConfig(image_size=128, classes=8, style_lr=1e-3),
+        train=TrainConfig(
+            batch=32, images=1_500_000, precision="bfloat16", channels_last=True, average_decay=0.9995
+        ),
+    )
+
+
+def grit_small_64() -> Experiment:
+    """For a laptop's CPU, and the same eight labels."""
+    return Experiment(
+        name="grit-small-64",
+        kind="grit",
+        data=DataConfig(mirrored=((2, 3), (4, 5))),
+        method=GRITConfig(
+            image_size=64,
+            classes=8,
+            generator_channels=24,
+            generator_max_channels=192,
+            blocks=2,
+            style_channels=(16, 32, 48, 64),
+            discriminator_channels=16,
+            style_lr=1e-3,
+        ),
+        train=TrainConfig(
+            batch=8,
+            images=200_000,
+            precision="bfloat16",
+            channels_last=True,
+            average_decay=0.998,
+            checkpoint_every=5_000,
+            sample_every=2_000,
+            log_every=400,
+        ),
+    )
+
+
+def grit_tiny_32() -> Experiment:
+    """For tests: seconds on one core."""
+    return Experiment(
+        name="grit-tiny-32",
+        kind="grit",
+        method=GRITConfig(
+            image_size=32,
+            classes=4,
+            generator_channels=8,
+            generator_max_channels=16,
+            downsamplings=2,
+            blocks=1,
+            style_channels=(8, 16),
+            discriminator_channels=8,
+            discriminator_max_channels=16,
+            discriminator_layers=2,
+            discriminator_scales=2,
+            style_lr=1e-3,
+        ),
+        train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
+    )
+
+
 PRESETS: dict[str, Callable[[], Experiment]] = {
     "i2ilr-paper-128": i2ilr_paper_128,
     "i2ilr-paper-256": i2ilr_paper_256,
@@ -196,6 +298,11 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
     "i2ilr-portraits-128": i2ilr_portraits_128,
     "i2ilr-small-64": i2ilr_small_64,
     "i2ilr-tiny-32": i2ilr_tiny_32,
+    "grit-paper-256": grit_paper_256,
+    "grit-paper-512": grit_paper_512,
+    "grit-faces-128": grit_faces_128,
+    "grit-small-64": grit_small_64,
+    "grit-tiny-32": grit_tiny_32,
 }
 
 

@@ -20,10 +20,8 @@ from torch.optim import Optimizer
 
 from pixgraft import config as configs
 from pixgraft import devices
-from pixgraft.data.dataset import Dataset, Loader, Order
 from pixgraft.data.grids import tiled
-from pixgraft.data.images import from_uint8, png_bytes
-from pixgraft.data.sources import open_source
+from pixgraft.data.images import png_bytes
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine import distributed
 from pixgraft.engine.checkpoint import Checkpoint
@@ -33,6 +31,8 @@ from pixgraft.engine.lock import RunLock
 from pixgraft.engine.log import Interrupt, Progress, RunLog
 from pixgraft.engine.seeds import derive
 from pixgraft.errors import PixgraftError
+from pixgraft.features import BUNDLED, open_feature
+from pixgraft.feed import Feed
 from pixgraft.files import write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method, Phase
@@ -64,6 +64,8 @@ class Trainer:
         torch.manual_seed(derive(train.seed, "weights"))
         self.method: Method = METHODS[experiment.kind](experiment.method)
         self.method.to(device)
+        for role in self.method.wants():
+            self.method.attach(role, open_feature(BUNDLED, {}, device, role=role).network)
         if train.channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         distributed.broadcast_module(self.method, world)
@@ -75,16 +77,16 @@ class Trainer:
             for network in self.method.children():
                 network.compile()
 
-    def step(self, images: Tensor) -> dict[str, Tensor]:
-        """One step on this rank's share of the batch (N, 3, S, S); returns each due phase's losses, detached.
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One step on this rank's share of the batch; returns each due phase's losses, detached.
 
         Raises PixgraftError naming the phase whose gradient is not finite; that phase has then changed nothing.
         """
         train = self.experiment.train
-        images = images.to(self.device)
+        whole = batch.to(self.device)
         if train.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        batches = [Batch(part, {}) for part in images.split(train.microbatch or len(images))]
+            whole.images = whole.images.contiguous(memory_format=torch.channels_last)
+        batches = whole.split(train.microbatch or len(whole.images))
         number = self.images_seen // train.batch
         losses: dict[str, Tensor] = {}
         for phase in self.phases:
@@ -196,11 +198,13 @@ def train(
     *,
     split: str = "",
     device: str = "auto",
+    skip_bad: bool = False,
     quiet: bool = False,
 ) -> Outcome:
     """Train `experiment` on the images of `data` in the run folder `out`, going on where that folder stands.
 
-    `split` names a folder within `data` ("train"). A signal ends the run after its step, with a checkpoint.
+    `split` names a folder within `data` ("train"). `skip_bad` leaves out pairs that are unusable, and lists them. A
+    signal ends the run after its step, with a checkpoint.
 
     Raises:
         PixgraftError: unusable data, a folder that holds another run or is in use, a full disk, a gradient that is
@@ -213,17 +217,15 @@ def train(
         _check_shares(experiment, world)
         folder = Path(out)
         with contextlib.ExitStack() as stack:
-            source = open_source(data, under=split)
-            stack.callback(source.close)
-            dataset = Dataset(source, size=experiment.method.image_size)
-            dataset.check()
+            feed = stack.enter_context(contextlib.closing(Feed(experiment, data, split=split, skip_bad=skip_bad)))
+            feed.check()
             if world.rank == 0:
                 _prepare(folder, experiment)
                 stack.enter_context(RunLock(folder))
                 write_bytes(folder / CONFIG_FILE, configs.dumps(experiment).encode())
             distributed.barrier()
             trainer = Trainer(experiment, picked, world)
-            return _loop(trainer, dataset, folder, quiet=quiet or world.rank > 0)
+            return _loop(trainer, feed, folder, quiet=quiet or world.rank > 0)
     finally:
         distributed.stop()
 
@@ -260,7 +262,7 @@ def _prepare(folder: Path, experiment: Experiment) -> None:
 def _differences(former: Experiment, now: Experiment) -> list[str]:
     """Each field that makes `now` another run than `former`, with both values."""
     lines = []
-    for part in ("", "method", "train"):
+    for part in ("", "method", "data", "train"):
         a, b = (getattr(e, part) if part else e for e in (former, now))
         for field in dataclasses.fields(a):
             x, y = getattr(a, field.name), getattr(b, field.name)
@@ -269,13 +271,13 @@ def _differences(former: Experiment, now: Experiment) -> list[str]:
     return lines
 
 
-def _loop(trainer: Trainer, dataset: Dataset, folder: Path, *, quiet: bool) -> Outcome:
+def _loop(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
     experiment, world, train = trainer.experiment, trainer.world, trainer.experiment.train
-    fingerprint = dataset.fingerprint()
+    fingerprint = feed.fingerprint()
     found, refused = checkpoints.latest(folder / CHECKPOINTS)
     if found is not None:
         if found.meta["data"] != fingerprint:
-            raise PixgraftError(f"{dataset.source.path}: other images than {folder} was trained on: give those")
+            raise PixgraftError(f"{feed.path}: other images than {folder} was trained on: give those")
         trainer.load(found)
     elif refused:
         raise PixgraftError(f"{refused[0]}, or remove {folder / CHECKPOINTS} to begin anew")
@@ -283,25 +285,25 @@ def _loop(trainer: Trainer, dataset: Dataset, folder: Path, *, quiet: bool) -> O
     log = RunLog(folder / "log.jsonl")
     if world.rank == 0:
         log.truncate(trainer.images_seen if found else -1)  # a new start writes its line of 0 images again
-    loader = Loader(dataset, Order(len(dataset), seed=train.seed, flip=train.flip))
-    watch = _Watch(trainer, dataset, folder, log)
+    watch = _Watch(trainer, feed, folder, log)
     sums: dict[str, list[Tensor]] = {}
     with (
         Progress(train.images, trainer.images_seen, enabled=not quiet) as progress,
         Interrupt() as interrupt,
-        contextlib.closing(loader),
     ):
         for reason in refused:
             progress.note(f"passed over: {reason}")
+        for reason in feed.left_out:
+            progress.note(f"left out: {reason}")
         progress.note(
-            f"{experiment.name}: {len(dataset):,} images, {world.size} process(es) on {trainer.device}, "
+            f"{experiment.name}: {len(feed):,} images, {world.size} process(es) on {trainer.device}, "
             f"from image {trainer.images_seen:,} to {train.images:,}"
         )
-        if {"train", "test"} <= {name.split("/")[0] for name in dataset.source.names}:
+        if {"train", "test"} <= {name.split("/")[0] for name in feed.names}:
             progress.note("note: these are the images of train/ and test/ both; --split train keeps the test set apart")
         if trainer.images_seen == 0 and world.rank == 0:
             watch.look(progress)
-        batches = loader.batches(trainer.images_seen, train.batch, rank=world.rank, ranks=world.size)
+        batches = feed.batches(trainer.images_seen, train.batch, rank=world.rank, ranks=world.size)
         stopping = False
         clock = time.monotonic()
         logged = trainer.images_seen
@@ -354,11 +356,9 @@ def _means(sums: dict[str, list[Tensor]], world: World) -> dict[str, float]:
 class _Watch:
     """Looks at the averaged networks' outputs on the same images each time: a grid on disk and one number."""
 
-    def __init__(self, trainer: Trainer, dataset: Dataset, folder: Path, log: RunLog) -> None:
+    def __init__(self, trainer: Trainer, feed: Feed, folder: Path, log: RunLog) -> None:
         self._trainer, self._folder, self._log = trainer, folder, log
-        count = min(trainer.experiment.train.samples, len(dataset) // 2 * 2)
-        spread = [round(i * (len(dataset) - 1) / max(count - 1, 1)) for i in range(count)]
-        self._images = from_uint8(torch.stack([dataset[i] for i in spread])).to(trainer.device)
+        self._shown = feed.spread(trainer.experiment.train.samples).to(trainer.device)
         self._best = 0.0
         for line in log.lines():
             self._remember(line.get("images", 0), line.get("diversity"))
@@ -366,7 +366,7 @@ class _Watch:
     def look(self, progress: Progress) -> None:
         """Write the grid to `samples/`, the diversity to the log, and warn where it falls to half its best."""
         with self._trainer.averaged() as method, torch.no_grad():
-            preview = method.preview(self._images)
+            preview = method.preview(self._shown.images, self._shown.condition)
         seen = self._trainer.images_seen
         path = self._folder / "samples" / f"{seen:012d}.png"
         path.parent.mkdir(exist_ok=True)

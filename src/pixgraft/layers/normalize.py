@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixgraft.layers.equalized import EqualizedLinear
 from pixgraft.layers.spectral import SpectralConv2d
 
 Statistic = Literal["deviation", "variance"]
@@ -71,7 +72,35 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=EPSILON)
+        return _laid_out_as(x, F.instance_norm(x, weight=self.weight, bias=self.bias, eps=EPSILON))
+
+
+def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
+    """y with the channels last if x's are: PyTorch's instance norm puts them first, and each layer after it pays."""
+    layout = torch.channels_last
+    return y.contiguous(memory_format=layout) if x.is_contiguous(memory_format=layout) else y
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """Pixel normalisation (Karras et al. 2018): (N, C, H, W) with a mean square of 1 over C at each position."""
+    with torch.autocast(x.device.type, enabled=False):  # CUDA's autocast would give float32
+        return F.rms_norm(x.permute(0, 2, 3, 1), x.shape[1:2], eps=1e-8).permute(0, 3, 1, 2)
+
+
+class AdaIN(nn.Module):
+    """Adaptive instance normalisation (Huang and Belongie 2017): each channel's gain and offset from a style code.
+
+    An equalized linear layer gives both; the gain is what it adds to 1 (Karras et al. 2019).
+    """
+
+    def __init__(self, channels: int, style_dim: int) -> None:
+        super().__init__()
+        self.style = EqualizedLinear(style_dim, 2 * channels)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """(N, C, H, W) and codes (N, style_dim) give (N, C, H, W)."""
+        gain, offset = self.style(style).to(x.dtype)[..., None, None].chunk(2, dim=1)
+        return torch.addcmul(offset, 1 + gain, _laid_out_as(x, F.instance_norm(x, eps=EPSILON)))
 
 
 class SPAdaIN(nn.Module):

@@ -25,3 +25,9 @@ def non_saturating_generator_loss(logits: Tensor) -> Tensor:
 def minimax_generator_loss(logits: Tensor) -> Tensor:
     """log(1 - s(D(G))): the generator's side of the minimax game as it is written."""
     return -F.softplus(logits).mean()
+
+
+def least_squares_loss(logits: Tensor, target: float) -> Tensor:
+    """(D(x) - target)^2 (Mao et al. 2017): the discriminator aims at 1 for real images and 0 for generated ones, the
+    generator at 1 for its own."""
+    return (logits - target).square().mean()

@@ -6,24 +6,43 @@ A method never calls `.backward()`, moves devices, writes logs or knows its rank
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pixgraft.errors import PixgraftError
+
 Losses = dict[str, Tensor]
+Role = Literal["perceptual", "identity"]
+"""What a frozen network is for: distances between two images, or between two faces."""
 
 
 @dataclass
 class Batch:
-    """The images of one (micro)step, and what its phases leave for each other.
+    """The images of one (micro)step, what they are to be made from, and what its phases leave for each other.
 
     `images` is (N, 3, S, S) in [-1, 1]. `shared` starts empty: a phase may put tensors there that a later phase of the
-    same step needs (a generated image, detached), so that no image is generated twice in one step.
+    same step needs (a generated image, detached), so that no image is generated twice in one step. `condition` is
+    uint8 (N, C, S, S) as data keeps it: class indices in one channel, or levels 0..255; None for images alone.
     """
 
     images: Tensor
     shared: dict[str, Tensor]
+    condition: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device, with nothing shared yet."""
+        condition = None if self.condition is None else self.condition.to(device)
+        return Batch(self.images.to(device), {}, condition)
+
+    def split(self, size: int) -> list["Batch"]:
+        """Parts of `size` images, in order, with nothing shared yet; the last may be smaller."""
+        images = self.images.split(size)
+        if self.condition is None:
+            return [Batch(part, {}) for part in images]
+        return [Batch(part, {}, own) for part, own in zip(images, self.condition.split(size), strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +87,7 @@ class Method(nn.Module, ABC):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+        self._features: dict[Role, nn.Module] = {}  # a plain dict: nothing in it is registered
 
     @abstractmethod
     def phases(self) -> list[Phase]:
@@ -78,5 +98,35 @@ class Method(nn.Module, ABC):
         """New optimizers by name; call it once, after the method stands on its device."""
 
     @abstractmethod
-    def preview(self, images: Tensor) -> Preview:
-        """A grid made of some fixed real images (N, 3, S, S)."""
+    def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
+        """A grid made of some fixed real images (N, 3, S, S), and their conditions (N, C, S, S) if it takes any."""
+
+    # --- frozen feature networks ---
+
+    def wants(self) -> tuple[Role, ...]:
+        """The roles of the frozen networks that its losses use under this configuration: "perceptual", "identity".
+
+        "perceptual" is a distance, two batches of images (N, 3, H, W) in [-1, 1] to (N,).
+        """
+        return ()
+
+    def attach(self, role: Role, network: nn.Module) -> None:
+        """Lend the method a network for a role. It is frozen, and neither trained, averaged nor saved with the method.
+
+        It goes wherever the method stands, now and when the method moves.
+        """
+        parameter = next(self.parameters())
+        self._features[role] = network.to(parameter.device, parameter.dtype).eval().requires_grad_(False)
+
+    def feature(self, role: Role) -> nn.Module:
+        """The network that was attached for a role. Raises PixgraftError if there is none."""
+        if role not in self._features:
+            raise PixgraftError(f"{self.name}: its losses need a {role} network: attach one before training")
+        return self._features[role]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Method":
+        """What `to`, `double` and the like go through."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for network in self._features.values():
+            network._apply(fn, recurse)
+        return self

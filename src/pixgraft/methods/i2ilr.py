@@ -273,7 +273,7 @@ class I2ILR(Method):
         images: Tensor = self.generator(source, target)
         return images.float().clamp(-1, 1)
 
-    def preview(self, images: Tensor) -> Preview:
+    def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
         """Figure 5 of the first half of `images` as sources (across) and of the second half as targets (down).
 
         The diversity is how far outputs for one target lie apart, as a share of how far the sources' own details do

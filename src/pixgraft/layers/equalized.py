@@ -1,0 +1,66 @@
+"""Layers with an equalized learning rate, or He scaling (Karras et al. 2018, "Progressive Growing of GANs", 4.1).
+
+Weights start from a unit normal distribution, and He's constant is applied in each forward instead: Adam, whose steps
+do not depend on the gradient's scale, then moves every layer equally fast relative to its size.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class EqualizedConv2d(nn.Module):
+    """A 2-D convolution by `weight * gain / sqrt(fan_in)`.
+
+    `gain` is sqrt(2) before a (leaky) ReLU and 1 before anything linear. Biases start from zero.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+        gain: float = math.sqrt(2),
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.scale = gain / math.sqrt(in_channels * kernel_size**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.scale, self.bias, stride=self.stride, padding=self.padding)
+
+
+class EqualizedLinear(nn.Module):
+    """A linear layer by `weight * gain * lr_multiplier / sqrt(in_features)` and `bias * lr_multiplier`.
+
+    With an `lr_multiplier` below 1 the layer starts the same and learns that much more slowly, as StyleGAN's mapping
+    network does. The bias that is added starts from `bias_start`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        bias_start: float = 0.0,
+        gain: float = 1.0,
+        lr_multiplier: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.lr_multiplier = lr_multiplier
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_start / lr_multiplier)) if bias else None
+        self.scale = gain * lr_multiplier / math.sqrt(in_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias * self.lr_multiplier
+        return F.linear(x, self.weight * self.scale, bias)

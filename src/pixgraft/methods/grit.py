@@ -1,0 +1,328 @@
+"""GRIT: Suri, Meshry, Davis, Shrivastava, "GRIT: GAN Residuals for Image-to-Image Translation".
+
+A condition (a label map, a sketch, an image) and a style code become two images: a reconstruction, which alone is
+compared with the real image, and a residual. Their sum is the translation, which alone the discriminator judges; so the
+residual is free to draw detail that differs from the real image's, and a different one for each noise.
+
+The paper's supplement, which has its sizes and rates, is not to be had: they are fields of `GRITConfig`, and follow
+StEP (Meshry et al. 2021) where the paper is silent. Not taken from it are its minibatch statistic in the discriminator,
+by which an image's loss would depend on its batch, and its pretraining of the style encoder.
+
+Shape letters: N images, S side of an image, C channels of a condition as data keeps it, K as the networks take it, D
+numbers of a style code.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.conditions import class_colors, from_levels, one_hot
+from pixgraft.losses.adversarial import least_squares_loss
+from pixgraft.losses.penalties import r1_of_logits
+from pixgraft.losses.reconstruction import l1
+from pixgraft.methods.base import Batch, Losses, Method, Phase, Preview, Role
+from pixgraft.networks.grit import Discriminator, Generator, Output, StyleEncoder
+
+PRIOR_LR = 1e-2
+"""Learning rate of the codes' distribution, which has to follow codes that themselves move."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRITConfig:
+    """The defaults are the paper's at 256, and StEP's where it says nothing."""
+
+    image_size: int = 256
+    """S, a power of two from 32 to 512."""
+    condition: Literal["labels", "sketch", "image", "lr"] = "labels"
+    """A map of class indices, a grey drawing, a colour image, or a small image that was enlarged to S."""
+    classes: int = 19
+    """Of labels."""
+
+    noise: bool = True
+    residual: bool = True
+    """Without it the reconstruction is also what the discriminator judges. Table 3's rows are neither, noise, both."""
+    reconstruction: Literal["l1", "perceptual"] = "l1"
+    """The perceptual loss, which the paper tried too, needs a network and another `lambda_reconstruction`."""
+    adversarial_into: Literal["sum", "residual"] = "sum"
+    """Where L_adv's gradient goes: into both parts of the sum, as eq. 2 stands, or into the residual alone."""
+
+    generator_channels: int = 32
+    generator_max_channels: int = 512
+    downsamplings: int = 3
+    blocks: int = 4
+    """Residual blocks at the lowest size: as many in the encoder as in the decoder."""
+    pixel_norm: bool = True
+    """In the upsampling blocks, before AdaIN."""
+    style_dim: int = 8
+    style_channels: tuple[int, ...] = (64, 128, 192, 256)
+    discriminator_channels: int = 32
+    discriminator_max_channels: int = 512
+    discriminator_layers: int = 3
+    discriminator_scales: int = 3
+
+    lambda_reconstruction: float = 10.0
+    lambda_adversarial: float = 1.0
+    lambda_style: float = 0.01
+    """Of the codes' mean square."""
+    r1_gamma: float = 0.0
+    r1_every: int = 16
+    """Lazy regularisation: R1, which the paper does without, at every n-th step, times n."""
+
+    generator_lr: float = 1e-3
+    style_lr: float = 1e-4
+    discriminator_lr: float = 1e-3
+    betas: tuple[float, float] = (0.0, 0.99)
+
+    def __post_init__(self) -> None:
+        s = self.image_size
+        if s not in (32, 64, 128, 256, 512):
+            raise PixgraftError(f"image_size is {s}: choose 32, 64, 128, 256 or 512")
+        if self.condition == "labels" and not 2 <= self.classes <= 256:
+            raise PixgraftError(f"classes is {self.classes}: choose 2 to 256")
+        if self.adversarial_into == "residual" and not self.residual:
+            raise PixgraftError('adversarial_into is "residual" without a residual: choose "sum"')
+        if self.downsamplings < 1 or s >> self.downsamplings < 4:
+            largest = s.bit_length() - 3
+            raise PixgraftError(
+                f"downsamplings is {self.downsamplings}: with image_size {s} choose from 1 to {largest}"
+            )
+        layers, scales = self.discriminator_layers, self.discriminator_scales
+        if min(layers, scales) < 1 or s >> (layers + scales - 1) < 2:
+            most = s.bit_length() - 1
+            raise PixgraftError(
+                f"discriminator_layers and discriminator_scales are {layers} and {scales}: "
+                f"with image_size {s} choose each from 1, and {most} together at most"
+            )
+        if len(self.style_channels) < 2 or s >> len(self.style_channels) < 1:
+            raise PixgraftError(
+                f"style_channels has {len(self.style_channels)} widths: "
+                f"with image_size {s} choose 2 to {s.bit_length() - 1}"
+            )
+        widths = (
+            self.generator_channels,
+            self.generator_max_channels,
+            self.discriminator_channels,
+            self.discriminator_max_channels,
+            *self.style_channels,
+        )
+        if min(*widths, self.style_dim, self.r1_every) < 1 or self.blocks < 0:
+            raise PixgraftError("channels, style_dim and r1_every must be at least 1, and blocks 0")
+        if min(self.lambda_reconstruction, self.lambda_adversarial, self.lambda_style, self.r1_gamma) < 0:
+            raise PixgraftError("the lambdas and r1_gamma must be at least 0")
+        rates = (self.generator_lr, self.style_lr, self.discriminator_lr)
+        if min(rates) <= 0 or not all(0 <= beta < 1 for beta in self.betas):
+            raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
+
+    @property
+    def stored_channels(self) -> int:
+        """C: one of class indices or grey levels, or three of colours."""
+        return 1 if self.condition in ("labels", "sketch") else 3
+
+    @property
+    def condition_channels(self) -> int:
+        """K: one for each class, or those of the picture."""
+        return self.classes if self.condition == "labels" else self.stored_channels
+
+
+class GRIT(Method):
+    """Generator, style encoder, discriminator and the phases of a step."""
+
+    name: ClassVar[str] = "grit"
+    averaged: ClassVar[tuple[str, ...]] = ("generator", "style_encoder")
+    Config: ClassVar[type] = GRITConfig
+    config: GRITConfig
+
+    def __init__(self, config: GRITConfig) -> None:
+        super().__init__(config)
+        self.generator = Generator(
+            image_size=config.image_size,
+            condition_channels=config.condition_channels,
+            style_dim=config.style_dim,
+            base_channels=config.generator_channels,
+            max_channels=config.generator_max_channels,
+            downsamplings=config.downsamplings,
+            blocks=config.blocks,
+            noise=config.noise,
+            residual=config.residual,
+            normalize=config.pixel_norm,
+        )
+        self.style_encoder = StyleEncoder(style_dim=config.style_dim, channels=config.style_channels)
+        self.discriminator = Discriminator(
+            condition_channels=config.condition_channels,
+            base_channels=config.discriminator_channels,
+            max_channels=config.discriminator_max_channels,
+            layers=config.discriminator_layers,
+            scales=config.discriminator_scales,
+        )
+
+    def wants(self) -> tuple[Role, ...]:
+        return ("perceptual",) if self.config.reconstruction == "perceptual" else ()
+
+    # --- what the terms are made of ---
+
+    def encode(self, condition: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Conditions as data keeps them, uint8 (N, C, S, S), as the networks take them: floats (N, K, S, S)."""
+        if self.config.condition == "labels":
+            return one_hot(condition, self.config.classes, dtype)
+        return from_levels(condition, dtype)
+
+    def condition_of(self, batch: Batch) -> Tensor:
+        """A batch's conditions for the networks. Raises PixgraftError if it has none."""
+        if batch.condition is None:
+            raise PixgraftError("grit: images without conditions: train on pairs of both")
+        return self.encode(batch.condition, batch.images.dtype)
+
+    def generate(self, batch: Batch) -> tuple[Output, Tensor]:
+        """Eq. 1 in each image's own style and with new noise; the outputs, and the style codes (N, D)."""
+        codes = self.style_encoder(batch.images)
+        noise = self.generator.draw_noise(len(batch.images))
+        output: Output = self.generator(self.condition_of(batch), codes, noise)
+        if self.config.adversarial_into == "residual" and output.residual is not None:
+            output = output._replace(image=output.reconstruction.detach() + output.residual)
+        return output, codes
+
+    def judged(self, batch: Batch, images: Tensor, target: float) -> Tensor:
+        """L_adv: D's logits for these images under the batch's conditions against `target`, summed over the scales."""
+        logits = self.discriminator(self.condition_of(batch), images)
+        return torch.stack([least_squares_loss(each, target) for each in logits]).sum()
+
+    # --- the phases ---
+
+    def phases(self) -> list[Phase]:
+        """The generator goes first: it leaves its images, detached, to the discriminator, and no graph is kept."""
+        phases = [
+            Phase(name="generator", losses=self.generator_losses, optimizer="generator"),
+            Phase(name="discriminator", losses=self.discriminator_losses, optimizer="discriminator"),
+        ]
+        if self.config.r1_gamma > 0:
+            every = self.config.r1_every
+            phases.append(
+                Phase(name="r1", losses=self.r1_losses, optimizer="discriminator", every=every, precise=True)
+            )
+        return phases
+
+    def generator_losses(self, batch: Batch) -> Losses:
+        """Eq. 2: L_rec of the reconstruction alone and L_adv of the sum alone; and what keeps the style codes small."""
+        config = self.config
+        output, codes = self.generate(batch)
+        batch.shared["image"] = output.image.detach()
+        return {
+            "reconstruction": config.lambda_reconstruction * self.distance(output.reconstruction, batch.images),
+            "generator": config.lambda_adversarial * self.judged(batch, output.image, 1.0),
+            "style": config.lambda_style * codes.square().mean(),
+            "prior": self.style_encoder.prior(codes.detach()).mean(),
+        }
+
+    def distance(self, images: Tensor, targets: Tensor) -> Tensor:
+        """L_rec, a scalar. Raises PixgraftError if the perceptual network that it needs was not attached."""
+        if self.config.reconstruction == "l1":
+            return l1(images, targets)
+        apart: Tensor = self.feature("perceptual")(images, targets)
+        return apart.mean()
+
+    def discriminator_losses(self, batch: Batch) -> Losses:
+        """The discriminator's side, on the images that the generator's phase left (or made anew, if it did not)."""
+        if "image" not in batch.shared:
+            with torch.no_grad():
+                batch.shared["image"] = self.generate(batch)[0].image
+        return {
+            "real": self.judged(batch, batch.images, 1.0),
+            "fake": self.judged(batch, batch.shared["image"], 0.0),
+        }
+
+    def r1_losses(self, batch: Batch) -> Losses:
+        """gamma / 2 times R1 on the real images under their conditions, over all scales' logits."""
+        images = batch.images.detach().requires_grad_()
+        logits = self.discriminator(self.condition_of(batch), images)
+        penalty = r1_of_logits(images, torch.cat([each.flatten(1) for each in logits], dim=1))
+        return {"r1": self.config.r1_gamma / 2 * penalty}
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Adam for the generator, with the style encoder at its own rate, and Adam for the discriminator."""
+        config = self.config
+        style = [p for name, p in self.style_encoder.named_parameters() if not name.startswith("prior.")]
+        groups = [
+            {"params": list(self.generator.parameters()), "lr": config.generator_lr},
+            {"params": style, "lr": config.style_lr},
+            {"params": list(self.style_encoder.prior.parameters()), "lr": PRIOR_LR},
+        ]
+        return {
+            "generator": Adam(groups, betas=config.betas, fused=True),
+            "discriminator": Adam(
+                self.discriminator.parameters(), lr=config.discriminator_lr, betas=config.betas, fused=True
+            ),
+        }
+
+    # --- use ---
+
+    @torch.no_grad()
+    def style_of(self, images: Tensor) -> Tensor:
+        """The style codes (N, D) of images (N, 3, H, W) in [-1, 1]."""
+        codes: Tensor = self.style_encoder(images)
+        return codes
+
+    @torch.no_grad()
+    def random_style(self, count: int, random: torch.Generator | None = None) -> Tensor:
+        """`count` codes (count, D) from the normal distribution that was fitted to the training images' codes.
+
+        `random` is a CPU generator; None takes torch's own.
+        """
+        return self.style_encoder.prior.draw(count, random)
+
+    def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
+        """Noise for `count` images, as `translate` takes it; see `Generator.draw_noise`."""
+        return self.generator.draw_noise(count, random)
+
+    @torch.no_grad()
+    def translate(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Output:
+        """Conditions (uint8, N, C, S, S) in the styles of images (N, 3, H, W) in [-1, 1], or of codes (N, D).
+
+        `noise` is what `draw_noise` gives; without it all noise is zero. The image is clamped to [-1, 1]; the
+        reconstruction is within it, and the residual, if there is one, in [-1, 1] too.
+
+        Raises:
+            PixgraftError: conditions or noise of another shape, or a class beyond those of the configuration.
+        """
+        config = self.config
+        shape = (config.stored_channels, config.image_size, config.image_size)
+        if condition.shape[1:] != shape:
+            raise PixgraftError(f"conditions are {tuple(condition.shape)}: give (N, {', '.join(map(str, shape))})")
+        if config.condition == "labels" and len(condition) and int(condition.max()) >= config.classes:
+            raise PixgraftError(f"a condition has class {int(condition.max())}: there are 0 to {config.classes - 1}")
+        if noise is not None and [len(each) for each in noise] != [len(condition)] * len(self.generator.noise_sides):
+            raise PixgraftError("the noise is for other images or another generator: take what draw_noise gives")
+        codes = self.style_of(style) if style.ndim == 4 else style
+        output: Output = self.generator(self.encode(condition, codes.dtype), codes, noise)
+        return output._replace(image=output.image.clamp(-1, 1))
+
+    def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
+        """Conditions, images, reconstructions, residuals (twice as strong) and translations, one a row: two in the
+        image's own style with different noise, and one in a random style.
+
+        The diversity is what noise alone changes: the deviation over four translations, a mean over all pixels.
+        """
+        if condition is None:
+            raise PixgraftError("grit: images without conditions: preview pairs of both")
+        random = torch.Generator().manual_seed(0)
+        codes = self.style_of(images)
+        samples = [self.translate(condition, codes, self.draw_noise(len(images), random)) for _ in range(4)]
+        rows = [self.shown(condition), images, samples[0].reconstruction]
+        if samples[0].residual is not None:
+            rows.append((2 * samples[0].residual).clamp(-1, 1))
+        rows += [sample.image for sample in samples[:2]]
+        styles = self.random_style(len(images), random)
+        rows.append(self.translate(condition, styles, self.draw_noise(len(images), random)).image)
+        apart = torch.stack([sample.image for sample in samples]).std(0, correction=0).mean()
+        return Preview(grid=torch.stack(rows), diversity=float(apart))
+
+    def shown(self, condition: Tensor) -> Tensor:
+        """Conditions (N, C, S, S) as pictures (N, 3, S, S) in [-1, 1], each class in a colour of its own."""
+        if self.config.condition == "labels":
+            colors = class_colors(self.config.classes).to(condition.device)
+            return colors[condition[:, 0].long()].permute(0, 3, 1, 2)
+        return from_levels(condition).expand(-1, 3, -1, -1)

@@ -1,0 +1,329 @@
+"""The networks of GRIT (Suri, Meshry, Davis, Shrivastava, "GRIT: GAN Residuals for Image-to-Image Translation",
+Figure 5 and section 3.3).
+
+The paper leaves their sizes to a supplement that is not to be had. What is not in the paper follows the nearest prior
+of a co-author, StEP (Meshry et al. 2021, "StEP: Style-based Encoder Pre-training for Multi-modal Image Synthesis").
+
+Shape letters: N images, C channels, S side of an image, K channels of a condition, D numbers of a style code.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
+from pixgraft.layers.noise import NoiseInjection
+from pixgraft.layers.normalize import AdaIN, InstanceNorm, pixel_norm
+
+SLOPE = 0.2
+
+
+class Output(NamedTuple):
+    """What the generator makes: images (N, 3, S, S) whose sum is the translation (eq. 1)."""
+
+    reconstruction: Tensor
+    residual: Tensor | None
+    """None of a generator without one."""
+    image: Tensor
+    """Reconstruction and residual added; the reconstruction itself where there is no residual."""
+
+
+class Down(nn.Module):
+    """Convolution, instance norm, ReLU; a stride of 2 halves the side."""
+
+    def __init__(self, c_in: int, c_out: int, kernel_size: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = EqualizedConv2d(c_in, c_out, kernel_size, stride=stride, padding=kernel_size // 2, bias=False)
+        self.norm = InstanceNorm(c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+class ContentBlock(nn.Module):
+    """A residual block of the content encoder, with instance norm."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = EqualizedConv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = InstanceNorm(channels)
+        self.conv2 = EqualizedConv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = InstanceNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.norm1(self.conv1(x)))
+        out: Tensor = x + self.norm2(self.conv2(h))
+        return out
+
+
+class StyledBlock(nn.Module):
+    """A residual block of the decoder, with AdaIN."""
+
+    def __init__(self, channels: int, style_dim: int) -> None:
+        super().__init__()
+        self.conv1 = EqualizedConv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = AdaIN(channels, style_dim)
+        self.conv2 = EqualizedConv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = AdaIN(channels, style_dim)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        h = F.relu(self.norm1(self.conv1(x), style))
+        out: Tensor = x + self.norm2(self.conv2(h), style)
+        return out
+
+
+class StyledConv(nn.Module):
+    """Convolution, noise, ReLU, pixel norm, AdaIN: the order of StyleGAN's layers."""
+
+    def __init__(self, c_in: int, c_out: int, *, style_dim: int, noise: bool, normalize: bool) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.conv = EqualizedConv2d(c_in, c_out, 3, padding=1)
+        self.noise = NoiseInjection(c_out) if noise else None
+        self.adain = AdaIN(c_out, style_dim)
+
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
+        x = self.conv(x)
+        if self.noise is not None:
+            x = self.noise(x, noise)
+        x = F.relu(x)
+        out: Tensor = self.adain(pixel_norm(x) if self.normalize else x, style)
+        return out
+
+
+class Up(nn.Module):
+    """The upsampling block (Figure 5, right): nearest neighbour, then two convolutions, each with noise and AdaIN."""
+
+    def __init__(self, c_in: int, c_out: int, *, style_dim: int, noise: bool, normalize: bool) -> None:
+        super().__init__()
+        self.conv1 = StyledConv(c_in, c_out, style_dim=style_dim, noise=noise, normalize=normalize)
+        self.conv2 = StyledConv(c_out, c_out, style_dim=style_dim, noise=noise, normalize=normalize)
+
+    def forward(self, x: Tensor, style: Tensor, noise1: Tensor | None, noise2: Tensor | None) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # the CPU's autocast would make it float32
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+        x = self.conv1(x, style, noise1)
+        out: Tensor = self.conv2(x, style, noise2)
+        return out
+
+
+class Generator(nn.Module):
+    """G(condition, style): a U-Net that gives a reconstruction and a residual (eq. 1).
+
+    The encoder halves S `downsamplings` times, doubling channels from `base_channels` up to `max_channels`, and ends in
+    `blocks` residual blocks; the decoder mirrors it. Each upsampling block, and the last layer, see the encoder's
+    features of their input's size beside the decoder's. Without `noise` or `residual` it has no weights for them.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        condition_channels: int,
+        style_dim: int = 8,
+        base_channels: int = 32,
+        max_channels: int = 512,
+        downsamplings: int = 3,
+        blocks: int = 4,
+        noise: bool = True,
+        residual: bool = True,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__()
+        widths = [min(base_channels << level, max_channels) for level in range(downsamplings + 1)]
+        sides = [image_size >> level for level in reversed(range(downsamplings))]
+        self.noise_sides = [side for side in sides for _ in range(2)] if noise else []
+
+        encoder = [Down(condition_channels, widths[0], 7)]
+        encoder += [Down(widths[level], widths[level + 1], 3, stride=2) for level in range(downsamplings)]
+        self.encoder = nn.ModuleList(encoder)
+        self.content = nn.Sequential(*(ContentBlock(widths[-1]) for _ in range(blocks)))
+        self.styled = nn.ModuleList(StyledBlock(widths[-1], style_dim) for _ in range(blocks))
+        self.decoder = nn.ModuleList(
+            Up(2 * widths[level + 1], widths[level], style_dim=style_dim, noise=noise, normalize=normalize)
+            for level in reversed(range(downsamplings))
+        )
+        self.to_reconstruction = EqualizedConv2d(2 * widths[0], 3, 1, gain=1)
+        self.to_residual = EqualizedConv2d(2 * widths[0], 3, 1, gain=1) if residual else None
+        if self.to_residual is not None:
+            nn.init.zeros_(self.to_residual.weight)  # training starts from the reconstruction alone
+
+    def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
+        """Unit normal noise for `count` images: a map (count, 1, s, s) for each place, none without noise.
+
+        It is drawn on the CPU, image by image, so that a seed means the same on every device and in batches of any
+        size. `random` is a CPU generator; None takes torch's own, which `torch.manual_seed` sets.
+        """
+        areas = [side**2 for side in self.noise_sides]
+        if not areas or not count:
+            return [torch.empty(count, 1, side, side) for side in self.noise_sides]
+        rows = torch.stack([torch.randn(sum(areas), generator=random, device="cpu") for _ in range(count)])
+        maps = zip(rows.split(areas, dim=1), self.noise_sides, strict=True)
+        return [part.reshape(count, 1, side, side) for part, side in maps]
+
+    def forward(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Output:
+        """Conditions (N, K, S, S), style codes (N, D) and what `draw_noise` gives; None is noise of zeros.
+
+        The images are float32 under autocast too; reconstruction and residual are each in [-1, 1].
+        """
+        maps: list[Tensor | None] = list(noise or ())
+        maps += [None] * (2 * len(self.decoder) - len(maps))
+        h = condition
+        skips = []
+        for down in self.encoder:
+            h = down(h)
+            skips.append(h)
+        h = self.content(h)
+        for block in self.styled:
+            h = block(h, style)
+        for level, up in enumerate(self.decoder):
+            h = up(torch.cat((h, skips.pop()), dim=1), style, maps[2 * level], maps[2 * level + 1])
+        h = torch.cat((h, skips.pop()), dim=1)
+        reconstruction = _image(self.to_reconstruction(h))
+        if self.to_residual is None:
+            return Output(reconstruction, None, reconstruction)
+        residual = _image(self.to_residual(h))
+        return Output(reconstruction, residual, reconstruction + residual)
+
+
+def _image(rgb: Tensor) -> Tensor:
+    """Levels are finer than bfloat16."""
+    return torch.tanh(rgb if rgb.dtype == torch.float64 else rgb.float())
+
+
+class StyleEncoder(nn.Module):
+    """E(image): an image's style as a code of D numbers.
+
+    A strided convolution and a residual block for each further of `channels`, each halving the side; pixel norm, the
+    mean over all positions, a linear layer. `prior` is what the codes are distributed like.
+    """
+
+    def __init__(self, *, style_dim: int = 8, channels: Sequence[int] = (64, 128, 192, 256)) -> None:
+        super().__init__()
+        self.from_rgb = EqualizedConv2d(3, channels[0], 4, stride=2, padding=1)
+        self.blocks = nn.ModuleList(
+            StyleBlock(c_in, c_out) for c_in, c_out in itertools.pairwise(channels)
+        )
+        self.to_code = EqualizedLinear(channels[-1], style_dim)
+        self.prior = StylePrior(style_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1] give codes (N, D), float32 under autocast too."""
+        h = self.from_rgb(images)
+        for block in self.blocks:
+            h = pixel_norm(block(h))
+        code: Tensor = self.to_code(F.leaky_relu(h, SLOPE).mean((2, 3)))
+        return code if code.dtype == torch.float64 else code.float()
+
+
+class StyleBlock(nn.Module):
+    """Two convolutions behind leaky ReLUs, beside a 1x1 convolution; the side is halved."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv1 = EqualizedConv2d(c_in, c_out, 3, padding=1)
+        self.conv2 = EqualizedConv2d(c_out, c_out, 3, padding=1)
+        self.skip = EqualizedConv2d(c_in, c_out, 1, gain=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.leaky_relu(x, SLOPE))
+        h = self.conv2(F.leaky_relu(h, SLOPE))
+        out: Tensor = F.avg_pool2d(h, 2) + self.skip(F.avg_pool2d(x, 2))
+        return out
+
+
+class StylePrior(nn.Module):
+    """A normal distribution N(mean, (W^T W)^-1) fitted to style codes by its likelihood.
+
+    The paper draws no styles at random. Codes that only an L2 penalty holds are of no known scale, so theirs is learned
+    beside them; W, which makes them white, is lower triangular with a diagonal above 0.
+    """
+
+    def __init__(self, style_dim: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(style_dim))
+        self.whitening = nn.Parameter(torch.zeros(style_dim, style_dim))
+        """W's lower triangle, with the logarithms of its diagonal."""
+
+    def _whitening(self) -> Tensor:
+        return self.whitening.tril(-1) + self.whitening.diagonal().exp().diag()
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """-log p of codes (N, D), but for its constant: (N,)."""
+        white = (codes - self.mean) @ self._whitening().T
+        return white.square().sum(1) / 2 - self.whitening.diagonal().sum()
+
+    def draw(self, count: int, random: torch.Generator | None = None) -> Tensor:
+        """`count` codes (count, D) by a CPU generator, as `Generator.draw_noise` takes it."""
+        white = torch.stack([torch.randn(len(self.mean), generator=random, device="cpu") for _ in range(count)])
+        offset: Tensor = torch.linalg.solve_triangular(self._whitening(), white.to(self.mean).T, upper=False).T
+        return self.mean + offset
+
+
+class PatchDiscriminator(nn.Module):
+    """PatchGAN (Isola et al. 2017): `layers` strided convolutions, and two of stride 1 to a map of logits."""
+
+    def __init__(self, *, in_channels: int, base_channels: int = 32, max_channels: int = 512, layers: int = 3) -> None:
+        super().__init__()
+        widths = [min(base_channels << level, max_channels) for level in range(layers + 1)]
+        self.first = EqualizedConv2d(in_channels, widths[0], 4, stride=2, padding=1)
+        self.convs = nn.ModuleList(
+            EqualizedConv2d(
+                widths[level],
+                widths[level + 1],
+                4,
+                stride=2 if level < layers - 1 else 1,
+                padding=1 if level < layers - 1 else 2,
+                bias=False,
+            )
+            for level in range(layers)
+        )
+        self.norms = nn.ModuleList(InstanceNorm(width) for width in widths[1:])
+        self.to_logits = EqualizedConv2d(widths[-1], 1, 4, padding=2, gain=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) gives logits (N, 1, h, w)."""
+        h = F.leaky_relu(self.first(x), SLOPE)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            h = F.leaky_relu(norm(conv(h)), SLOPE)
+        logits: Tensor = self.to_logits(h)
+        return logits
+
+
+class Discriminator(nn.Module):
+    """D(condition, image): is the image real, and is it one of its condition?
+
+    One PatchGAN for each of `scales`, on the two side by side, halved from scale to scale (pix2pixHD).
+    """
+
+    def __init__(
+        self,
+        *,
+        condition_channels: int,
+        base_channels: int = 32,
+        max_channels: int = 512,
+        layers: int = 3,
+        scales: int = 3,
+    ) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(
+            PatchDiscriminator(
+                in_channels=condition_channels + 3,
+                base_channels=base_channels,
+                max_channels=max_channels,
+                layers=layers,
+            )
+            for _ in range(scales)
+        )
+
+    def forward(self, condition: Tensor, images: Tensor) -> list[Tensor]:
+        """Conditions (N, K, S, S) and images (N, 3, S, S) give the logits (N, 1, h, w) of each scale, largest first."""
+        x = torch.cat((condition, images), dim=1)
+        logits = []
+        for level, patch in enumerate(self.scales):
+            logits.append(patch(x if level == 0 else F.avg_pool2d(x, 2**level)))
+        return logits

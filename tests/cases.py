@@ -1,0 +1,126 @@
+"""What the tests of methods share: a tiny experiment of each method and variant, and pictures with conditions for it.
+
+To add a method: rows in `CASES`.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixgraft.config import replaced
+from pixgraft.engine.distributed import World
+from pixgraft.methods import METHODS
+from pixgraft.methods.base import Batch, Method
+from pixgraft.methods.grit import GRIT, GRITConfig
+from pixgraft.presets import Experiment, preset
+from pixgraft.train import Trainer
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tiny experiment of a method, and what its step may cost."""
+
+    name: str
+    experiment: Experiment
+    forwards: dict[str, int] = field(default_factory=dict)
+    """How often a whole step calls each network that makes images."""
+    draws: bool = False
+    """Whether its losses draw random numbers, so that another split of the batch gives other values."""
+
+    def batch(self, count: int = 4, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
+        """Pictures, and their conditions if the method takes any."""
+        images = pictures(count, seed=seed).to(dtype)
+        config = self.experiment.method
+        return Batch(images, {}, conditions(config, images) if isinstance(config, GRITConfig) else None)
+
+
+SMALL = [
+    "method.generator_channels=4",
+    "method.generator_max_channels=8",
+    "method.discriminator_channels=4",
+    "method.discriminator_max_channels=8",
+    "train.batch=4",
+]
+
+
+def i2ilr(name: str, *settings: str) -> Experiment:
+    return replaced(preset(name), [*SMALL, "method.image_size=32", *settings])
+
+
+def grit(*settings: str) -> Experiment:
+    return replaced(preset("grit-tiny-32"), [*SMALL, "method.style_channels=[4, 8]", *settings])
+
+
+TWICE = {"generator": 2}  # the translation and its cycle; the discriminator's phase makes none
+ONCE = {"generator": 1, "style_encoder": 1}
+CASES = [
+    Case("i2ilr", i2ilr("i2ilr-tiny-32", "method.augment=[]"), TWICE),
+    Case("i2ilr-augmented", i2ilr("i2ilr-tiny-32"), TWICE, draws=True),
+    Case("i2ilr-grey", i2ilr("i2ilr-tiny-32", "method.target=grey", "method.augment=[]"), TWICE),
+    Case("i2ilr-official", i2ilr("i2ilr-official-128"), TWICE),
+    Case("i2ilr-paper", i2ilr("i2ilr-paper-128"), TWICE),
+    # GRIT draws its noise image by image: another split of the batch gives the same.
+    Case("grit", grit(), ONCE),
+    Case("grit-unet", grit("method.noise=false", "method.residual=false"), ONCE),
+    Case("grit-noise", grit("method.residual=false", "method.condition=image"), ONCE),
+    Case("grit-sketch-r1", grit("method.condition=sketch", "method.r1_gamma=1.0", "method.r1_every=2"), ONCE),
+    Case("grit-into-residual", grit("method.adversarial_into=residual", "method.pixel_norm=false"), ONCE),
+]
+
+
+def grit_method(*settings: str, trained: bool = True) -> GRIT:
+    """A tiny GRIT; as `trained`, its residual and its noise have weights that are not zero."""
+    torch.manual_seed(0)
+    method = GRIT(grit(*(f"method.{setting}" for setting in settings)).method)
+    if trained:
+        with torch.no_grad():
+            for name, parameter in method.generator.named_parameters():
+                if name.endswith("noise.weight") or name == "to_residual.weight":
+                    parameter.normal_()
+    return method
+
+
+def grit_batch(method: GRIT, count: int = 4, *, seed: int = 0) -> Batch:
+    images = pictures(count, seed=seed)
+    return Batch(images, {}, conditions(method.config, images))
+
+
+def grit_condition(method: GRIT, count: int = 4, *, seed: int = 0) -> Tensor:
+    condition = grit_batch(method, count, seed=seed).condition
+    assert condition is not None
+    return condition
+
+
+def trainer_of(experiment: Experiment) -> Trainer:
+    return Trainer(experiment, torch.device("cpu"), World(rank=0, size=1, local_rank=0))
+
+
+def pictures(count: int, *, size: int = 32, seed: int = 0) -> Tensor:
+    """Patches of strong colour under a little noise, (count, 3, size, size): targets that differ, and some detail."""
+    generator = torch.Generator().manual_seed(seed)
+    patches = F.interpolate(torch.rand(count, 3, 4, 4, generator=generator) * 1.6 - 0.8, size=size)
+    return (patches + 0.15 * torch.randn(count, 3, size, size, generator=generator)).clamp(-1, 1)
+
+
+def conditions(config: GRITConfig, images: Tensor) -> Tensor:
+    """What such pictures could be made from, as data keeps it: the levels or the classes of their patches' lightness,
+    or their colours."""
+    patches = F.interpolate(F.avg_pool2d(images, images.shape[-1] // 4), size=images.shape[-1])
+    levels = (patches + 1) * 127.5
+    if config.condition in ("image", "lr"):
+        return levels.to(torch.uint8)
+    lightness = levels.mean(1, keepdim=True)
+    return (lightness / 256 * config.classes if config.condition == "labels" else lightness).to(torch.uint8)
+
+
+def copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def unfilled(name: str) -> Method:
+    """The preset's method without memory for its weights."""
+    experiment = preset(name)
+    with torch.device("meta"):
+        return METHODS[experiment.kind](experiment.method)

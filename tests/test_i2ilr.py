@@ -1,0 +1,176 @@
+"""I2I-LR: that it learns, that its terms are the paper's, and that its presets are what they say."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cases import CASES, pictures, trainer_of, unfilled
+from pixgraft.config import replaced
+from pixgraft.errors import PixgraftError
+from pixgraft.methods.base import Batch
+from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig
+from pixgraft.presets import preset
+
+# --- that it learns ---
+
+
+def lr_difference(method: I2ILR, images: Tensor) -> tuple[float, float]:
+    """How far translations are from shrinking to their targets, and how far the sources themselves are."""
+    own, partner = method.pairs(images)
+    with torch.no_grad():
+        made = method.downscale(method.generator(images, partner))
+    return float((made - partner).abs().mean()), float((own - partner).abs().mean())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_i2ilr_overfits_four_images(seed: int) -> None:
+    settings = ["method.lr_size=16", "method.augment=[]", "method.generator_lr=3e-3", "method.discriminator_lr=3e-3"]
+    trainer = trainer_of(replaced(preset("i2ilr-tiny-32"), [*settings, f"train.seed={seed}"]))
+    method, images = trainer.method, pictures(4, seed=seed)
+    assert isinstance(method, I2ILR)
+    before, _ = lr_difference(method, images)
+    first = trainer.step(Batch(images, {}))["cycle"]
+    for _ in range(100):
+        last = trainer.step(Batch(images, {}))["cycle"]
+    after, copying = lr_difference(method, images)
+    assert last < first / 2
+    assert after < before / 2
+    assert after < copying / 2  # giving the source back, whatever the target, would not do
+
+
+# --- its terms ---
+
+
+def test_i2ilr_pairs_are_neighbours() -> None:
+    method = I2ILR(CASES[0].experiment.method)
+    images = pictures(6)
+    own, partner = method.pairs(images)
+    torch.testing.assert_close(own, F.avg_pool2d(images, 4))
+    assert torch.equal(partner, own[[1, 0, 3, 2, 5, 4]])
+
+
+def test_i2ilr_difference_is_what_the_configuration_says() -> None:
+    images, lr = pictures(2), F.avg_pool2d(pictures(2, seed=1), 4)
+    small, step = F.avg_pool2d(images, 4), 8 / 255
+    expected = {
+        ("image", False): (lr - (small / step).round() * step).abs(),
+        ("image", True): (lr / step - (small / step).round()).abs(),
+        ("difference", False): ((lr - small).abs() / step).round() * step,
+        ("difference", True): ((lr - small).abs() / step).round(),
+    }
+    for (rounded, in_steps), value in expected.items():
+        settings = [f"difference={rounded}", f"difference_in_steps={str(in_steps).lower()}", f"difference_step={step}"]
+        method = I2ILR(replaced(CASES[0].experiment.method, settings))
+        torch.testing.assert_close(method.difference(images, lr), value, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("on_cycle", "times"), [(False, 1), (True, 2)])
+def test_i2ilr_weighs_its_terms(on_cycle: bool, times: int) -> None:
+    settings = [f"adversarial_on_cycle={str(on_cycle).lower()}", "lambda_cycle=0.25", "r1_gamma=3.0"]
+    torch.manual_seed(0)
+    method = I2ILR(replaced(CASES[0].experiment.method, settings))
+    batch = Batch(pictures(4).requires_grad_(), {})
+    losses = method.generator_losses(batch) | method.discriminator_losses(batch) | method.r1_losses(batch)
+    own, partner = method.pairs(batch.images)
+    translation = method.generator(batch.images, partner)
+    cycle = method.generator(translation, own)
+    real = method.judge(batch.images, own)  # whose LR difference is zero
+    expected = {
+        "generator": F.softplus(-method.judge(translation, partner)).mean(),
+        "cycle": 0.25 * (cycle - batch.images).abs().mean(),
+        "real": times * F.softplus(-real).mean(),
+        "fake": F.softplus(method.judge(translation, partner)).mean(),
+        "r1": times * 3.0 / 2 * torch.autograd.grad(real.sum(), batch.images)[0].square().sum() / 4,
+    }
+    if on_cycle:
+        expected["generator_cycle"] = F.softplus(-method.judge(cycle, own)).mean()
+        expected["fake_cycle"] = F.softplus(method.judge(cycle, own)).mean()
+    assert losses.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, rtol=1e-4, atol=1e-7)
+
+
+def test_i2ilr_outputs_stay_in_range_and_repeat() -> None:
+    torch.manual_seed(0)
+    method = I2ILR(CASES[0].experiment.method)
+    source, target = pictures(3), F.avg_pool2d(pictures(3, seed=1), 4)
+    first = method.translate(source, target)
+    assert first.shape == source.shape and first.abs().max() <= 1 and not first.requires_grad
+    assert torch.equal(method.translate(source, target), first)
+    preview = method.preview(pictures(4))
+    assert preview.grid.shape == (3, 4, 3, 32, 32)  # two targets under a row of sources; target, LR, two outputs
+    assert preview.diversity > 0
+
+
+@pytest.mark.parametrize(
+    ("size", "lr_size", "named"),
+    [(48, 8, "image_size is 48"), (64, 64, "lr_size is 64"), (64, 3, "lr_size is 3"), (64, 24, "lr_size is 24")],
+)
+def test_i2ilr_refuses_sizes_that_do_not_halve(size: int, lr_size: int, named: str) -> None:
+    with pytest.raises(PixgraftError, match=named) as caught:
+        I2ILRConfig(image_size=size, lr_size=lr_size)
+    assert "choose" in str(caught.value) and "\n" not in str(caught.value)
+
+
+# --- presets ---
+
+
+def test_the_portrait_generator_fits_in_16_mib_of_half_precision() -> None:
+    tensors = unfilled("i2ilr-portraits-128").get_submodule("generator").state_dict().values()
+    assert 2 * sum(tensor.numel() for tensor in tensors) <= 16 * 2**20
+
+
+@pytest.mark.parametrize(("network", "millions"), [("generator", 21.6), ("discriminator", 23.2)])
+def test_the_official_networks_have_the_published_size(network: str, millions: float) -> None:
+    parameters = unfilled("i2ilr-official-128").get_submodule(network).parameters()
+    assert round(sum(parameter.numel() for parameter in parameters) / 1e6, 1) == millions
+
+
+PAPER_AND_CODE = {
+    # field: (what the paper says, what its published code does)
+    "head": ("single", "patch"),
+    "statistic": ("variance", "deviation"),
+    "spectral_spadain": (True, False),
+    "difference": ("image", "difference"),
+    "difference_step": (2 / 255, 8 / 255),
+    "difference_in_steps": (True, False),
+    "adversarial": ("minimax", "non_saturating"),
+    "adversarial_on_cycle": (False, True),
+    "r1_of": ("logits", "loss"),
+    "r1_gamma": (0.5, 10.0),
+    "r1_batch": (8, 4),
+}
+SHARED = {
+    "generator_channels": 64,
+    "generator_max_channels": 512,
+    "discriminator_channels": 128,
+    "shortcut": "dynamic",
+    "gain": "gamma",
+    "align_corners": True,
+    "lambda_cycle": 1.0,
+    "generator_lr": 1e-3,
+    "discriminator_lr": 4e-3,
+    "betas": (0.0, 0.99),
+    "augment": (),
+}
+
+
+def test_the_paper_and_its_code_differ_as_listed_and_in_nothing_else() -> None:
+    paper, official = preset("i2ilr-paper-128"), preset("i2ilr-official-128")
+    for name in (f.name for f in dataclasses.fields(I2ILRConfig)):
+        values = getattr(paper.method, name), getattr(official.method, name)
+        if name in PAPER_AND_CODE:
+            assert values == PAPER_AND_CODE[name], name
+        else:
+            assert values == (values[0], values[0]) and values[0] == SHARED.get(name, values[0]), name
+    # A batch of 8 is 8 pairs in the paper, and split into 4 sources and 4 targets in the code.
+    assert (paper.train.batch, official.train.batch) == (16, 8)
+    for train in (paper.train, official.train):
+        assert train.flip and train.average_decay == 0.999
+
+
+def test_the_paper_weakens_the_cycle_at_256() -> None:
+    assert preset("i2ilr-paper-256").method.lambda_cycle == 0.1
