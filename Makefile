@@ -19,6 +19,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 slow: $(VENV)/installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,references]'
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/installed

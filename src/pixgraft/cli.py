@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
 from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.request import Request
 
 Preset = Annotated[Positional[str], arg(metavar="PRESET")]
 Model = Annotated[Positional[str], arg(metavar="MODEL")]
@@ -36,18 +37,20 @@ def train(
     set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = (),
     device: str = "auto",
     resume: bool = False,
+    skip_bad: bool = False,
     quiet: bool = False,
 ) -> int:
     """Train a preset on your images. The same command again resumes, also after ctrl-C or a crash.
 
     Args:
         preset: A name that `pixgraft presets` lists.
-        data: A folder (searched) or a zip of images.
+        data: A folder (searched) or a zip: of images, or for grit of images/ and masks/ (see data.conditions).
         out: The run folder: configuration, log, sample grids, checkpoints.
         split: The folder within the data to train on, such as "train".
         set: A field of the configuration as field=value, such as train.batch=8; give it once for each field.
         device: auto, cpu, cuda, cuda:N or mps.
         resume: Demand that there is a checkpoint to resume from.
+        skip_bad: Leave unusable images and pairs out, and list them.
         quiet: Show no progress.
     """
     from pixgraft import config, presets
@@ -57,7 +60,7 @@ def train(
     experiment = config.replaced(presets.preset(preset), list(set))
     if resume and not any((out / CHECKPOINTS).glob("[0-9]*")):
         raise PixgraftError(f"{out}: no checkpoint to resume from: leave --resume out to begin")
-    outcome = run(experiment, data, out, split=split, device=device, quiet=quiet)
+    outcome = run(experiment, data, out, split=split, device=device, skip_bad=skip_bad, quiet=quiet)
     if outcome.interrupted:
         print(f"stopped by {outcome.interrupted} after {outcome.images_seen:,} images: the same command resumes")
         return 130 if outcome.interrupted == "SIGINT" else 143
@@ -69,32 +72,63 @@ def translate(
     model: Model,
     /,
     *,
-    source: Path,
-    target: Path,
     out: Path,
+    source: Path | None = None,
+    target: Path | None = None,
     pairs: Literal["all", "name", "order"] = "all",
     project: bool = False,
     grid: bool = False,
     batch: int = 16,
+    condition: Path | None = None,
+    palette: Path | None = None,
+    style: tuple[Path, ...] = (),
+    samples: int = 1,
+    vary: Literal["noise", "style"] = "noise",
+    components: bool = False,
+    skip_bad: bool = False,
     seed: int = 0,
     device: str = "auto",
 ) -> int:
-    """Graft the detail of source images onto coarse targets.
+    """Make images: of sources and coarse targets (i2ilr), or of conditions such as label maps (grit).
 
-    Each output is a PNG with a report of the same name (.json). A second run skips what is finished.
+    Each output is a PNG with a report (.json). i2ilr: a second run skips what is finished.
 
     Args:
         model: A bundled model, a run folder, a model folder or a Hugging Face repository id.
-        source: Sharp images: a file, a folder (searched) or a zip.
-        target: Coarse images, or full ones that are shrunk: a file, a folder or a zip.
         out: The folder for outputs.
-        pairs: Every source with every target; or matched by file name; or by their order.
-        project: Move each output until it shrinks to its target within one grey level.
-        grid: Also write grid.png: sources across, targets down, up to 32 of each.
-        batch: Outputs made before they are written; it changes none of them.
-        seed: Recorded in each report; this method draws nothing at random.
+        source: i2ilr: sharp images: a file, a folder (searched) or a zip.
+        target: i2ilr: coarse images, or full ones that are shrunk: a file, a folder or a zip.
+        pairs: i2ilr: every source with every target; or matched by file name; or by their order.
+        project: i2ilr: move each output until it shrinks to its target within one grey level.
+        grid: i2ilr: also write grid.png: sources across, targets down, up to 32 of each.
+        batch: i2ilr: outputs made before they are written; it changes none of them.
+        condition: grit: label maps, sketches or images, as the model takes them: a file, a folder or a zip.
+        palette: grit: for label maps in colours, a text file with a line "NAME R G B" for each class.
+        style: grit: an image whose style is taken, or two to go between; without it a style is drawn at random.
+        samples: grit: images of each condition; several give also their mean and a map of their deviation.
+        vary: grit: what differs between the samples: the noise, or the style where none is given.
+        components: grit: also write each sample's reconstruction and residual.
+        skip_bad: grit: go on after an unusable condition and list it.
+        seed: grit: of noise and random style. i2ilr draws nothing at random, and records it.
         device: auto, cpu, cuda, cuda:N or mps.
     """
+    if condition is not None:
+        if source or target:
+            raise PixgraftError("--condition does not go with --source or --target: the model takes one or the other")
+        from pixgraft import devices
+        from pixgraft.models import load_model
+        from pixgraft.report import print_samples
+        from pixgraft.synthesis import Synthesizer, synthesize_files
+
+        picked = devices.pick(device)
+        synthesizer = Synthesizer(load_model(model, device=picked), picked, palette=palette)
+        samples_made = synthesize_files(
+            synthesizer, condition, out, styles=style, samples=samples, seed=seed, vary=vary, components=components,
+            skip_bad=skip_bad,
+        )  # fmt: skip
+        return print_samples(samples_made, out)
+    if source is None or target is None:
+        raise PixgraftError("say what to translate: --source and --target (i2ilr), or --condition (grit)")
     from pixgraft import devices
     from pixgraft.engine import distributed
     from pixgraft.models import load_model
@@ -127,6 +161,48 @@ def translate(
         return terminal.summary(results, out, made)
     finally:
         distributed.stop()
+
+
+@app.command
+def evaluate(
+    model: Annotated[Positional[str], arg(metavar="[MODEL]")] = "",
+    /,
+    *,
+    request: OmitArgPrefixes[Request],
+) -> int:
+    """Measure a model on data, one folder against another, or pairs of images.
+
+    Three forms: MODEL --data D --protocol P; --real A --fake B; and the latter with --pairs name. Without other
+    networks everything is measured with the bundled SqueezeNet and named after it.
+
+    Args:
+        model: What `translate` takes; for i2ilr-table4 and grit-table3 a preset, which is trained for each row, or the
+            folder of an earlier such call.
+        request: What to measure, on what, and how.
+    """
+    from pixgraft.evaluation.command import evaluate as run
+    from pixgraft.report import print_result
+
+    measured = run(model, request)
+    return 0 if measured is None else print_result(*measured)
+
+
+@app.command
+def compare(
+    first: Annotated[Positional[Path], arg(metavar="A.json")],
+    second: Annotated[Positional[Path], arg(metavar="B.json")],
+    /,
+) -> int:
+    """Set two results of `evaluate` side by side; refused, saying in what, if their protocols differ.
+
+    Args:
+        first: A result.json.
+        second: Another one.
+    """
+    from pixgraft.evaluation.result import comparable
+    from pixgraft.report import print_comparison
+
+    return print_comparison(*comparable(first, second))
 
 
 @app.command
@@ -174,22 +250,104 @@ def presets() -> int:
 
 
 @data_app.command
-def check(path: Data, /, *, size: int = 64, split: str = "") -> int:
+def check(
+    path: Data,
+    /,
+    *,
+    size: int = 64,
+    split: str = "",
+    pairs: Literal["no", "labels", "color", "sketch", "image"] = "no",
+    images: str = "images",
+    conditions: str = "masks",
+    classes: int = 0,
+    palette: Path | None = None,
+) -> int:
     """Say which files training would use, and what is wrong with the others.
 
     Args:
-        path: A folder (searched) or a zip of images.
+        path: A folder (searched) or a zip of images, or of images and conditions.
         size: The side in pixels that training will use; smaller images are named.
         split: The folder within the data to look at, such as "train".
+        pairs: What the conditions are: index images, colour images with a palette, drawings or pictures.
+        images: With pairs: the images' folder.
+        conditions: With pairs: the conditions' folder; files are matched by their stems.
+        classes: Of labels: how many there are.
+        palette: Of color: a text file with a line "NAME R G B" for each class.
     """
-    from rich.console import Console
-
     from pixgraft.data.check import check as look
+    from pixgraft.data.check import check_pairs
+    from pixgraft.data.conditions import ConditionKind, read_palette
+    from pixgraft.data.pairs import open_pairs
     from pixgraft.data.sources import open_source
     from pixgraft.report import print_check
 
+    if pairs == "no":
+        return print_check(look(open_source(path, under=split), size=size))
+    if pairs == "color" and palette is None:
+        raise PixgraftError("--pairs color: needs the classes' colours: give --palette FILE")
+    colors = read_palette(palette).colors if palette else ()
+    kind = ConditionKind(kind=pairs, classes=len(colors) or classes, colors=colors)
+    source = open_pairs(path, images=images, conditions=conditions, under=split, skip_bad=True)
+    return print_check(check_pairs(source, size=size, kind=kind))
+
+
+@data_app.command
+def sketch(path: Data, out: Out, /, *, size: int = 0, split: str = "") -> int:
+    """Draw a line drawing of each image, to train on as its condition.
+
+    Args:
+        path: A folder (searched) or a zip of images.
+        out: The folder for the drawings, named as the images.
+        size: Draw each image's centred square at this side; 0: at its own size.
+        split: The folder within the data to take, such as "train".
+    """
+    from pixgraft.data.sketch import make_sketches
+    from pixgraft.data.sources import open_source
+    from pixgraft.report import Bar, print_findings
+
+    with Bar("sketching") as bar:
+        made = make_sketches(open_source(path, under=split), out, size=size or None, progress=bar.show)
+    return print_findings(made.findings, f"{made.count:,} sketches: {out}")
+
+
+@data_app.command
+def masks(
+    path: Data, out: Out, /, *, order: Literal["celebamask-hq", "face-parsing"] = "celebamask-hq"
+) -> int:
+    """Merge CelebAMask-HQ's one file for each part into one label map for each face.
+
+    Args:
+        path: The folder or zip of parts, such as 00000_skin.png.
+        out: The folder for the label maps.
+        order: Which of the two circulating orders the 19 classes get.
+    """
+    from pixgraft.data.celebamask import merge_parts
+    from pixgraft.report import Bar, print_findings
+
+    with Bar("merging") as bar:
+        merged = merge_parts(path, out, order=order, progress=bar.show)
+    parts = ", ".join(f"{name} {count:,}" for name, count in merged.parts.items())
+    return print_findings(merged.findings, f"{merged.written:,} label maps in the order {order}: {out}\nparts: {parts}")
+
+
+@data_app.command
+def order(path: Data, /, *, split: str = "") -> int:
+    """Tell which of the two circulating orders of CelebAMask-HQ's 19 classes label maps have.
+
+    Args:
+        path: A folder (searched) or a zip of label maps.
+        split: The folder within the data to look at, such as "masks".
+    """
+    from pixgraft.data.celebamask import detect_order
+    from pixgraft.data.conditions import ConditionKind
+    from pixgraft.data.sources import open_source
+
     source = open_source(path, under=split)
-    return print_check(look(source, size=size), Console())
+    kind = ConditionKind(kind="labels", classes=19)
+    found = detect_order(kind.read(source.read(name), name, 256) for name in source.names[:200])
+    votes = ", ".join(f"{name} {count}" for name, count in found.votes.items())
+    print(f"{found.order or 'cannot be told: look at a mask'} (signs: {votes})")
+    return 0 if found.order else 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,8 +1,9 @@
 """Tables, lines and progress for the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -10,17 +11,20 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pixgraft.data.check import CheckReport
+from pixgraft.data.check import CheckReport, Finding
+from pixgraft.evaluation.pages import cell, figure
 from pixgraft.methods import METHODS
 from pixgraft.presets import PRESETS
+from pixgraft.synthesis import Made
 from pixgraft.translate import Done
 
 
 def presets_table() -> Table:
     """Every preset with its sizes, its networks' parameters and its training."""
     table = Table(box=None, pad_edge=False)
-    for column in ("preset", "method", "image", "target", "parameters (millions)", "batch", "images", "precision"):
-        table.add_column(column, justify="left" if column in ("preset", "method") else "right")
+    for column in ("preset", "method", "image", "made from", "parameters (millions)", "batch", "images", "precision"):
+        left = column in ("preset", "method")
+        table.add_column(column, justify="left" if left else "right", no_wrap=left)
     for name, make in PRESETS.items():
         experiment = make()
         with torch.device("meta"):  # counted, not allocated
@@ -34,7 +38,7 @@ def presets_table() -> Table:
             name,
             experiment.kind,
             str(config.image_size),
-            f"{config.lr_size} {config.target}",
+            _made_from(config),
             ", ".join(sizes),
             str(train.batch),
             f"{train.images:,}",
@@ -43,19 +47,78 @@ def presets_table() -> Table:
     return table
 
 
-def print_check(report: CheckReport, console: Console) -> int:
+def _made_from(config: Any) -> str:
+    """What a method's images are made from, in a few words."""
+    if hasattr(config, "lr_size"):
+        return f"{config.lr_size} {config.target}"
+    classes = f"{config.classes} " if config.condition == "labels" else ""
+    return f"{classes}{config.condition}"
+
+
+def print_check(report: CheckReport) -> int:
     """What `pixgraft data check` found, and the exit status: 0, or 1 if some file cannot be used."""
-    for finding in report.findings:
-        mark = "note" if finding.usable else "[bold]unusable[/bold]"
-        console.print(f"{mark}  {_shown(finding.name)}: {_shown(finding.problem)}", highlight=False, soft_wrap=True)
     smallest, largest = report.sizes or (0, 0)
-    console.print(
+    print_findings(
+        report.findings,
         f"{report.checked:,} image files: {report.usable:,} usable, {report.checked - report.usable:,} unusable, "
         f"{report.duplicates:,} duplicates; shorter sides of {smallest} to {largest} pixels",
-        highlight=False,
-        soft_wrap=True,
     )
     return 0 if report.usable == report.checked else 1
+
+
+def print_findings(findings: Sequence[Finding], summary: str) -> int:
+    """What is to be known of single files, then a summary; the exit status: 0, or 1 if some file cannot be used."""
+    console = Console(highlight=False)
+    for finding in findings:
+        mark = "note" if finding.usable else "[bold]unusable[/bold]"
+        console.print(f"{mark}  {_shown(finding.name)}: {_shown(finding.problem)}", soft_wrap=True)
+    console.print(_shown(summary), soft_wrap=True)
+    return 0 if all(finding.usable for finding in findings) else 1
+
+
+def print_samples(results: Sequence[Made], out: Path) -> int:
+    """What `pixgraft translate --condition` made; returns the exit status."""
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("condition", overflow="fold")
+    table.add_column("mean deviation", justify="right")
+    table.add_column("largest", justify="right")
+    for made in results[:20]:
+        if made.report:
+            deviation = made.report.get("deviation", {})
+            texts = [f"{deviation[key]:.2f}" if deviation else "" for key in ("mean", "largest")]
+            table.add_row(_shown(made.condition), *texts)
+    console.print(table)
+    failed = [made for made in results if made.report is None]
+    for made in failed:
+        console.print(f"left out: {_shown(made.failure)}", soft_wrap=True)
+    console.print(f"{len(results) - len(failed):,} made, {len(failed):,} left out: {_shown(str(out))}", soft_wrap=True)
+    return 1 if failed else 0
+
+
+class Bar:
+    """A context manager with one bar, on a terminal only."""
+
+    def __init__(self, name: str) -> None:
+        console = Console(highlight=False)
+        self._progress = Progress(
+            TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task(name, total=None)
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """So many of so many are done."""
+        self._progress.update(self._task, completed=done, total=total)
 
 
 def translations_table(results: Iterable[Done], *, most: int = 20) -> Table:
@@ -147,6 +210,96 @@ class Terminal:
         if grid is not None:
             self._console.print(f"grid: {_shown(str(grid))}", soft_wrap=True)
         return 1 if failed else 0
+
+
+ACROSS = 3
+"""Up to so many rows of a result stand side by side on the terminal, with a line for each metric."""
+
+
+def result_table(result: dict[str, Any]) -> Table:
+    """A measured table: few subjects side by side, many below each other, each figure with its interval."""
+    columns = [column for column in result["columns"] if column["metric"] != "spectrum"]
+    rows = [row for row in result["rows"] if row["values"]]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", overflow="fold")
+    if len(rows) <= ACROSS:
+        for row in rows:
+            table.add_column(escape(f"{row['name']} ({row['images']:,})"), justify="right")
+        for column in columns:
+            table.add_row(column["heading"], *(_figure(row["values"], column["label"]) for row in rows))
+        return table
+    for column in columns:
+        table.add_column(column["heading"].replace(" (", "\n("), justify="right")
+    for row in rows:
+        table.add_row(escape(row["name"]), *(_figure(row["values"], column["label"], "\n") for column in columns))
+    return table
+
+
+def _figure(values: dict[str, Any], label: str, between: str = "  ") -> str:
+    value, interval = cell(values, label)
+    return f"{value}{between}[dim]{interval}[/dim]" if interval else value
+
+
+def published_table(result: dict[str, Any]) -> Table:
+    """The paper's own rows, each figure with what the paper measured it by."""
+    table = Table(box=None, pad_edge=False, style="italic")
+    table.add_column("the paper's own")
+    metrics = list(dict.fromkeys(metric for entry in result["published"] for metric in entry["values"]))
+    for metric in metrics:
+        heading = next((c["heading"] for c in result["columns"] if c["metric"] == metric), metric)
+        table.add_column(f"beside {heading}", justify="right")
+    for entry in result["published"]:
+        table.add_row(escape(entry["name"]), *(escape(entry["values"].get(metric, "")) for metric in metrics))
+    return table
+
+
+def print_result(result: dict[str, Any], written: list[Path]) -> int:
+    """The table, its notes and where its files are; returns the exit status."""
+    console = _wide()
+    console.print(_shown(result["title"]), style="bold", soft_wrap=True)
+    console.print(result_table(result))
+    if result["published"]:
+        console.print(published_table(result))
+    for note in result["notes"]:
+        console.print(_shown(note), soft_wrap=True)
+    for path in written:
+        console.print(_shown(str(path)), soft_wrap=True)
+    return 0
+
+
+def print_comparison(first: dict[str, Any], second: dict[str, Any]) -> int:
+    """Two comparable results, row beside row of the same place; returns the exit status."""
+    console = _wide()
+    columns = [column for column in first["columns"] if column["metric"] != "spectrum"]
+    for left, right in zip(first["rows"], second["rows"], strict=False):
+        if not left["values"] or not right["values"]:
+            continue
+        table = Table(box=None, pad_edge=False)
+        table.add_column("")
+        for mark, row in (("A", left), ("B", right)):
+            table.add_column(f"{mark}: {escape(row['name'])}", justify="right")
+        table.add_column("B - A", justify="right")
+        for column in columns:
+            figures = (_figure(row["values"], column["label"]) for row in (left, right))
+            table.add_row(column["heading"], *figures, _change(left["values"], right["values"], column["label"]))
+        console.print(table)
+    console.print("* the 95 % intervals do not overlap")
+    return 0
+
+
+def _wide() -> Console:
+    """A console whose tables are not folded to 80 columns where they go into a file."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def _change(left: dict[str, Any], right: dict[str, Any], label: str) -> str:
+    if label not in left or label not in right:
+        return ""
+    a, b = left[label], right[label]
+    apart = a["high"] < b["low"] or b["high"] < a["low"]
+    change = b["value"] - a["value"]
+    return f"{'+' if change > 0 else ''}{figure(change)}{'*' if apart else ''}"
 
 
 def _shown(text: str) -> str:

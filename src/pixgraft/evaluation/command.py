@@ -1,0 +1,139 @@
+"""`pixgraft evaluate` from the request to the written result."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pixgraft import devices
+from pixgraft.data.pairs import PairedDataset, open_pairs
+from pixgraft.engine import distributed
+from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.progress import Bars
+from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, protocol
+from pixgraft.evaluation.request import Request
+from pixgraft.evaluation.run import (
+    Measurement,
+    Settings,
+    measure,
+    of_conditions,
+    of_folders,
+    of_grafts,
+    of_pairs,
+    write,
+)
+from pixgraft.evaluation.subjects import Pictures
+from pixgraft.evaluation.sweep import trained
+from pixgraft.features import parse_weights
+from pixgraft.models import Model, load_model
+from pixgraft.synthesis import Synthesizer
+from pixgraft.translator import Translator
+
+
+def evaluate(model: str, request: Request) -> tuple[dict[str, Any], list[Path]] | None:
+    """Measure what is asked for; the result as plain values and the files written; None on all processes but the first.
+
+    Raises PixgraftError for a request that does not fit together, and for whatever cannot be measured.
+    """
+    chosen = _form(model, request)
+    settings = Settings(
+        metrics=request.metrics,
+        features=request.features,
+        weights=parse_weights(request.weights),
+        seed=request.seed,
+        bootstrap=request.bootstrap,
+    )
+    runs: list[tuple[str, Path | str]] = [(Path(model).name, model)]
+    if chosen is not None and chosen.variants:
+        assert request.data is not None
+        runs = [
+            *trained(
+                model, chosen, request.data, request.out or Path(model), split=request.train_split,
+                settings=request.set, device=request.device, quiet=request.quiet,
+            )
+        ]  # fmt: skip
+    picked = devices.pick(request.device)
+    world = distributed.start(picked.type)
+    try:
+        picked = devices.pick(request.device, world.local_rank)
+        with Bars(quiet=request.quiet or world.rank > 0) as bars:
+            if chosen is None:
+                asked = _of_files(request, settings)
+            else:
+                models = [(name, load_model(run, device=picked)) for name, run in runs]
+                measured = _of_conditions if chosen.kind == "grit" else _of_grafts
+                asked = measured(models, request, chosen, settings, picked)
+        result = measure(asked, settings, picked, world=world, bars=bars)
+        if result is None:
+            return None
+        content = result.to_json()
+        return content, write(content, asked.subjects, request.out) if request.out else []
+    finally:
+        distributed.stop()
+
+
+def _form(model: str, request: Request) -> Protocol | None:
+    """The protocol, if it is a model that is measured; PixgraftError if the request does not say what to measure."""
+    if not model:
+        if request.real is None or request.fake is None:
+            raise PixgraftError("say what to measure: MODEL --data D --protocol P, or --real A --fake B")
+        if request.protocol:
+            raise PixgraftError(f"--protocol {request.protocol}: measures a model: name it and give --data")
+        return None
+    if request.fake is not None:
+        raise PixgraftError(f"--fake {request.fake}: a model ({model}) is measured by what it makes: leave one out")
+    if request.data is None:
+        raise PixgraftError(f"{model}: say what images to measure it on: --data D")
+    if not request.protocol:
+        raise PixgraftError(f"{model}: say by which protocol: --protocol {', '.join(PROTOCOLS)}")
+    chosen = protocol(request.protocol)
+    if chosen.variants and request.out is None and not Path(model).is_dir():
+        raise PixgraftError(f"--protocol {chosen.name}: trains {len(chosen.variants)} models: give --out for them")
+    return chosen
+
+
+def _of_files(request: Request, settings: Settings) -> Measurement:
+    assert request.real is not None
+    assert request.fake is not None
+    real = Pictures(request.real, split=request.real_split, size=request.size)
+    fake = Pictures(request.fake, split=request.fake_split, size=request.size)
+    if request.pairs == "no":
+        return of_folders(real, fake, settings)
+    return of_pairs(real, fake, request.pairs, settings)
+
+
+Models = list[tuple[str, Model]]
+
+
+def _of_grafts(
+    models: Models, request: Request, chosen: Protocol, settings: Settings, device: torch.device
+) -> Measurement:
+    assert request.data is not None
+    translators = [(name, Translator(model, device)) for name, model in models]
+    size = translators[0][1].image_size
+    _check_size(request, size)
+    data = Pictures(request.data, split=request.split, size=size)
+    real = data
+    if request.real is not None or request.real_split:
+        real = Pictures(request.real or request.data, split=request.real_split, size=size)
+    return of_grafts(
+        translators, data, real, chosen, settings, samples=request.samples, projected=request.project
+    )
+
+
+def _of_conditions(
+    models: Models, request: Request, chosen: Protocol, settings: Settings, device: torch.device
+) -> Measurement:
+    assert request.data is not None
+    synthesizers = [(name, Synthesizer(model, device, palette=request.palette)) for name, model in models]
+    first = synthesizers[0][1]
+    _check_size(request, first.image_size)
+    pairs = open_pairs(request.data, images=request.images, conditions=request.conditions, under=request.split)
+    return of_conditions(
+        synthesizers, PairedDataset(pairs, size=first.image_size, kind=first.kind), chosen, settings
+    )
+
+
+def _check_size(request: Request, size: int) -> None:
+    if request.size not in (0, size):
+        raise PixgraftError(f"--size {request.size}: the model makes images of {size}: leave --size out")

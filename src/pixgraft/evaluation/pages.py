@@ -1,0 +1,217 @@
+"""A result for people: Markdown, a sheet of images, a plot of spectra, and one HTML page that holds all of it."""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from pixgraft.data.grids import tiled
+from pixgraft.data.images import from_uint8, to_uint8
+from pixgraft.evaluation.subjects import Subject
+from pixgraft.layers.resample import enlarge
+
+SHEET_ROWS = 8
+SHEET_SIDE = 128
+"""Smaller images are drawn enlarged by a whole factor to about this many pixels."""
+COLOURS = ("#1b6ca8", "#c8553d", "#4f7942", "#8a5a9e", "#b8860b", "#3d3d3d")
+
+
+def figure(value: float) -> str:
+    """Four significant digits, without an exponent where it can be read without."""
+    if not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 1e-3 or size == 0:
+        return f"{value:.{max(0, 3 - math.floor(math.log10(size))) if size else 0}f}"
+    return f"{value:.3g}"
+
+
+def cell(values: dict[str, Any], label: str) -> tuple[str, str]:
+    """A row's figure and its interval as text; both empty where the row has none."""
+    if label not in values:
+        return "", ""
+    found = {key: float(values[label][key]) for key in ("value", "low", "high")}
+    interval = "" if found["low"] == found["high"] else f"{figure(found['low'])} to {figure(found['high'])}"
+    return figure(found["value"]), interval
+
+
+def published_cells(entry: dict[str, Any], columns: list[dict[str, str]]) -> list[str]:
+    """A published row's figures under our columns: under the first of each metric."""
+    seen: set[str] = set()
+    cells = []
+    for column in columns:
+        metric = column["metric"]
+        cells.append("" if metric in seen else entry["values"].get(metric, ""))
+        seen.add(metric)
+    return cells
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table, its notes and its protocol as Markdown."""
+    columns = result["columns"]
+    lines = [f"# {result['title']}", "", "| | images | " + " | ".join(c["heading"] for c in columns) + " |"]
+    lines.append("| --- | ---: | " + " | ".join("---:" for _ in columns) + " |")
+    for row in result["rows"]:
+        texts = (cell(row["values"], c["label"]) for c in columns)
+        cells = [f"{value} ({interval})" if interval else value for value, interval in texts]
+        lines.append(f"| {row['name']} | {row['images']:,} | " + " | ".join(cells) + " |")
+    lines += [
+        f"| *paper: {entry['name']}* | | " + " | ".join(published_cells(entry, columns)) + " |"
+        for entry in result["published"]
+    ]
+    lines += ["", *(f"- {note}" for note in result["notes"])]
+    lines += [f"- {c['label']}: {c['about']}." for c in columns]
+    lines += ["", "Protocol:", "", *(f"- {key}: {text}" for key, text in _flat(result["protocol"])), ""]
+    return "\n".join(lines)
+
+
+def _flat(content: dict[str, Any], where: str = "") -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    for key, value in content.items():
+        place = f"{where}.{key}" if where else key
+        if isinstance(value, dict):
+            lines += _flat(value, place)
+        else:
+            lines.append((place, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return lines
+
+
+def sheet(subjects: Sequence[Subject]) -> Image.Image:
+    """Some groups' first images, a row each: what they were made from, then what each subject gives, under captions."""
+    first = subjects[0]
+    count = min(SHEET_ROWS, len(first))
+    units = [round(place * (len(first) - 1) / max(count - 1, 1)) for place in range(count)]
+    rows: list[Tensor] = []
+    captions: list[str] = []
+    for unit in units:
+        groups = [subject[unit] for subject in subjects]
+        shown = {"source": groups[0].source, "reference": groups[0].reference}
+        pictures = {name: from_uint8(part[0]) for name, part in shown.items() if part is not None}
+        if groups[0].lr is not None:
+            size, small = groups[0].images.shape[-1], groups[0].lr[0] / 127.5 - 1
+            pictures["LR target"] = enlarge(small.expand(3, -1, -1), size // small.shape[-1])
+        pictures |= {subject.name: from_uint8(group.images[0]) for subject, group in zip(subjects, groups, strict=True)}
+        captions = list(pictures)
+        rows.append(torch.stack(list(pictures.values())))
+    factor = max(1, SHEET_SIDE // rows[0].shape[-1])
+    large = enlarge(torch.stack(rows), factor)
+    pixels = to_uint8(tiled(large, gap=4)).permute(1, 2, 0).numpy()
+    font = ImageFont.load_default(12)
+    head = 34
+    image = Image.new("RGB", (pixels.shape[1], pixels.shape[0] + head), "white")
+    image.paste(Image.fromarray(np.ascontiguousarray(pixels)), (0, head))
+    draw = ImageDraw.Draw(image)
+    width = large.shape[-1] + 4
+    for place, caption in enumerate(captions):
+        text = _wrapped(caption, width - 6, font)
+        draw.multiline_text((place * width + 4, 3), text, fill="black", font=font, spacing=2)
+    return image
+
+
+def _wrapped(text: str, width: int, font: Any) -> str:
+    """At most two lines of text within a width in pixels."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines[:2])
+
+
+def spectra_svg(spectra: dict[str, list[float]], *, width: int = 640, height: int = 380) -> str:
+    """Mean power over frequency as an SVG: both axes as GRIT's Figure 9 draws them, power in decibels.
+
+    Frequencies are cycles an image, from 1 to half its side.
+    """
+    left, top, right, bottom = 56, 16, width - 16, height - 40
+    curves = {name: [10 * math.log10(max(p, 1e-12)) for p in power[1:]] for name, power in spectra.items()}
+    low = math.floor(min(map(min, curves.values())) / 10) * 10
+    high = math.ceil(max(map(max, curves.values())) / 10) * 10
+    bins = max(map(len, curves.values()))
+
+    def place(index: int, decibels: float) -> str:
+        x = left + (right - left) * index / max(bins - 1, 1)
+        return f"{x:.1f},{bottom - (bottom - top) * (decibels - low) / max(high - low, 1):.1f}"
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        'font-size="12" role="img" aria-label="Azimuthally averaged power spectra">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for level in range(low, high + 1, 10):
+        y = place(0, level).split(",")[1]
+        parts.append(f'<line x1="{left}" x2="{right}" y1="{y}" y2="{y}" stroke="#ddd"/>')
+        parts.append(f'<text x="{left - 6}" y="{y}" text-anchor="end" dominant-baseline="middle">{level}</text>')
+    for index in sorted({0, bins // 4, bins // 2, 3 * bins // 4, bins - 1}):
+        x = place(index, low).split(",")[0]
+        parts.append(f'<text x="{x}" y="{bottom + 16}" text-anchor="middle">{index + 1}</text>')
+    middle = (left + right) / 2
+    parts.append(f'<text x="{middle}" y="{height - 6}" text-anchor="middle">frequency (cycles an image)</text>')
+    parts.append(f'<text x="14" y="{height / 2}" text-anchor="middle">dB</text>')
+    for number, (name, curve) in enumerate(curves.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        points = " ".join(place(index, value) for index, value in enumerate(curve))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        at = top + 14 + 16 * number
+        ends = f'x1="{right - 170}" x2="{right - 146}" y1="{at}" y2="{at}"'
+        parts.append(f'<line {ends} stroke="{colour}" stroke-width="3"/>')
+        label = html.escape(name)
+        parts.append(f'<text x="{right - 140}" y="{at}" dominant-baseline="middle">{label}</text>')
+    return "".join([*parts, "</svg>"])
+
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a;background:#fff}
+table{border-collapse:collapse;margin:1rem 0}th,td{padding:.35rem .8rem;text-align:right;border-bottom:1px solid #ddd}
+th:first-child,td:first-child{text-align:left}th{border-bottom:2px solid #444}small{display:block;color:#666}
+tr.paper td{color:#555;font-style:italic}img{max-width:100%}dt{font-weight:600}
+dd{margin:0 0 .3rem 1rem;overflow-wrap:anywhere}.wide{overflow-x:auto}svg{max-width:40rem}
+""".strip()
+
+
+def page(result: dict[str, Any], pictures: Image.Image | None, spectra: str) -> str:
+    """One HTML page that needs no other file."""
+    columns = result["columns"]
+    head = "".join(f'<th title="{html.escape(c["about"])}">{html.escape(c["heading"])}</th>' for c in columns)
+    body = []
+    for row in result["rows"]:
+        cells = "".join(
+            f"<td>{value}<small>{interval}</small></td>"
+            for value, interval in (cell(row["values"], c["label"]) for c in columns)
+        )
+        body.append(f"<tr><td>{html.escape(row['name'])}</td><td>{row['images']:,}</td>{cells}</tr>")
+    for entry in result["published"]:
+        cells = "".join(f"<td>{html.escape(text)}</td>" for text in published_cells(entry, columns))
+        body.append(f'<tr class="paper"><td>paper: {html.escape(entry["name"])}</td><td></td>{cells}</tr>')
+    image = ""
+    if pictures is not None:
+        file = io.BytesIO()
+        pictures.save(file, "PNG")
+        data = base64.b64encode(file.getvalue()).decode()
+        image = f'<h2>Images</h2><img alt="Sheet of images" src="data:image/png;base64,{data}">'
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in result["notes"])
+    about = "".join(f"<dt>{html.escape(c['label'])}</dt><dd>{html.escape(c['about'])}</dd>" for c in columns)
+    protocol = "".join(
+        f"<dt>{html.escape(key)}</dt><dd>{html.escape(text)}</dd>" for key, text in _flat(result["protocol"])
+    )
+    title = html.escape(result["title"])
+    made = f"pixgraft {result['made_by']['pixgraft']}, code {result['made_by']['code_sha256'][:12]}"
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+        f'<h1>{title}</h1><div class="wide"><table><tr><th></th><th>images</th>{head}</tr>{"".join(body)}</table></div>'
+        f"<p>Small figures are 95 % bootstrap intervals.</p><ul>{notes}</ul>{image}"
+        + (f"<h2>Spectra</h2>{spectra}" if spectra else "")
+        + f"<h2>Columns</h2><dl>{about}</dl><h2>Protocol</h2><dl>{protocol}</dl><p>{made}</p></html>\n"
+    )

@@ -1,0 +1,42 @@
+"""Bars for long measurements."""
+
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Bars:
+    """A context manager that draws one bar for each part of the work, on a terminal only."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+        self._console, self._quiet = console, quiet
+
+    def __enter__(self) -> "Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def part(self, name: str, total: int) -> Callable[[int], None]:
+        """A new bar of so many images; what it returns moves it on."""
+        task = self._progress.add_task(name, total=total)
+        return lambda images: self._progress.advance(task, images)
+
+    def note(self, line: str) -> None:
+        """Say one line above the bars."""
+        if not self._quiet:
+            self._console.print(line, soft_wrap=True, markup=False)

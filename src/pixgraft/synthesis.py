@@ -1,0 +1,244 @@
+"""Conditions in, samples out: a method that makes an image of a label map, sketch or image, used on files.
+
+Each condition gives `samples` images; with several, also their mean and a map of their deviation (GRIT, Figure 7); and
+a report. Everything random is a function of (seed, sample), so that a sample is the same in any company.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pixgraft.data.conditions import ConditionKind, read_palette
+from pixgraft.data.grids import tiled
+from pixgraft.data.images import decode, fit, png_bytes, to_tensor, to_uint8
+from pixgraft.data.sources import open_source
+from pixgraft.engine.seeds import generator
+from pixgraft.errors import PixgraftError
+from pixgraft.files import write_bytes
+from pixgraft.methods.grit import GRIT
+from pixgraft.models import Model
+from pixgraft.version import __version__
+
+Vary = Literal["noise", "style"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a condition became: K samples of side S, with their components where the method has them."""
+
+    images: Tensor
+    """uint8 (K, 3, S, S)."""
+    reconstruction: Tensor
+    """(K, 3, S, S) in [-1, 1]."""
+    residual: Tensor | None
+    """(K, 3, S, S) in [-1, 1], 0 where nothing is added; None of a model without one."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean image, (3, S, S) uint8."""
+        return self.images.double().mean(0).round().to(torch.uint8)
+
+    @property
+    def deviation(self) -> Tensor:
+        """The samples' standard deviation in each pixel, a mean over channels, (S, S) in grey levels."""
+        return self.images.double().std(0, correction=0).mean(0)
+
+
+class Synthesizer:
+    """A model that makes images of conditions, ready for files."""
+
+    def __init__(self, model: Model, device: torch.device, *, palette: Path | None = None) -> None:
+        if not isinstance(model.method, GRIT):
+            raise PixgraftError(f"{model.name}: a model of {model.method.name}, which takes no --condition")
+        self.model, self.method, self.device = model, model.method, device
+        config = self.method.config
+        self.image_size: int = config.image_size
+        classes = config.classes if config.condition == "labels" else 0
+        if palette is not None:
+            colors = read_palette(palette).colors
+            self.kind = ConditionKind(kind="color", classes=classes, colors=colors)
+        else:
+            self.kind = ConditionKind(kind=config.condition, classes=classes)
+
+    def condition(self, data: bytes, name: str) -> tuple[Tensor, tuple[int, int]]:
+        """A file as uint8 (C, S, S), and its own width and height; PixgraftError, which names it, if it is unusable."""
+        picture = self.kind.decode(data, name)
+        condition = self.kind.fit(picture, self.image_size)
+        if self.kind.has_classes and condition.amin() == condition.amax():
+            raise PixgraftError(f"{name}: class {int(condition.amin())} alone, which says nothing: mend or remove it")
+        return condition, picture.size
+
+    def style(self, picture: Image.Image) -> Tensor:
+        """The style code (D,) of any picture."""
+        return self.code(to_tensor(fit(picture, self.image_size)))
+
+    def code(self, image: Tensor) -> Tensor:
+        """The style code (D,) of an image (3, S, S) in [-1, 1]."""
+        return self.method.style_of(image.unsqueeze(0).to(self.device))[0].cpu()
+
+    def sample(
+        self, condition: Tensor, styles: list[Tensor], *, samples: int, seed: int = 0, vary: Vary = "noise"
+    ) -> Samples:
+        """`samples` images of one condition, uint8 (C, S, S).
+
+        `styles` are codes: none draws them at random, one is kept, between two the samples go evenly. `vary` says what
+        differs between the samples of one style: the noise, or (without a style given) the style.
+        """
+        made = []
+        for number in range(samples):
+            noise = generator(seed, "noise", number if vary == "noise" and len(styles) < 2 else 0)
+            if len(styles) == 2:
+                share = number / max(samples - 1, 1)
+                code = torch.lerp(styles[0], styles[1], share)
+            elif styles:
+                code = styles[0]
+            else:
+                code = self.method.random_style(1, generator(seed, "style", number if vary == "style" else 0))[0]
+            # One at a time: PyTorch's kernels, and so the last bits, depend on the size of a batch.
+            noises = [each.to(self.device) for each in self.method.draw_noise(1, noise)]
+            made.append(
+                self.method.translate(
+                    condition.unsqueeze(0).to(self.device), code.unsqueeze(0).to(self.device), noises
+                )
+            )
+        residuals = [each.residual.float().cpu() for each in made if each.residual is not None]
+        return Samples(
+            to_uint8(torch.cat([each.image for each in made])).cpu(),
+            torch.cat([each.reconstruction.float().cpu() for each in made]),
+            torch.cat(residuals) if residuals else None,
+        )
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of one condition: its report, or why there is none."""
+
+    condition: str
+    report: dict[str, Any] | None
+    failure: str = ""
+
+
+def synthesize_files(
+    synthesizer: Synthesizer,
+    condition: str | Path,
+    out: Path,
+    *,
+    styles: tuple[Path, ...] = (),
+    samples: int = 1,
+    seed: int = 0,
+    vary: Vary = "noise",
+    components: bool = False,
+    skip_bad: bool = False,
+    on_done: Callable[[Made], None] = lambda made: None,
+) -> list[Made]:
+    """Make the samples of every condition in a file, folder or zip; returns what became of each.
+
+    `out` gets NAME_0.png and so on, of several samples also NAME_mean.png, NAME_deviation.png and NAME_strip.png, with
+    `components` each sample's reconstruction and residual, and NAME.json.
+
+    Raises PixgraftError if nothing can be done, and for the first unusable condition unless `skip_bad`.
+    """
+    if samples < 1:
+        raise PixgraftError(f"--samples {samples}: choose a number from 1")
+    if len(styles) > 2:
+        raise PixgraftError(f"--style: {len(styles)} images: give one, or two to go between")
+    source = open_source(condition)
+    if source.path.is_dir() and out.resolve().is_relative_to(source.path.resolve()):
+        raise PixgraftError(f"{out}: is inside {source.path}, so outputs would become inputs: choose another folder")
+    pictures = [_style_picture(path) for path in styles]
+    codes = [synthesizer.style(picture) for picture in pictures]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PixgraftError(f"{out}: cannot be made: {error.strerror}: choose another folder") from error
+    settings = {
+        "model": synthesizer.model.name,
+        "method": synthesizer.method.name,
+        "weights_sha256": synthesizer.model.weights_sha256,
+        "version": __version__,
+        "seed": seed,
+        "samples": samples,
+        "vary": vary if len(styles) < 2 else "between the styles",
+        "style": [path.name for path in styles] or "drawn at random",
+    }
+    results = []
+    stems = [Path(name).stem for name in source.names]
+    for name in source.names:
+        label = Path(name).stem if stems.count(Path(name).stem) == 1 else name.replace("/", "_")
+        try:
+            data = source.read(name)
+            read, size = synthesizer.condition(data, name)
+            for path, picture in zip(styles, pictures, strict=True):
+                _check_aspect(path, picture, name, size)
+            sampled = synthesizer.sample(read, codes, samples=samples, seed=seed, vary=vary)
+            report = {
+                **settings,
+                "condition": {"name": name, "sha256": hashlib.sha256(data).hexdigest()},
+                **_write(synthesizer, read, sampled, out, label, components=components),
+            }
+            write_bytes(out / f"{label}.json", (json.dumps(report, indent=1) + "\n").encode())
+            made = Made(name, report)
+        except PixgraftError as error:
+            if not skip_bad:
+                raise
+            made = Made(name, None, str(error))
+        results.append(made)
+        on_done(made)
+    return results
+
+
+def _style_picture(path: Path) -> Image.Image:
+    source = open_source(path)
+    if len(source.names) != 1:
+        raise PixgraftError(f"{path}: {len(source.names)} images: a style is one image")
+    return decode(source.read(source.names[0]), str(path))
+
+
+def _check_aspect(path: Path, picture: Image.Image, name: str, size: tuple[int, int]) -> None:
+    if picture.width * size[1] != picture.height * size[0]:
+        raise PixgraftError(
+            f"{path}: a style image of {picture.width} x {picture.height} for a condition ({name}) of "
+            f"{size[0]} x {size[1]}: crop one of them to the other's shape"
+        )
+
+
+def _write(
+    synthesizer: Synthesizer, condition: Tensor, sampled: Samples, out: Path, label: str, *, components: bool
+) -> dict[str, Any]:
+    """The images of one condition; returns what its report says of them."""
+    about = {
+        "Software": f"pixgraft {__version__}",
+        "Description": f"Synthesised by a neural network (pixgraft, {synthesizer.method.name}); not a photograph.",
+    }
+    files: dict[str, Tensor] = {f"{label}_{number}.png": image for number, image in enumerate(sampled.images)}
+    if components:
+        for number, part in enumerate(sampled.reconstruction):
+            files[f"{label}_{number}_reconstruction.png"] = to_uint8(part)
+        for number, part in enumerate(sampled.residual if sampled.residual is not None else ()):
+            files[f"{label}_{number}_residual.png"] = to_uint8(part)
+    found: dict[str, Any] = {"outputs": list(files)}
+    if len(sampled.images) > 1:
+        deviation = sampled.deviation
+        largest = float(deviation.max())
+        scaled = (deviation * (255 / largest if largest else 0)).round().to(torch.uint8)
+        files[f"{label}_mean.png"] = sampled.mean
+        files[f"{label}_deviation.png"] = scaled.unsqueeze(0)
+        shown = synthesizer.method.shown(condition.unsqueeze(0)).cpu()
+        strip = [shown[0], *(image / 127.5 - 1 for image in sampled.images[:8]), sampled.mean / 127.5 - 1]
+        strip.append((scaled / 127.5 - 1).expand(3, -1, -1))
+        files[f"{label}_strip.png"] = to_uint8(tiled(torch.stack(strip).unsqueeze(0)))
+        found["deviation"] = {
+            "mean": round(float(deviation.mean()), 4),
+            "largest": round(largest, 4),
+            "unit": "grey levels; the map is scaled so that its largest is white",
+        }
+    for name, pixels in files.items():
+        write_bytes(out / name, png_bytes(pixels, about))
+    return found
