@@ -161,7 +161,7 @@ def test_a_faulty_set_is_named() -> None:
         frechet_distance(good, moments(torch.full((9, 3), 0.1)), labels=labels)
     with pytest.raises(PixgraftError, match="fakes: 4 features an image, not 3"):
         Moments(3, label="fakes").update(noise(2, 4), torch.arange(2))
-    with pytest.raises(PixgraftError, match="fakes: a feature is beyond .* or no number"):
+    with pytest.raises(PixgraftError, match=r"fakes: a feature is beyond .* or no number"):
         Moments(3, label="fakes").update(torch.tensor([[0.0, torch.nan, 1.0]]), torch.arange(1))
 
 

@@ -179,19 +179,34 @@ def test_an_exact_distance_has_the_same_bits_wherever_it_is_computed() -> None:
     torch.testing.assert_close(together, (features.double()[i] - features.double()[j]).square().sum(1))
 
 
-def test_few_distances_are_computed_one_by_one() -> None:
-    """What makes it quick: of 1000 x 1000 pairs in each of three tables, some near ties an image remain."""
-    computed = 0
+@pytest.fixture
+def computed() -> Iterator[list[int]]:
+    """How many distances each call computed one by one."""
+    counts: list[int] = []
     exact = module._exact
 
     def counted(a: Tensor, i: Tensor, b: Tensor, j: Tensor) -> Tensor:
-        nonlocal computed
-        computed += len(i)
+        counts.append(len(i))
         return exact(a, i, b, j)
 
     with mock.patch.object(module, "_exact", counted):
-        prdc(noise(1000, 256), noise(1000, 256, seed=1), block_size=128)
-    assert computed < 30 * 2000
+        yield counts
+
+
+def test_few_distances_are_computed_one_by_one(computed: list[int]) -> None:
+    """What makes it quick: of 1000 x 1000 pairs in each of three tables, some near ties an image remain."""
+    prdc(noise(1000, 256), noise(1000, 256, seed=1), block_size=128)
+    assert sum(computed) < 30 * 2000
+
+
+def test_copies_of_one_image_are_not_all_compared(computed: list[int]) -> None:
+    """As a network gives them that is broken: every pair would be a near tie."""
+    fake = noise(4, 8, seed=1).repeat(100, 1)
+    with mock.patch.object(module, "WAITING", 1000):
+        found = prdc(noise(300, 8), fake, block_size=32)
+    assert sum(computed) < 400 * 400 / 2 / 4
+    assert not found.recall.any()  # their radii are 0
+    assert_same(found, plain(noise(300, 8), fake, 5))
 
 
 def test_memory_does_not_grow_with_the_number_of_pairs() -> None:

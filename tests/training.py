@@ -110,14 +110,15 @@ def assert_close(a: Trainer, b: Trainer, tolerance: float) -> None:
     moves some activation over the kink of its slope, and then a gradient by much more.
     """
     apart = total = 0
-    for name, network in a.method.named_children():
-        others = b.method.get_submodule(name)
-        for weight, other in zip(network.parameters(), others.parameters(), strict=True):
-            # The first moment is the last gradient, beta1 being 0.
-            gradients = (a.optimizers[name].state[weight]["exp_avg"], b.optimizers[name].state[other]["exp_avg"])
-            torch.testing.assert_close(*gradients, rtol=0, atol=tolerance)
-            apart += int(((weight - other).abs() > tolerance).sum())
-            total += weight.numel()
+    for name, optimizer in a.optimizers.items():
+        other = b.optimizers[name]
+        for group, others in zip(optimizer.param_groups, other.param_groups, strict=True):
+            for weight, twin in zip(group["params"], others["params"], strict=True):
+                # The first moment is the last gradient, beta1 being 0.
+                gradients = (optimizer.state[weight]["exp_avg"], other.state[twin]["exp_avg"])
+                torch.testing.assert_close(*gradients, rtol=0, atol=tolerance)
+                apart += int(((weight - twin).abs() > tolerance).sum())
+                total += weight.numel()
     assert apart <= total / 100
 
 

@@ -170,7 +170,8 @@ def of_conditions(
 
 def _defaults(protocol: Protocol) -> tuple[str, ...]:
     """The paper's networks and a face network; which of them are there decides."""
-    return (protocol.network, "lpips-alex", "mobilefacenet", "irse50")
+    named = (protocol.network,) if protocol.network else ()
+    return (*named, "lpips-alex", "mobilefacenet", "irse50")
 
 
 def _protocol(name: str, size: int, settings: Settings) -> dict[str, Any]:

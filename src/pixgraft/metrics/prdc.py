@@ -149,7 +149,7 @@ def _bounds(
         product = products[i, j].double()
         return (1 + share) * (row_norms[i] + column_norms[j]) + least - 2 * product + 2 * of_result * product.abs()
 
-    return lower, upper
+    return lower.clamp_(min=0), upper
 
 
 def _exact(a: Tensor, i: Tensor, b: Tensor, j: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ class _Nearest:
         self.k = k
         self.smallest = torch.full((len(features), k), torch.inf, dtype=torch.float64)
         self.limit = torch.full((len(features),), torch.inf, dtype=torch.float64)
-        """(N,) What the k-th smallest is not above."""
+        """(N,) A pair whose distance is above can not change the k-th smallest."""
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, pairs: Tensor, lower: Tensor, upper: Tensor) -> None:
@@ -230,7 +230,9 @@ class _Nearest:
             chosen &= (lower <= self.limit[pairs]).any(0)
             i, j = pairs[:, chosen]
             self.smallest = self._with(pairs[:, chosen], _exact(self.features, i, self.features, j))
-            self.limit = torch.minimum(self.limit, self.smallest[:, -1])
+            # Of a k-th smallest that is known, pairs that are equal change nothing either: copies of one image are many.
+            below = self.smallest[:, -1].nextafter(torch.tensor(-torch.inf, dtype=torch.float64))
+            self.limit = torch.minimum(self.limit, below)
 
     def _with(self, pairs: Tensor, squares: Tensor) -> Tensor:
         """`smallest`, of itself and of the pairs' numbers (P,), each of which is both images'."""
