@@ -107,14 +107,14 @@ def test_is_the_definition_on_hard_sets(kind: str, k: int) -> None:
     assert_same(prdc(fake, real, k=k), plain(fake, real, k))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 2**20),
     k=st.integers(1, 5),
     block_size=st.sampled_from([5, 16, 37]),
     dtype=st.sampled_from([torch.float16, torch.float32, torch.float64]),
-    scale=st.sampled_from([2.0**-20, 1.0, 2.0**20]),
+    scale=st.sampled_from([2.0**-66, 1.0, 2.0**20]),
     waiting=st.sampled_from([50, module.WAITING]),
 )
 def test_neither_blocks_nor_scale_nor_precision_change_it(
@@ -201,12 +201,12 @@ def test_few_distances_are_computed_one_by_one(computed: list[int]) -> None:
 
 def test_copies_of_one_image_are_not_all_compared(computed: list[int]) -> None:
     """As a network gives them that is broken: every pair would be a near tie."""
-    fake = noise(4, 8, seed=1).repeat(100, 1)
-    with mock.patch.object(module, "WAITING", 1000):
-        found = prdc(noise(300, 8), fake, block_size=32)
-    assert sum(computed) < 400 * 400 / 2 / 4
+    fake = noise(4, 8, seed=1).repeat(60, 1)
+    with mock.patch.object(module, "WAITING", 500):
+        found = prdc(noise(80, 8), fake, block_size=32)
+    assert sum(computed) < 240 * 240 / 2 / 4
     assert not found.recall.any()  # their radii are 0
-    assert_same(found, plain(noise(300, 8), fake, 5))
+    assert_same(found, plain(noise(80, 8), fake, 5))
 
 
 def test_memory_does_not_grow_with_the_number_of_pairs() -> None:

@@ -3,6 +3,7 @@
 Nothing heavy is imported before a verb needs it, so that `pixgraft --help` answers at once.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -376,4 +377,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def script() -> None:
     """The entry point of the `pixgraft` program."""
-    sys.exit(main())
+    status = main()
+    if "RANK" in os.environ:
+        # One of several processes: torch's communication threads now and then abort an interpreter that is being torn
+        # down, and torchrun would report a run that is complete as failed.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

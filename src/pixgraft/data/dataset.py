@@ -156,8 +156,8 @@ class Ahead(Generic[Item]):
             yield [future.result() for future in pending.pop(0)]
 
     def close(self) -> None:
-        """Let the threads go."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Let the threads go, once each has finished the item that it is at: the process may be about to end."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Loader:

@@ -230,7 +230,7 @@ class _Nearest:
             chosen &= (lower <= self.limit[pairs]).any(0)
             i, j = pairs[:, chosen]
             self.smallest = self._with(pairs[:, chosen], _exact(self.features, i, self.features, j))
-            # Of a k-th smallest that is known, pairs that are equal change nothing either: copies of one image are many.
+            # Pairs that only equal a known k-th smallest do not change it: of a set of copies, that is all of them.
             below = self.smallest[:, -1].nextafter(torch.tensor(-torch.inf, dtype=torch.float64))
             self.limit = torch.minimum(self.limit, below)
 
