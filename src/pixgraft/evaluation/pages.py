@@ -174,7 +174,8 @@ def spectra_svg(spectra: dict[str, list[float]], *, width: int = 640, height: in
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a;background:#fff}
 table{border-collapse:collapse;margin:1rem 0}th,td{padding:.35rem .8rem;text-align:right;border-bottom:1px solid #ddd}
-th:first-child,td:first-child{text-align:left}th{border-bottom:2px solid #444}small{display:block;color:#666}
+th:first-child,td:first-child{text-align:left;white-space:nowrap}
+th{border-bottom:2px solid #444}small{display:block;color:#666}
 tr.paper td{color:#555;font-style:italic}img{max-width:100%}dt{font-weight:600}
 dd{margin:0 0 .3rem 1rem;overflow-wrap:anywhere}.wide{overflow-x:auto}svg{max-width:40rem}
 """.strip()

@@ -24,6 +24,9 @@ from pixgraft.layers.resample import downscale
 from pixgraft.synthesis import Synthesizer
 from pixgraft.translator import Translator
 
+KEPT_BYTES = 2**29
+"""Of decoded images that are kept in memory."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -85,7 +88,9 @@ class Pictures:
         self.path = self.source.path
         self.split, self.size = split, size
         self._shape: tuple[int, int] | None = None
-        self._read = lru_cache(4096)(self._decoded)
+        # Only images that are fitted come back, as sources of several targets.
+        kept = min(4096, KEPT_BYTES // (3 * size * size)) if size else 16
+        self._read = lru_cache(max(kept, 16))(self._decoded)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -100,9 +105,8 @@ class Pictures:
         if self.size:
             image = fit(image, self.size)
         if self._shape is None:
-            self._shape = image.size if index == 0 else decode(self.source.read(self.names[0]), self.names[0]).size
-            if self.size:
-                self._shape = image.size
+            first = image if self.size or index == 0 else decode(self.source.read(self.names[0]), self.names[0])
+            self._shape = first.size
         if image.size != self._shape:
             raise PixgraftError(
                 f"{self.source.path}: mixes sizes: {name} is {image.width} x {image.height}, {self.names[0]} is "
