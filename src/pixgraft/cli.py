@@ -289,7 +289,8 @@ def check(
     colors = read_palette(palette).colors if palette else ()
     kind = ConditionKind(kind=pairs, classes=len(colors) or classes, colors=colors)
     source = open_pairs(path, images=images, conditions=conditions, under=split, skip_bad=True)
-    return print_check(check_pairs(source, size=size, kind=kind))
+    status = print_check(check_pairs(source, size=size, kind=kind))
+    return 1 if source.left_out else status
 
 
 @data_app.command

@@ -1,0 +1,157 @@
+"""ProGAN's growing generator and discriminator (Karras et al. 2018, "Progressive Growing of GANs for Improved Quality,
+Stability, and Variation", sections 2 to 4, Figure 2 and Table 2).
+
+Both work at any side from 4 up to their own, doubled stage by stage: stage k has the side 4 * 2^k. When a stage is new,
+`alpha` fades it in from 0, the stage below alone, to 1.
+
+Shape letters: N images, C channels, S side at the full size, s side at the size asked for, Z length of the codes.
+"""
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
+from pixgraft.layers.minibatch import minibatch_deviation
+from pixgraft.layers.normalize import pixel_norm
+
+SLOPE = 0.2
+CHANNEL_BASE = 2**14
+CHANNEL_MAX = 512
+"""The published widths: 512 channels up to 32x32, then half as many with each doubling, 16 at 1024x1024."""
+
+
+def stage_widths(image_size: int, channel_base: int, channel_max: int) -> list[int]:
+    """Channels of each stage from 4x4 up to the image's size: `channel_base` / side, and at most `channel_max`.
+
+    Raises PixgraftError unless the size is a power of two in 4..1024 and every stage has a channel.
+    """
+    if image_size not in (4, 8, 16, 32, 64, 128, 256, 512, 1024):
+        raise PixgraftError(f"ProGAN: an image size of {image_size}: choose a power of two from 4 to 1024")
+    if channel_base < image_size:
+        raise PixgraftError(f"ProGAN: a channel base of {channel_base}: choose {image_size}, the image size, or more")
+    return [min(channel_base // 2**level, channel_max) for level in range(2, image_size.bit_length())]
+
+
+def _stage(side: int, stages: int) -> int:
+    stage = side.bit_length() - 3
+    if not 0 <= stage < stages or side != 4 << stage:
+        raise PixgraftError(f"ProGAN: a side of {side}: choose a power of two from 4 to {4 << stages - 1}")
+    return stage
+
+
+class Generator(nn.Module):
+    """G(z): an image from a code, by two convolutions at each size.
+
+    Each convolution takes pixel-normalised features. So `layers` counts them as genforce/mganprior does: layer 0 makes
+    the first 4x4 features of the code, layers 2 k and 2 k + 1 work at stage k, and 2 (k + 1) layers lead to its end.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        z_dim: int = 512,
+        channel_base: int = CHANNEL_BASE,
+        channel_max: int = CHANNEL_MAX,
+    ) -> None:
+        super().__init__()
+        widths = stage_widths(image_size, channel_base, channel_max)
+        layers = [EqualizedConv2d(z_dim, widths[0], 4, padding=3), EqualizedConv2d(widths[0], widths[0], 3, padding=1)]
+        for c_in, c_out in itertools.pairwise(widths):
+            layers += [EqualizedConv2d(c_in, c_out, 3, padding=1), EqualizedConv2d(c_out, c_out, 3, padding=1)]
+        self.layers = nn.ModuleList(layers)
+        self.to_rgb = nn.ModuleList(EqualizedConv2d(width, 3, 1, gain=1) for width in widths)
+
+    def forward(self, z: Tensor, *, resolution: int | None = None, alpha: float = 1.0) -> Tensor:
+        """Codes (N, Z) from a unit normal distribution give images (N, 3, s, s) in [-1, 1], not clamped.
+
+        `resolution` s is S where it is None. With `alpha` below 1, images are that share of the last stage's and for
+        the rest the enlarged ones of the stage below; at 4x4 there is none. The output is float32 under autocast too.
+
+        Raises PixgraftError for a resolution that is none of the network's.
+        """
+        stage = len(self.to_rgb) - 1 if resolution is None else _stage(resolution, len(self.to_rgb))
+        below = self.features(z, layers=2 * stage)
+        image = self._image(self._through(below, 2 * stage, 2 * stage + 2), stage)
+        if alpha < 1 and stage:
+            image = torch.lerp(F.interpolate(self._image(below, stage - 1), scale_factor=2), image, alpha)
+        return image
+
+    def features(self, z: Tensor, *, layers: int) -> Tensor:
+        """The first half of the network: codes (N, Z) give what `layers` layers make of them, (N, C, s, s).
+
+        With 8 layers s is 32. Features are as the last of these layers leaves them, before pixel normalisation.
+        """
+        return self._through(z[:, :, None, None], 0, layers)
+
+    def from_features(self, features: Tensor, *, layers: int) -> Tensor:
+        """The other half: images (N, 3, S, S) from features (N, C, s, s) that `layers` layers have made."""
+        return self._image(self._through(features, layers, len(self.layers)), len(self.to_rgb) - 1)
+
+    def _through(self, x: Tensor, start: int, stop: int) -> Tensor:
+        if not 0 <= start <= stop <= len(self.layers):
+            raise PixgraftError(f"ProGAN: layers {start} to {stop} of {len(self.layers)}: cut it between 0 and the last")
+        for index in range(start, stop):
+            x = pixel_norm(x)
+            if index and index % 2 == 0:
+                x = F.interpolate(x, scale_factor=2)
+            x = F.leaky_relu(self.layers[index](x), SLOPE)
+        return x
+
+    def _image(self, x: Tensor, stage: int) -> Tensor:
+        rgb: Tensor = self.to_rgb[stage](pixel_norm(x))
+        return rgb if rgb.dtype == torch.float64 else rgb.float()  # grey levels are finer than bfloat16
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions, of which the second changes the width, and half the size."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv1 = EqualizedConv2d(c_in, c_in, 3, padding=1)
+        self.conv2 = EqualizedConv2d(c_in, c_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.leaky_relu(self.conv1(x), SLOPE)
+        return F.avg_pool2d(F.leaky_relu(self.conv2(h), SLOPE), 2)
+
+
+class Discriminator(nn.Module):
+    """D(image): the generator mirrored, without normalisation, and with the minibatch deviation at 4x4."""
+
+    def __init__(self, *, image_size: int, channel_base: int = CHANNEL_BASE, channel_max: int = CHANNEL_MAX) -> None:
+        super().__init__()
+        widths = stage_widths(image_size, channel_base, channel_max)
+        self.from_rgb = nn.ModuleList(EqualizedConv2d(3, width, 1) for width in widths)
+        self.blocks = nn.ModuleList(DiscriminatorBlock(c_in, c_out) for c_out, c_in in itertools.pairwise(widths))
+        final = min(channel_base // 2, channel_max)
+        self.joint = EqualizedConv2d(widths[0] + 1, widths[0], 3, padding=1)
+        self.final = EqualizedConv2d(widths[0], final, 4)
+        self.to_logit = EqualizedLinear(final, 1)
+
+    def forward(self, images: Tensor, *, alpha: float = 1.0) -> Tensor:
+        """Images (N, 3, s, s) in [-1, 1] of any of the network's sizes give logits (N, 1).
+
+        With `alpha` below 1 the features below the images' own stage are that share of its block's, and for the rest
+        those of the images shrunk to half; at 4x4 there is no such stage. The logit of an image depends on the images
+        beside it.
+
+        Raises PixgraftError for images of another size.
+        """
+        stage = _stage(images.shape[-1], len(self.from_rgb))
+        h = self._features(images, stage)
+        for index in range(stage, 0, -1):
+            h = self.blocks[index - 1](h)
+            if alpha < 1 and index == stage:
+                h = torch.lerp(self._features(F.avg_pool2d(images, 2), stage - 1), h, alpha)
+        h = F.leaky_relu(self.joint(minibatch_deviation(h)), SLOPE)
+        h = F.leaky_relu(self.final(h), SLOPE)
+        logits: Tensor = self.to_logit(h.flatten(1))
+        return logits
+
+    def _features(self, images: Tensor, stage: int) -> Tensor:
+        return F.leaky_relu(self.from_rgb[stage](images), SLOPE)
