@@ -30,6 +30,8 @@ from pixgraft.losses.reconstruction import l1
 from pixgraft.methods.base import Batch
 from pixgraft.methods.i2ilr import I2ILR
 from pixgraft.networks.inception import InceptionV3
+from pixgraft.networks.progan import Generator as ProGANGenerator
+from pixgraft.networks.stylegan2 import Generator as StyleGAN2Generator
 from pixgraft.presets import preset
 
 TOLERANCE = 1e-4
@@ -216,6 +218,47 @@ def lpips(reference: Oracle) -> dict[str, Tensor]:
     return {"distance": network(x.clamp(-1, 1).double(), y.clamp(-1, 1).double())}
 
 
+# --- ProGAN (genforce/mganprior) ---
+
+
+@torch.inference_mode()
+def progan(reference: Oracle) -> dict[str, Tensor]:
+    """The generator cut after layer 7: one code's image, and that of twenty codes' features averaged there."""
+    generator = from_state_dicts("progan-genforce", reference.state_dicts())["generator"]
+    assert isinstance(generator, ProGANGenerator)
+    codes = reference.input("z", reference.config["codes"], reference.config["z_dim"])
+    features = generator.features(codes, layers=8)
+    halves = {"image": features[:1], "composed": features.mean(0, keepdim=True)}
+    images = {name: generator.from_features(half, layers=8) for name, half in halves.items()}
+    return {
+        "features_after_layer7_mean": features.mean((2, 3)),
+        **{f"{name}_64": average_pool(image, 64) for name, image in images.items()},
+        **{f"{name}_crop": image[..., 100:132, 100:132] for name, image in images.items()},
+    }
+
+
+# --- StyleGAN2 (rosinality/stylegan2-pytorch) ---
+
+
+@torch.inference_mode()
+def stylegan2(reference: Oracle) -> dict[str, Tensor]:
+    """Both networks, with the stored noise; the larger file keeps the first image alone."""
+    networks = from_state_dicts("stylegan2-rosinality", reference.state_dicts())
+    generator, discriminator = networks["g_ema"], networks["d"]
+    assert isinstance(generator, StyleGAN2Generator)
+    size, kept = reference.config["image_size"], len(reference.expected["image"])
+    w = generator.mapping(reference.input("z", 2, 512))
+    codes = {
+        "image": generator.spread(w[:kept]),
+        "image_w_plus": reference.input("w_plus", 2, generator.synthesis.layers, 512)[:kept],
+        "image_mixed": generator.mix(w[:1], w[1:], reference.config["mixing_crossover"]),
+    }
+    images = {name: generator.synthesis(w_plus, noise="stored") for name, w_plus in codes.items()}
+    # Logits spread by a hundredth of their size: in float32 our rounding would add to the reference's.
+    d_logits = discriminator.double()((reference.input("x", 4, 3, size, size) * 0.5).double())
+    return {"w": w, **images, "d_logits": d_logits}
+
+
 COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
     "i2ilr_64_8": i2ilr,
     "i2ilr_64_16": i2ilr,
@@ -223,10 +266,17 @@ COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
     "inception_fid": inception,
     "lpips_alex": lpips,
     "lpips_vgg": lpips,
+    "stylegan2_64": stylegan2,
+    "stylegan2_256": stylegan2,
+    "progan_256": progan,
+    "progan_1024": progan,
 }
 
 
-@pytest.mark.parametrize("name", COMPUTED)
+SLOW = {"progan_1024"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in COMPUTED])
 def test_every_array_is_what_the_reference_computed(name: str) -> None:
     reference = oracle(name)
     ours = COMPUTED[name](reference)

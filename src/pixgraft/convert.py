@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layouts import MODELS, from_state_dicts
+from pixgraft.layouts import MODELS, NETWORKS, from_state_dicts
 from pixgraft.layouts.features import FEATURES
 from pixgraft.layouts.reading import read_checkpoint
 from pixgraft.models import check_free, save_model
@@ -19,6 +19,10 @@ def convert(layout: str, file: str | Path, out: str | Path) -> Path:
     if layout in FEATURES:
         raise PixgraftError(
             f"{layout}: a feature network needs no conversion: pixgraft evaluate --weights NAME={file} reads it"
+        )
+    if layout in NETWORKS:
+        raise PixgraftError(
+            f"{layout}: networks without a method, not to be kept as a model: from_state_dicts opens them in Python"
         )
     if layout not in MODELS:
         raise PixgraftError(f"no layout named {layout}: choose one of {', '.join(MODELS)}")

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 
 class EqualizedConv2d(nn.Module):
-    """A 2-D convolution by `weight * gain / sqrt(fan_in)`.
+    """A 2-D convolution by `weight * gain / sqrt(fan_in)` and `bias * bias_gain`.
 
-    `gain` is sqrt(2) before a (leaky) ReLU and 1 before anything linear. Biases start from zero.
+    `gain` is sqrt(2) before a (leaky) ReLU and 1 before anything linear; StyleGAN2 gives its biases the same gain.
+    Biases start from zero.
     """
 
     def __init__(
@@ -27,19 +28,21 @@ class EqualizedConv2d(nn.Module):
         padding: int = 0,
         bias: bool = True,
         gain: float = math.sqrt(2),
+        bias_gain: float = 1.0,
     ) -> None:
         super().__init__()
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding, self.bias_gain = stride, padding, bias_gain
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.scale = gain / math.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, self.bias, stride=self.stride, padding=self.padding)
+        bias = self.bias if self.bias is None or self.bias_gain == 1 else self.bias * self.bias_gain
+        return F.conv2d(x, self.weight * self.scale, bias, stride=self.stride, padding=self.padding)
 
 
 class EqualizedLinear(nn.Module):
-    """A linear layer by `weight * gain * lr_multiplier / sqrt(in_features)` and `bias * lr_multiplier`.
+    """A linear layer by `weight * gain * lr_multiplier / sqrt(in_features)` and `bias * bias_gain * lr_multiplier`.
 
     With an `lr_multiplier` below 1 the layer starts the same and learns that much more slowly, as StyleGAN's mapping
     network does. The bias that is added starts from `bias_start`.
@@ -53,14 +56,15 @@ class EqualizedLinear(nn.Module):
         bias: bool = True,
         bias_start: float = 0.0,
         gain: float = 1.0,
+        bias_gain: float = 1.0,
         lr_multiplier: float = 1.0,
     ) -> None:
         super().__init__()
-        self.lr_multiplier = lr_multiplier
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), bias_start / lr_multiplier)) if bias else None
         self.scale = gain * lr_multiplier / math.sqrt(in_features)
+        self.bias_scale = bias_gain * lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias * self.lr_multiplier
+        bias = None if self.bias is None else self.bias * self.bias_scale
         return F.linear(x, self.weight * self.scale, bias)

@@ -1,7 +1,7 @@
 """Published state dicts into our networks, one file a family of layouts.
 
 A layout names its groups of tensors as its publisher did; `from_state_dicts` gives networks under those same names.
-Sizes are read off the tensors, never asked for. To add a layout: its file, and one line in `MODELS`.
+Sizes are read off the tensors, never asked for. To add a layout: its file, and one line in `MODELS` or `NETWORKS`.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layouts.common import StateDicts
 from pixgraft.layouts.features import FEATURES, feature_networks
 from pixgraft.layouts.i2ilr import i2ilr
+from pixgraft.layouts.progan import progan
+from pixgraft.layouts.stylegan2 import rosinality
 from pixgraft.methods.base import Method
 
 MODELS: dict[str, Callable[[StateDicts], tuple[Method, dict[str, nn.Module]]]] = {
@@ -19,7 +21,13 @@ MODELS: dict[str, Callable[[StateDicts], tuple[Method, dict[str, nn.Module]]]] =
 }
 """Layouts of whole models: our method with the networks in it, and those networks under the names of their groups."""
 
-LAYOUTS = (*MODELS, *FEATURES)
+NETWORKS: dict[str, Callable[[StateDicts], dict[str, nn.Module]]] = {
+    "progan-genforce": progan,
+    "stylegan2-rosinality": rosinality,
+}
+"""Layouts of networks alone, under the names of their groups."""
+
+LAYOUTS = (*MODELS, *NETWORKS, *FEATURES)
 """The names of all layouts."""
 
 
@@ -28,6 +36,12 @@ def from_state_dicts(layout: str, groups: StateDicts) -> dict[str, nn.Module]:
 
     "i2ilr" (Medabid1/I2I-LR): "Gen" and "AverageG" are generators, called (source, lr); "Dis" is a discriminator,
     called (image, lr_difference). Groups that hold no network are passed over.
+
+    "stylegan2-rosinality" (rosinality/stylegan2-pytorch): "g_ema" and "g" are generators of StyleGAN2, "d" is its
+    discriminator. Beside them "latent_avg", a tensor, may give the mean of w; else it is estimated from 4096 codes.
+
+    "progan-genforce" (genforce/mganprior, genforce/genforce): "generator" and "generator_smooth", its average, are
+    generators of ProGAN.
 
     Feature networks have one group, of any name, and take images (N, 3, H, W) in [-1, 1] of any size:
     "inception-fid" (mseitzer/pytorch-fid) gives (N, 2048), "vgg16" (torchvision) (N, 4096), "squeezenet" (torchvision's
@@ -38,6 +52,8 @@ def from_state_dicts(layout: str, groups: StateDicts) -> dict[str, nn.Module]:
     """
     if layout in MODELS:
         return MODELS[layout](groups)[1]
+    if layout in NETWORKS:
+        return NETWORKS[layout](groups)
     if layout in FEATURES:
         return feature_networks(layout, groups)
     raise PixgraftError(f"no layout named {layout}: choose one of {', '.join(LAYOUTS)}")

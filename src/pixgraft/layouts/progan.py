@@ -39,8 +39,8 @@ def _generator(tensors: Tensors, group: str) -> Generator:
     shapes = {renamed(name, _RENAMING): tensor.shape for name, tensor in kept.items()}
     first, last = shapes.get("layers.0.weight"), shapes.get(f"layers.{2 * stages - 1}.weight")
     if first is None or last is None or not len(first) == len(last) == 4:
-        raise PixgraftError(f"group {group}: no ProGAN generator: the first or last of its layers is missing or no convolution")
+        raise PixgraftError(f"group {group}: no ProGAN generator: its first or last layer is missing or no convolution")
     # Only halved widths tell the base; where all are equal, any base from there on gives them.
     size = 2 << stages
-    network = Generator(image_size=size, z_dim=first[1], channel_base=last[0] * size, channel_max=first[0])
+    network = Generator(image_size=size, z_dim=first[1], base_channels=last[0] * size, max_channels=first[0])
     return cast(Generator, filled(network, kept, group, _RENAMING))

@@ -19,21 +19,21 @@ from pixgraft.layers.minibatch import minibatch_deviation
 from pixgraft.layers.normalize import pixel_norm
 
 SLOPE = 0.2
-CHANNEL_BASE = 2**14
-CHANNEL_MAX = 512
+BASE_CHANNELS = 2**14
+MAX_CHANNELS = 512
 """The published widths: 512 channels up to 32x32, then half as many with each doubling, 16 at 1024x1024."""
 
 
-def stage_widths(image_size: int, channel_base: int, channel_max: int) -> list[int]:
-    """Channels of each stage from 4x4 up to the image's size: `channel_base` / side, and at most `channel_max`.
+def stage_widths(image_size: int, base_channels: int, max_channels: int) -> list[int]:
+    """Channels of each stage from 4x4 up to the image's size: `base_channels` / side, and at most `max_channels`.
 
     Raises PixgraftError unless the size is a power of two in 4..1024 and every stage has a channel.
     """
     if image_size not in (4, 8, 16, 32, 64, 128, 256, 512, 1024):
         raise PixgraftError(f"ProGAN: an image size of {image_size}: choose a power of two from 4 to 1024")
-    if channel_base < image_size:
-        raise PixgraftError(f"ProGAN: a channel base of {channel_base}: choose {image_size}, the image size, or more")
-    return [min(channel_base // 2**level, channel_max) for level in range(2, image_size.bit_length())]
+    if base_channels < image_size:
+        raise PixgraftError(f"ProGAN: base_channels of {base_channels}: choose {image_size}, the image size, or more")
+    return [min(base_channels // 2**level, max_channels) for level in range(2, image_size.bit_length())]
 
 
 def _stage(side: int, stages: int) -> int:
@@ -41,6 +41,21 @@ def _stage(side: int, stages: int) -> int:
     if not 0 <= stage < stages or side != 4 << stage:
         raise PixgraftError(f"ProGAN: a side of {side}: choose a power of two from 4 to {4 << stages - 1}")
     return stage
+
+
+class UpsamplingConv2d(EqualizedConv2d):
+    """Doubles (N, C, s, s) by repeating pixels, then convolves by 3x3; in one step, as the published code does.
+
+    A pixel repeated meets sums of the weights: a transposed convolution by 4x4 of them needs 4 products in place of 9.
+    """
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        turned = (self.weight * self.scale).transpose(0, 1).flip(2, 3)
+        sums = F.avg_pool2d(turned, 2, stride=1, padding=1, divisor_override=1)
+        return F.conv_transpose2d(x, sums, self.bias, stride=2, padding=1)
 
 
 class Generator(nn.Module):
@@ -55,14 +70,14 @@ class Generator(nn.Module):
         *,
         image_size: int,
         z_dim: int = 512,
-        channel_base: int = CHANNEL_BASE,
-        channel_max: int = CHANNEL_MAX,
+        base_channels: int = BASE_CHANNELS,
+        max_channels: int = MAX_CHANNELS,
     ) -> None:
         super().__init__()
-        widths = stage_widths(image_size, channel_base, channel_max)
+        widths = stage_widths(image_size, base_channels, max_channels)
         layers = [EqualizedConv2d(z_dim, widths[0], 4, padding=3), EqualizedConv2d(widths[0], widths[0], 3, padding=1)]
         for c_in, c_out in itertools.pairwise(widths):
-            layers += [EqualizedConv2d(c_in, c_out, 3, padding=1), EqualizedConv2d(c_out, c_out, 3, padding=1)]
+            layers += [UpsamplingConv2d(c_in, c_out), EqualizedConv2d(c_out, c_out, 3, padding=1)]
         self.layers = nn.ModuleList(layers)
         self.to_rgb = nn.ModuleList(EqualizedConv2d(width, 3, 1, gain=1) for width in widths)
 
@@ -94,12 +109,9 @@ class Generator(nn.Module):
 
     def _through(self, x: Tensor, start: int, stop: int) -> Tensor:
         if not 0 <= start <= stop <= len(self.layers):
-            raise PixgraftError(f"ProGAN: layers {start} to {stop} of {len(self.layers)}: cut it between 0 and the last")
-        for index in range(start, stop):
-            x = pixel_norm(x)
-            if index and index % 2 == 0:
-                x = F.interpolate(x, scale_factor=2)
-            x = F.leaky_relu(self.layers[index](x), SLOPE)
+            raise PixgraftError(f"ProGAN: layers {start} to {stop}: there are {len(self.layers)}, cut between them")
+        for layer in self.layers[start:stop]:
+            x = F.leaky_relu(layer(pixel_norm(x)), SLOPE)
         return x
 
     def _image(self, x: Tensor, stage: int) -> Tensor:
@@ -123,12 +135,14 @@ class DiscriminatorBlock(nn.Module):
 class Discriminator(nn.Module):
     """D(image): the generator mirrored, without normalisation, and with the minibatch deviation at 4x4."""
 
-    def __init__(self, *, image_size: int, channel_base: int = CHANNEL_BASE, channel_max: int = CHANNEL_MAX) -> None:
+    def __init__(
+        self, *, image_size: int, base_channels: int = BASE_CHANNELS, max_channels: int = MAX_CHANNELS
+    ) -> None:
         super().__init__()
-        widths = stage_widths(image_size, channel_base, channel_max)
+        widths = stage_widths(image_size, base_channels, max_channels)
         self.from_rgb = nn.ModuleList(EqualizedConv2d(3, width, 1) for width in widths)
         self.blocks = nn.ModuleList(DiscriminatorBlock(c_in, c_out) for c_out, c_in in itertools.pairwise(widths))
-        final = min(channel_base // 2, channel_max)
+        final = min(base_channels // 2, max_channels)
         self.joint = EqualizedConv2d(widths[0] + 1, widths[0], 3, padding=1)
         self.final = EqualizedConv2d(widths[0], final, 4)
         self.to_logit = EqualizedLinear(final, 1)

@@ -1,0 +1,280 @@
+"""The networks of StyleGAN2 (Karras, Laine, Aittala, Hellsten, Lehtinen, Aila 2020, "Analyzing and Improving the Image
+Quality of StyleGAN"): mapping, synthesis with output skips (Figure 7b), residual discriminator (Figure 7c).
+
+Widths and constants are those of its configuration F. Shape letters: N images, S side of an image, L layers that take a
+code, D numbers of a code w.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
+from pixgraft.layers.filtered import blur, filtered_downsample, filtered_upsample
+from pixgraft.layers.modulated import ModulatedConv2d, ModulatedPixels
+
+SLOPE = 0.2
+GAIN = math.sqrt(2)
+"""After each leaky ReLU. A positive factor passes through one, so that here weights and biases before it bear it."""
+EPSILON = 1e-8
+
+Noise = Literal["stored", "random", "none"] | Sequence[Tensor]
+"""The synthesis network's noise: the maps kept with its weights, new ones, zeros, or what `draw_noise` gives."""
+
+
+def widths(image_size: int, base_channels: int, max_channels: int) -> dict[int, int]:
+    """Channels at each side from 4 to S: min(base_channels / side, max_channels).
+
+    Raises PixgraftError unless S is a power of two from 8 to 1024 and each side has a channel at least.
+    """
+    if image_size not in (8, 16, 32, 64, 128, 256, 512, 1024):
+        raise PixgraftError(f"image_size {image_size}: StyleGAN2 makes powers of two from 8 to 1024: choose one")
+    sides = [4 << level for level in range(image_size.bit_length() - 2)]
+    found = {side: min(base_channels // side, max_channels) for side in sides}
+    if found[image_size] < 1:
+        raise PixgraftError(f"base_channels {base_channels}: none are left at {image_size} pixels: take more")
+    return found
+
+
+class Mapping(nn.Module):
+    """f: codes z, which are brought to a mean square of 1, become codes w."""
+
+    def __init__(
+        self, *, z_dim: int = 512, w_dim: int = 512, mapping_layers: int = 8, lr_multiplier: float = 0.01
+    ) -> None:
+        super().__init__()
+        sizes = [z_dim, *[w_dim] * mapping_layers]
+        self.layers = nn.ModuleList(
+            EqualizedLinear(n_in, n_out, gain=GAIN, bias_gain=GAIN, lr_multiplier=lr_multiplier)
+            for n_in, n_out in itertools.pairwise(sizes)
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, z_dim) gives (N, D), float32 under autocast too."""
+        with torch.autocast(z.device.type, enabled=False):
+            h = z * torch.rsqrt(z.square().mean(1, keepdim=True) + EPSILON)
+            for layer in self.layers:
+                h = F.leaky_relu(layer(h), SLOPE)
+        return h
+
+
+class StyledConv(nn.Module):
+    """Modulated convolution, one noise map for all channels by a learned strength from zero, bias, leaky ReLU."""
+
+    def __init__(self, c_in: int, c_out: int, *, w_dim: int, upsample: bool = False) -> None:
+        super().__init__()
+        self.conv = ModulatedConv2d(c_in, c_out, 3, style_dim=w_dim, upsample=upsample, gain=GAIN)
+        self.noise_strength = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        x = self.conv(x, w)
+        if noise is not None:
+            x = torch.addcmul(x, noise.to(x), (self.noise_strength * GAIN).to(x.dtype))
+        return F.leaky_relu(x, SLOPE)
+
+
+class Block(nn.Module):
+    """Two styled convolutions, the first of which doubles the side."""
+
+    def __init__(self, c_in: int, c_out: int, *, w_dim: int) -> None:
+        super().__init__()
+        self.up = StyledConv(c_in, c_out, w_dim=w_dim, upsample=True)
+        self.conv = StyledConv(c_out, c_out, w_dim=w_dim)
+
+    def forward(self, x: Tensor, w: Sequence[Tensor], noise: Sequence[Tensor | None]) -> Tensor:
+        x = self.up(x, w[0], noise[0])
+        out: Tensor = self.conv(x, w[1], noise[1])
+        return out
+
+
+class Synthesis(nn.Module):
+    """g: codes W+, one for each of L = 2 log2(S) - 2 layers, become an image.
+
+    Each side from 4 to S adds its colours to those of the side below, upsampled. `noise_sides` are the noise maps'.
+    """
+
+    def __init__(
+        self, *, image_size: int, base_channels: int = 32768, max_channels: int = 512, w_dim: int = 512
+    ) -> None:
+        super().__init__()
+        channels = widths(image_size, base_channels, max_channels)
+        self.layers = 2 * len(channels)
+        self.noise_sides = [4, *[side for side in channels if side > 4 for _ in range(2)]]
+        self.const = nn.Parameter(torch.randn(1, channels[4], 4, 4))
+        self.first = StyledConv(channels[4], channels[4], w_dim=w_dim)
+        self.blocks = nn.ModuleList(
+            Block(c_in, c_out, w_dim=w_dim) for c_in, c_out in itertools.pairwise(channels.values())
+        )
+        self.to_rgb = nn.ModuleList(ModulatedPixels(width, 3, style_dim=w_dim) for width in channels.values())
+        for index, side in enumerate(self.noise_sides):
+            self.register_buffer(f"noise_{index}", torch.randn(1, 1, side, side))
+
+    def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
+        """Unit normal noise for `count` images: a map (count, 1, s, s) for each of `noise_sides`.
+
+        It is drawn on the CPU, image by image, so that a seed means the same on every device and in batches of any
+        size. `random` is a CPU generator; None takes torch's own, which `torch.manual_seed` sets.
+        """
+        areas = [side**2 for side in self.noise_sides]
+        rows = torch.empty(count, sum(areas))
+        for row in rows:
+            row.normal_(generator=random)
+        maps = zip(rows.split(areas, dim=1), self.noise_sides, strict=True)
+        return [part.reshape(count, 1, side, side) for part, side in maps]
+
+    def noise_maps(self, noise: Noise, count: int) -> list[Tensor | None]:
+        """A map for each of `noise_sides`, None being one of zeros.
+
+        Raises PixgraftError where given maps are not as many, or of other sides.
+        """
+        if noise == "none":
+            return [None] * len(self.noise_sides)
+        if noise == "stored":
+            return [self.get_buffer(f"noise_{index}") for index in range(len(self.noise_sides))]
+        if noise == "random":
+            return [*self.draw_noise(count)]
+        if [part.shape[-1] for part in noise] != self.noise_sides:
+            raise PixgraftError(f"noise: maps of other sides than {self.noise_sides}: take what draw_noise gives")
+        return [*noise]
+
+    def forward(self, w_plus: Tensor, *, noise: Noise = "random") -> Tensor:
+        """Codes (N, L, D) give images (N, 3, S, S) in about [-1, 1], not clamped; float32 under autocast too.
+
+        Raises PixgraftError for codes of another L, and for noise that is none.
+        """
+        if w_plus.ndim != 3 or w_plus.shape[1] != self.layers:
+            raise PixgraftError(f"w_plus {tuple(w_plus.shape)}: expected (N, {self.layers}, D): spread(w) makes it")
+        maps, codes = self.noise_maps(noise, len(w_plus)), w_plus.unbind(1)
+        x = self.first(self.const.expand(len(w_plus), -1, -1, -1), codes[0], maps[0])
+        rgb = _image(self.to_rgb[0](x, codes[1]))
+        for level, block in enumerate(self.blocks):
+            i = 2 * level + 1  # the colours of a side share their code with the next side's first convolution
+            x = block(x, codes[i : i + 2], maps[i : i + 2])
+            rgb = filtered_upsample(rgb) + _image(self.to_rgb[level + 1](x, codes[i + 2]))
+        return rgb
+
+
+def _image(rgb: Tensor) -> Tensor:
+    """Colours in float32 at least: levels are finer than bfloat16, and the sides are added up."""
+    return rgb if rgb.dtype == torch.float64 else rgb.float()
+
+
+class Generator(nn.Module):
+    """Mapping and synthesis; `w_mean` (D,) is the mean of w, for truncation, and starts from zero."""
+
+    w_mean: Tensor
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        base_channels: int = 32768,
+        max_channels: int = 512,
+        z_dim: int = 512,
+        w_dim: int = 512,
+        mapping_layers: int = 8,
+    ) -> None:
+        super().__init__()
+        self.z_dim = z_dim
+        self.mapping = Mapping(z_dim=z_dim, w_dim=w_dim, mapping_layers=mapping_layers)
+        self.synthesis = Synthesis(
+            image_size=image_size, base_channels=base_channels, max_channels=max_channels, w_dim=w_dim
+        )
+        self.register_buffer("w_mean", torch.zeros(w_dim))
+
+    def spread(self, w: Tensor) -> Tensor:
+        """One code w (N, D) for all layers: (N, L, D)."""
+        return w.unsqueeze(1).expand(-1, self.synthesis.layers, -1)
+
+    def mix(self, first: Tensor, second: Tensor, crossover: int | Tensor) -> Tensor:
+        """Style mixing: W+ (N, L, D) with `first` (N, D) in the layers below `crossover` and `second` from there on.
+
+        The crossover is one for all, or a tensor (N,) of one for each image.
+        """
+        places = torch.arange(self.synthesis.layers, device=first.device)
+        below = places < torch.as_tensor(crossover, device=first.device).reshape(-1, 1)
+        return torch.where(below.unsqueeze(2), self.spread(first), self.spread(second))
+
+    def truncate(self, w: Tensor, psi: float) -> Tensor:
+        """Codes (N, D) or (N, L, D) moved to the mean: w_mean + psi (w - w_mean)."""
+        return w if psi == 1 else torch.lerp(self.w_mean.to(w.dtype), w, psi)
+
+    @torch.no_grad()
+    def estimate_w_mean(self, count: int = 4096, random: torch.Generator | None = None) -> None:
+        """Set `w_mean` to the mean of w over `count` codes drawn by a CPU generator; None takes torch's own."""
+        z = torch.randn(count, self.z_dim, generator=random, device="cpu")
+        self.w_mean.copy_(self.mapping(z.to(self.w_mean)).mean(0))
+
+    def forward(self, z: Tensor, *, noise: Noise = "random", psi: float = 1.0) -> Tensor:
+        """Codes (N, z_dim) of a unit normal distribution give images (N, 3, S, S), as `Synthesis` does."""
+        w = self.truncate(self.mapping(z), psi)
+        images: Tensor = self.synthesis(self.spread(w), noise=noise)
+        return images
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions beside a 1x1 convolution, both ways filtered before the side is halved; their sum / sqrt(2)."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv1 = EqualizedConv2d(c_in, c_in, 3, padding=1, gain=GAIN, bias_gain=GAIN)
+        # The sum's 1 / sqrt(2) is in the gains: it leaves the second convolution 1.
+        self.conv2 = EqualizedConv2d(c_in, c_out, 3, stride=2, gain=1.0)
+        self.skip = EqualizedConv2d(c_in, c_out, 1, gain=1 / math.sqrt(2), bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c_in, s, s) gives (N, c_out, s / 2, s / 2)."""
+        h = F.leaky_relu(self.conv1(x), SLOPE)
+        h = F.leaky_relu(self.conv2(blur(h, padding=2)), SLOPE)
+        out: Tensor = h + self.skip(filtered_downsample(x))
+        return out
+
+
+def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
+    """One more channel: how much the features differ within groups of images (Karras et al. 2018, section 3).
+
+    (N, C, H, W) gives (N, C + 1, H, W). A group has `group` images, or the largest divisor of N below that; its members
+    lie N / group apart.
+    """
+    count = len(x)
+    size = next(size for size in range(min(group, count), 0, -1) if count % size == 0)
+    with torch.autocast(x.device.type, enabled=False):
+        features = x if x.dtype == torch.float64 else x.float()
+        deviation = (features.unflatten(0, (size, -1)).var(0, correction=0) + EPSILON).sqrt()
+        statistic = deviation.mean((1, 2, 3)).repeat(size).to(x.dtype)
+    return torch.cat((x, statistic.view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])), dim=1)
+
+
+class Discriminator(nn.Module):
+    """D(image): is the image real?
+
+    Residual blocks halve S down to 4, where minibatch deviation joins the features; two linear layers give the logit.
+    """
+
+    def __init__(self, *, image_size: int, base_channels: int = 32768, max_channels: int = 512) -> None:
+        super().__init__()
+        channels = widths(image_size, base_channels, max_channels)
+        self.from_rgb = EqualizedConv2d(3, channels[image_size], 1, gain=GAIN, bias_gain=GAIN)
+        self.blocks = nn.ModuleList(
+            DiscriminatorBlock(c_in, c_out) for c_in, c_out in itertools.pairwise(reversed(channels.values()))
+        )
+        width = channels[4]
+        self.final = EqualizedConv2d(width + 1, width, 3, padding=1, gain=GAIN, bias_gain=GAIN)
+        self.linear = EqualizedLinear(width * 16, width, gain=GAIN, bias_gain=GAIN)
+        self.to_logits = EqualizedLinear(width, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (N, 3, S, S) in [-1, 1] give logits (N, 1), each of which depends on its group of images."""
+        h = F.leaky_relu(self.from_rgb(image), SLOPE)
+        for block in self.blocks:
+            h = block(h)
+        h = F.leaky_relu(self.final(minibatch_deviation(h)), SLOPE)
+        h = F.leaky_relu(self.linear(h.flatten(1)), SLOPE)
+        logits: Tensor = self.to_logits(h)
+        return logits
