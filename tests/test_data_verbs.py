@@ -56,6 +56,14 @@ def test_sketches_are_named_as_their_images(tmp_path: Path, capsys: pytest.Captu
         assert sketch.mode == "L"
 
 
+def test_sketches_never_replace_their_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = make_pairs(tmp_path / "data", 2) / "images"
+    before = [path.read_bytes() for path in sorted(images.iterdir())]
+    for out in (images, images / "out"):
+        assert "is inside" in refusal(capsys, "data", "sketch", images, out)
+    assert [path.read_bytes() for path in sorted(images.iterdir())] == before
+
+
 @pytest.mark.parametrize("order", ["celebamask-hq", "face-parsing"])
 def test_parts_are_merged_and_their_order_is_told(
     order: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -149,8 +149,8 @@ def test_autocast_is_near_float32(form: Form) -> None:
     x, code = noise(2, 32, 8, 8, dtype=torch.float32), noise(2, 8, seed=1, dtype=torch.float32)
     expected = layer(x, code)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = layer(x.bfloat16(), code)
-        rgb = colours(x.bfloat16(), code)
+        found = layer(x.bfloat16(), code.bfloat16())
+        rgb = colours(x.bfloat16(), code.bfloat16())
     assert found.dtype == rgb.dtype == torch.bfloat16
     assert (found.float() - expected).abs().max() < 0.05 * expected.std()
     assert (rgb.float() - colours(x, code)).abs().max() < 0.05

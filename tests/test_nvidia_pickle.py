@@ -1,14 +1,10 @@
-"""NVIDIA's pickles of StyleGAN2: read without running a word of them, or refused in one line.
-
-The files are made here by a stand-in for torch_utils.persistence, which pickles as the published one does.
-"""
+"""NVIDIA's pickles of StyleGAN2: read without running a word of them, or refused in one line."""
 
 import io
 import os
 import pickle
 import struct
 import sys
-import types
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -19,113 +15,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
+from nvidia_files import Claims, EasyDict, Layer, Network, Persistent, refusal, same, saved, storage_bytes, written
 from pixgraft.errors import PixgraftError
 from pixgraft.layouts import nvidia_pickle
 from pixgraft.layouts.nvidia_pickle import read_nvidia_pickle
-
-
-class EasyDict(dict[str, Any]):
-    """Named like NVIDIA's, which is a dict with attributes."""
-
-
-EasyDict.__module__ = "dnnlib.util"
-
-
-def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
-    raise AssertionError("the reader called it")
-
-
-_reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
-
-
-class Persistent(nn.Module):
-    """Pickled as the published decorator does it: one call with the class's source and the object's attributes."""
-
-    class_name = "Generator"
-    source = "raise SystemExit('the source was run')"
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__()
-        self._init_args = arguments
-        self._init_kwargs = keywords
-
-    def __reduce__(self) -> Any:
-        meta = {
-            "type": "class", "version": 6, "module_src": self.source, "class_name": self.class_name,
-            "state": self.__dict__,
-        }  # fmt: skip
-        return _reconstruct_persistent_obj, (meta,), None
-
-
-class Layer(Persistent):
-    class_name = "SynthesisLayer"
-
-    def __init__(self, width: int, **keywords: Any) -> None:
-        super().__init__(width, **keywords)
-        self.weight = nn.Parameter(torch.randn(width, 2, 3, 3).to(memory_format=torch.channels_last))
-        self.bias = None
-        self.register_parameter("none", None)
-        self.register_buffer("resample_filter", torch.arange(4.0).outer(torch.arange(4.0)))
-        self.register_buffer("steps", torch.tensor(7), persistent=False)
-        self.noise_strength = nn.Parameter(torch.zeros([]))
-        self.weight_gain = 1 / np.sqrt(width)
-        self.size = np.broadcast_to(np.asarray(4), [2])
-
-
-class Network(Persistent):
-    w_avg: Tensor
-
-    def __init__(self, width: int = 3, **keywords: Any) -> None:
-        super().__init__(width=width, **keywords)
-        self.c_dim = keywords.get("c_dim", 0)
-        self.b4 = Layer(width, up=2)
-        self.b8 = Layer(width)
-        self.register_buffer("w_avg", torch.randn(5).half())
-
-
-def saved(content: object, protocol: int = 4) -> bytes:
-    """The content's pickle, written while NVIDIA's modules exist; they are gone again when a file is read."""
-    modules = {name: types.ModuleType(name) for name in ("torch_utils", "torch_utils.persistence", "dnnlib.util")}
-    modules["dnnlib"] = types.ModuleType("dnnlib")
-    modules["torch_utils.persistence"].__dict__["_reconstruct_persistent_obj"] = _reconstruct_persistent_obj
-    modules["dnnlib.util"].__dict__["EasyDict"] = EasyDict
-    sys.modules.update(modules)
-    try:
-        return pickle.dumps(content, protocol)
-    finally:
-        for name in modules:
-            del sys.modules[name]
-
-
-def written(folder: Path, content: object, protocol: int = 4) -> Path:
-    file = folder / "network.pkl"
-    file.write_bytes(content if isinstance(content, bytes) else saved(content, protocol))
-    return file
-
-
-def refusal(folder: Path, content: object) -> str:
-    """What the reader says of a file with this content, without the file's name."""
-    file = written(folder, content)
-    with pytest.raises(PixgraftError) as caught:
-        read_nvidia_pickle(file)
-    text = str(caught.value)
-    assert text.startswith(f"{file}: ")
-    assert "\n" not in text
-    assert len(text) < 400
-    return text.removeprefix(f"{file}: ")
-
-
-def tensors_of(network: nn.Module) -> dict[str, Tensor]:
-    return dict(network.named_parameters()) | dict(network.named_buffers())
-
-
-def same(found: dict[str, Tensor], network: nn.Module) -> bool:
-    expected = tensors_of(network)
-    return found.keys() == expected.keys() and all(
-        torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in expected.items()
-    )
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
@@ -169,12 +64,6 @@ class Runs:
 
     def __reduce__(self) -> Any:
         return os.system, (f"touch '{self.mark}'",)
-
-
-def storage_bytes(tensor: Tensor) -> bytes:
-    """A storage as PyTorch pickles it."""
-    data: bytes = tensor._typed_storage().__reduce__()[1][0]
-    return data
 
 
 def with_storage(network: Network, data: bytes) -> bytes:
@@ -327,50 +216,29 @@ def test_any_damage_is_read_or_refused(tmp_path: Path, place: float, value: int)
         assert all(isinstance(tensor, Tensor) for tensor in networks["G_ema"].tensors.values())
 
 
-class Claims:
-    """A tensor of any claimed size over a storage's bytes."""
-
-    def __init__(self, data: bytes, size: object, stride: object, offset: object = 0) -> None:
-        self.data = data
-        hooks: OrderedDict[str, Any] = OrderedDict()
-        self.layout = (offset, size, stride, False, hooks)
-
-    def __reduce__(self) -> Any:
-        return torch._utils._rebuild_tensor_v2, (Stored(self.data), *self.layout)
-
-
-class Stored:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def __reduce__(self) -> Any:
-        return torch.storage._load_from_bytes, (self.data,)
-
-
 @pytest.mark.parametrize(
-    ("size", "stride", "offset"),
+    ("size", "stride", "offset", "said"),
     [
-        ((10**9, 10**9), (0, 0), 0),
-        ((7,), (1,), 0),
-        ((6,), (1,), 1),
-        ((2, 2), (5, 1), 0),
-        ((-1,), (1,), 0),
-        ((2,), (-1,), 1),
-        ((2,), (1,), -1),
-        ((2.0,), (1,), 0),
-        ((2,), (1, 1), 0),
-        ((1,) * 9, (1,) * 9, 0),
-        ("2", "1", 0),
-        (2, 1, 0),
+        ((10**9, 10**9), (0, 0), 0, "larger than their bytes"),
+        ((7,), (1,), 0, "larger than their bytes"),
+        ((6,), (1,), 1, "larger than their bytes"),
+        ((2, 2), (5, 1), 0, "larger than their bytes"),
+        ((-1,), (1,), 0, "a tensor without sense"),
+        ((2,), (-1,), 1, "a tensor without sense"),
+        ((2,), (1,), -1, "a tensor without sense"),
+        ((2.0,), (1,), 0, "a tensor without sense"),
+        ((2,), (1, 1), 0, "a tensor without sense"),
+        ((1,) * 9, (1,) * 9, 0, "a tensor without sense"),
+        ("2", "1", 0, "a tensor without sense"),
+        (2, 1, 0, "damaged"),
     ],
 )
 def test_a_tensor_larger_than_its_storage_is_refused(
-    tmp_path: Path, size: object, stride: object, offset: object
+    tmp_path: Path, size: object, stride: object, offset: object, said: str
 ) -> None:
     network = Network()
     network._buffers["w_avg"] = Claims(storage_bytes(torch.arange(6.0)), size, stride, offset)  # type: ignore[assignment]
-    text = refusal(tmp_path, {"G": network})
-    assert "larger than their bytes" in text or "damaged" in text
+    assert said in refusal(tmp_path, {"G": network})
     network._buffers["w_avg"] = Claims(storage_bytes(torch.arange(6.0)), (2, 3), (1, 2))  # type: ignore[assignment]
     found = read_nvidia_pickle(written(tmp_path, {"G": network}))["G"].tensors["w_avg"]
     assert found.tolist() == [[0, 2, 4], [1, 3, 5]]
@@ -382,7 +250,10 @@ def test_a_storage_that_claims_more_than_it_has_is_refused(tmp_path: Path) -> No
     at = honest.index(b"K\x06N")
     many = honest[:at] + b"J\xff\xff\xff\x7fN" + honest[at + 3 :]
     counted = many.replace(struct.pack("<q", 6), struct.pack("<q", 2**31 - 1))
-    for data in (many, counted, honest[:-1], honest + b"\0", honest[:30], b""):
+    other = honest.replace(struct.pack("<q", 6), struct.pack("<q", 7))
+    big_endian = honest.replace(b"little_endianq\x02\x88", b"little_endianq\x02\x89")
+    assert big_endian != honest
+    for data in (many, counted, other, big_endian, honest[:-1], honest + b"\0", honest[:30], b""):
         network._buffers["w_avg"] = Claims(data, (6,), (1,))  # type: ignore[assignment]
         assert refusal(tmp_path, {"G": network})
 
@@ -424,6 +295,25 @@ def test_many_views_of_one_storage_are_refused(tmp_path: Path) -> None:
         network._buffers[f"x{view}"] = Claims(data, (100, 100), (1, 100))  # type: ignore[assignment]
     assert len(saved({"G": network})) < 200_000
     assert "larger than their bytes in the file" in refusal(tmp_path, {"G": network})
+
+
+def test_a_storage_is_read_once_however_often_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Persistent()
+    data = storage_bytes(torch.arange(100.0))
+    for view in range(20):  # which take no bytes themselves
+        network._buffers[f"x{view}"] = Claims(data, (0, 2), (1, 1))  # type: ignore[assignment]
+    made: list[int] = []
+    real = torch.frombuffer
+
+    def counted(buffer: bytearray, dtype: torch.dtype) -> Tensor:
+        made.append(len(buffer))
+        return real(buffer, dtype=dtype)
+
+    file = written(tmp_path, {"G": network})
+    monkeypatch.setattr(torch, "frombuffer", counted)
+    found = read_nvidia_pickle(file)["G"].tensors
+    assert [tuple(tensor.shape) for tensor in found.values()] == [(0, 2)] * 20
+    assert made == [400]
 
 
 def test_opcodes_that_ask_for_memory_get_none(tmp_path: Path) -> None:

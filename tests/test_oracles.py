@@ -254,8 +254,9 @@ def stylegan2(reference: Oracle) -> dict[str, Tensor]:
         "image_mixed": generator.mix(w[:1], w[1:], reference.config["mixing_crossover"]),
     }
     images = {name: generator.synthesis(w_plus, noise="stored") for name, w_plus in codes.items()}
-    # Logits spread by a hundredth of their size: in float32 our rounding would add to the reference's.
-    d_logits = discriminator.double()((reference.input("x", 4, 3, size, size) * 0.5).double())
+    # At 256 the logits spread by so little that the reference's own rounding takes most of what is allowed.
+    exact = torch.float64 if size > 64 else torch.float32
+    d_logits = discriminator.to(exact)((reference.input("x", 4, 3, size, size) * 0.5).to(exact))
     return {"w": w, **images, "d_logits": d_logits}
 
 
@@ -273,7 +274,7 @@ COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
 }
 
 
-SLOW = {"progan_1024"}
+SLOW = {"progan_1024", "stylegan2_256"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in COMPUTED])

@@ -52,6 +52,14 @@ def loaded(checkpoint: Checkpoint, *settings: str) -> Trainer:
     return trainer
 
 
+def torchrun(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pixgraft"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return subprocess.run(
+        [*program, *arguments], env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_pairs(tmp_path_factory.mktemp("pairs") / "data")
@@ -76,15 +84,7 @@ def test_stopped_at_step_7_and_resumed_to_12(pairs: Path, whole: Path, tmp_path:
 def test_two_processes_are_one(pairs: Path, tmp_path: Path) -> None:
     """Without noise, of which each process draws its own."""
     settings = ("method.noise=false", "train.flip=false", "train.images=8", "train.checkpoint_every=4")
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pixgraft"]
-    done = subprocess.run(
-        [sys.executable, *command, *arguments(pairs, tmp_path / "two", *settings)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = torchrun(*arguments(pairs, tmp_path / "two", *settings))
     assert done.returncode == 0, done.stderr
     assert run(pairs, tmp_path / "one", *settings) == 0
     two, one = (checkpoints.load(tmp_path / each / "checkpoints" / "000000000004") for each in ("two", "one"))
@@ -186,6 +186,22 @@ def test_evaluate_gives_the_table_and_the_figure(pairs: Path, whole: Path, tmp_p
     spectra = {row["name"]: row["spectrum"] for row in figure["rows"]}  # type: ignore[attr-defined]
     assert list(spectra) == ["reconstruction", "residual", "sum", "reals"]
     assert all(len(each) == 17 for each in spectra.values())
+
+
+def test_two_processes_train_and_measure_a_table(pairs: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.zip"
+    with zipfile.ZipFile(data, "w") as archive:
+        for part in ("train", "test"):
+            for path in sorted(pairs.rglob("*.png")):
+                archive.write(path, f"{part}/{path.relative_to(pairs)}")
+    command = ["evaluate", PRESET, "--protocol", "grit-table3", "--data", data, "--split", "test", "--metrics", "l1"]
+    command += ["--set", "train.images=4", "--out", tmp_path / "out", "--device", "cpu", "--bootstrap", "0"]
+    done = torchrun(*map(str, command))
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert [row["name"] for row in result["rows"]] == ["U-Net", "+ noise", "+ residual"]
+    assert result["protocol"]["data"]["images"] == 6
+    assert result["rows"][0]["values"]["L1"]["value"] != result["rows"][2]["values"]["L1"]["value"]
 
 
 # --- bad input ---

@@ -26,7 +26,7 @@ def waves(size: int, grey_levels: float) -> Tensor:
 
 
 def upsampled(images: Tensor, across: tuple[float, ...], down: tuple[float, ...]) -> Tensor:
-    """Zeros between the pixels, then a filter along each axis: StyleGAN2's upsampling where both are (1, 3, 3, 1) / 4."""
+    """Zeros between the pixels, then a filter along each axis: StyleGAN2's upsampling if both are (1, 3, 3, 1) / 4."""
     n, _, height, width = images.shape
     wide = images.new_zeros(n, 3, 2 * height, 2 * width)
     wide[..., ::2, ::2] = images
@@ -111,6 +111,11 @@ def test_flat_and_equal_images_are_told() -> None:
     assert [text.split(":")[0] for text in constant] == ["flat images", "equal images"]
     colours = torch.rand(6, 3, 1, 1, generator=torch.Generator().manual_seed(0)).expand(6, 3, 32, 32)
     assert [text.split(":")[0] for text in check_images(colours)] == ["flat images"]
+    some = pictures(64, count=6)
+    some[:2] = 0.3
+    assert check_images(some) == []
+    some[:4] = torch.tensor([0.9, 0.3, -0.3, -0.9]).view(4, 1, 1, 1)
+    assert [text.split(":")[0] for text in check_images(some)] == ["flat images"]
     equal = pictures(64, count=1).expand(6, 3, 64, 64)
     assert [text.split(":")[0] for text in check_images(equal)] == ["equal images"]
     grain = equal + 0.5 / 127.5 * torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -1,18 +1,26 @@
-"""StyleGAN2's networks by what the paper says of them, and its published layout, written down by hand."""
+"""StyleGAN2's networks by what the paper says of them."""
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from pixgraft.convert import convert, from_state_dicts
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.equalized import EqualizedLinear
-from pixgraft.networks.stylegan2 import Discriminator, Generator, minibatch_deviation, widths
+from pixgraft.layers.filtered import blur, filtered_upsample
+from pixgraft.layers.modulated import modulated_conv2d
+from pixgraft.networks.stylegan2 import (
+    Discriminator,
+    DiscriminatorBlock,
+    Generator,
+    StyledConv,
+    minibatch_deviation,
+    widths,
+)
 
 SIZES = [8, 16, 32, 64, 128, 256, 512, 1024]
 
@@ -152,6 +160,48 @@ def test_the_mean_of_w_is_estimated() -> None:
     assert generator.w_mean.abs().max() > 0.1
 
 
+# --- how the parts are put together ---
+
+
+def activated(x: Tensor) -> Tensor:
+    return math.sqrt(2) * F.leaky_relu(x, 0.2)
+
+
+def test_a_styled_convolution_adds_noise_and_bias_before_its_activation() -> None:
+    layer = StyledConv(6, 4, w_dim=5).double()
+    nn.init.constant_(layer.noise_strength, 0.4)
+    nn.init.normal_(layer.conv.bias)
+    x, w, maps = (noise(*shape, seed=7, dtype=torch.float64) for shape in ((2, 6, 8, 8), (2, 5), (2, 1, 8, 8)))
+    plain = modulated_conv2d(x, layer.conv.weight / math.sqrt(6 * 9), layer.conv.affine(w))
+    expected = activated(plain + 0.4 * maps + layer.conv.bias[:, None, None])
+    torch.testing.assert_close(layer(x, w, maps), expected)
+
+
+def test_each_side_adds_its_colours_to_those_below() -> None:
+    synthesis = small(32).synthesis
+    w_plus, maps = noise(2, 8, 12), synthesis.draw_noise(2)
+    codes = w_plus.unbind(1)
+    x = synthesis.first(synthesis.const.expand(2, -1, -1, -1), codes[0], maps[0])
+    image = synthesis.to_rgb[0](x, codes[1])
+    for level, block in enumerate(synthesis.blocks):
+        x = block.get_submodule("up")(x, codes[2 * level + 1], maps[2 * level + 1])
+        x = block.get_submodule("conv")(x, codes[2 * level + 2], maps[2 * level + 2])
+        image = filtered_upsample(image) + synthesis.to_rgb[level + 1](x, codes[2 * level + 3])
+    torch.testing.assert_close(synthesis(w_plus, noise=maps), image)
+
+
+def test_a_block_of_the_discriminator_keeps_its_scale() -> None:
+    block = DiscriminatorBlock(4, 6).double()
+    convolutions = [block.conv1, block.conv2, block.skip]
+    weights = [conv.weight / math.sqrt(conv.weight[0].numel()) for conv in convolutions]
+    biases = [nn.init.normal_(conv.bias) for conv in convolutions if conv.bias is not None]
+    x = noise(2, 4, 8, 8, dtype=torch.float64)
+    h = activated(F.conv2d(x, weights[0], biases[0], padding=1))
+    h = activated(F.conv2d(blur(h, 2), weights[1], biases[1], stride=2))
+    skip = F.conv2d(blur(x, 1), weights[2], stride=2)
+    torch.testing.assert_close(block(x), (h + skip) / math.sqrt(2))
+
+
 # --- noise ---
 
 
@@ -274,169 +324,3 @@ def test_autocast_and_layout_change_little() -> None:
     last: Any = {"memory_format": torch.channels_last}
     torch.testing.assert_close(generator.to(**last)(z, noise="stored"), images, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(discriminator.to(**last)(images.contiguous(**last)), logits, rtol=1e-4, atol=1e-4)
-
-
-# --- stylegan2-rosinality ---
-
-TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0])
-KERNEL = torch.outer(TAPS, TAPS) / 64
-
-
-def published_generator(*, image_size: int, base: int, most: int, depth: int, w_dim: int, seed: int = 0) -> Any:
-    tensors: dict[str, Tensor] = {}
-    random = torch.Generator().manual_seed(seed)
-
-    def add(name: str, *shape: int) -> None:
-        tensors[name] = torch.randn(shape, generator=random)
-
-    def modulated(name: str, c_in: int, c_out: int, side: int) -> None:
-        add(f"{name}.conv.weight", 1, c_out, c_in, side, side)
-        add(f"{name}.conv.modulation.weight", c_in, w_dim)
-        add(f"{name}.conv.modulation.bias", c_in)
-
-    def styled(name: str, c_in: int, c_out: int) -> None:
-        modulated(name, c_in, c_out, 3)
-        add(f"{name}.noise.weight", 1)
-        add(f"{name}.activate.bias", c_out)
-
-    def to_rgb(name: str, c_in: int) -> None:
-        modulated(name, c_in, 3, 1)
-        add(f"{name}.bias", 1, 3, 1, 1)
-
-    for i in range(depth):
-        add(f"style.{i + 1}.weight", w_dim, w_dim)
-        add(f"style.{i + 1}.bias", w_dim)
-    c_in = min(base // 4, most)
-    add("input.input", 1, c_in, 4, 4)
-    styled("conv1", c_in, c_in)
-    to_rgb("to_rgb1", c_in)
-    add("noises.noise_0", 1, 1, 4, 4)
-    for level in range(int(math.log2(image_size)) - 2):
-        side = 8 << level
-        c_out = min(base // side, most)
-        styled(f"convs.{2 * level}", c_in, c_out)
-        styled(f"convs.{2 * level + 1}", c_out, c_out)
-        to_rgb(f"to_rgbs.{level}", c_out)
-        for place in (1, 2):
-            add(f"noises.noise_{2 * level + place}", 1, 1, side, side)
-        tensors[f"convs.{2 * level}.conv.blur.kernel"] = KERNEL * 4
-        tensors[f"to_rgbs.{level}.upsample.kernel"] = KERNEL * 4
-        c_in = c_out
-    return tensors
-
-
-def published_discriminator(*, image_size: int, base: int, most: int) -> Any:
-    tensors: dict[str, Tensor] = {}
-    random = torch.Generator().manual_seed(1)
-
-    def add(name: str, *shape: int) -> None:
-        tensors[name] = torch.randn(shape, generator=random)
-
-    c_in = min(base // image_size, most)
-    add("convs.0.0.weight", c_in, 3, 1, 1)
-    add("convs.0.1.bias", c_in)
-    levels = int(math.log2(image_size)) - 2
-    for i in range(1, levels + 1):
-        c_out = min(base // (image_size >> i), most)
-        add(f"convs.{i}.conv1.0.weight", c_in, c_in, 3, 3)
-        add(f"convs.{i}.conv1.1.bias", c_in)
-        add(f"convs.{i}.conv2.1.weight", c_out, c_in, 3, 3)
-        add(f"convs.{i}.conv2.2.bias", c_out)
-        add(f"convs.{i}.skip.1.weight", c_out, c_in, 1, 1)
-        for name in ("conv2", "skip"):
-            tensors[f"convs.{i}.{name}.0.kernel"] = KERNEL
-        c_in = c_out
-    add("final_conv.0.weight", c_in, c_in + 1, 3, 3)
-    add("final_conv.1.bias", c_in)
-    add("final_linear.0.weight", c_in, c_in * 16)
-    add("final_linear.0.bias", c_in)
-    add("final_linear.1.weight", 1, c_in)
-    add("final_linear.1.bias", 1)
-    return tensors
-
-
-@pytest.mark.parametrize(("size", "base", "most", "depth"), [(8, 64, 8, 1), (16, 1024, 6, 3), (64, 512, 512, 8)])
-def test_sizes_are_read_off_the_tensors(size: int, base: int, most: int, depth: int) -> None:
-    shape = {"image_size": size, "base": base, "most": most}
-    groups: Any = {
-        "g_ema": published_generator(**shape, depth=depth, w_dim=10),
-        "g": published_generator(**shape, depth=depth, w_dim=10, seed=4),
-        "d": published_discriminator(**shape),
-        "g_optim": {},
-    }
-    networks = from_state_dicts("stylegan2-rosinality", groups)
-    assert list(networks) == ["g_ema", "g", "d"]
-    for name, network in networks.items():
-        assert not network.training
-        # Every tensor has found a place, and no two the same.
-        own = {key: tensor for key, tensor in network.state_dict().items() if key != "w_mean"}
-        theirs = [tensor for key, tensor in groups[name].items() if not key.endswith(".kernel")]
-        assert sorted(float(tensor.sum()) for tensor in own.values()) == pytest.approx(
-            sorted(float(tensor.sum()) for tensor in theirs), rel=1e-6
-        )
-    generator = networks["g_ema"]
-    assert isinstance(generator, Generator)
-    assert len(generator.mapping.layers) == depth
-    images = generator(noise(2, 10))
-    assert images.shape == (2, 3, size, size)
-    assert networks["d"](images).shape == (2, 1)
-
-
-def test_the_mean_of_w_is_kept_or_estimated() -> None:
-    tensors = published_generator(image_size=8, base=64, most=8, depth=2, w_dim=10)
-    mean = noise(10)
-    kept, estimated = (
-        from_state_dicts("stylegan2-rosinality", groups)["g_ema"]
-        for groups in ({"g_ema": tensors, "latent_avg": mean}, {"g_ema": tensors})
-    )
-    assert isinstance(kept, Generator) and isinstance(estimated, Generator)
-    assert torch.equal(kept.w_mean, mean)
-    expected = kept.mapping(noise(4096, 10)).mean(0)
-    torch.testing.assert_close(estimated.w_mean, expected, rtol=1e-3, atol=1e-4)
-
-
-SPOILT: list[tuple[str, Callable[[Any], Any], str]] = [
-    ("g_ema", lambda t: t.pop("conv1.noise.weight"), "group g_ema lacks synthesis.first.noise_strength"),
-    ("g_ema", lambda t: t.pop("input.input"), "lacks synthesis.const"),
-    ("g_ema", lambda t: t.pop("style.1.weight"), "style.1.weight is missing"),
-    ("g_ema", lambda t: t.update({"convs.0.extra": torch.zeros(1)}), "unknown convs.0.extra"),
-    ("g_ema", lambda t: t.update({"conv1.conv.weight": torch.zeros(2, 8, 8, 3, 3)}), "conv1.conv.weight is"),
-    ("g_ema", lambda t: t.update({"to_rgbs.0.upsample.kernel": torch.ones(4, 4)}), r"not the filter \[1, 3, 3, 1\]"),
-    ("g_ema", lambda t: t.update({"to_rgbs.0.conv.weight": torch.zeros(1, 3, 9, 1, 1)}), "widths"),
-    ("g_ema", lambda t: t.update({"to_rgbs.0.conv.weight": torch.zeros(1, 3, 5, 1, 1)}), "convs.0.conv.weight is"),
-    ("g_ema", lambda t: t.update({"to_rgbs.0.conv.weight": torch.zeros(1, 3, 0, 1, 1)}), "of another shape"),
-    ("d", lambda t: t.update({"final_conv.0.weight": torch.zeros(0, 3, 3)}), "of another shape"),
-    ("d", lambda t: t.pop("final_linear.1.bias"), "group d lacks to_logits.bias"),
-    ("d", lambda t: t.pop("final_conv.0.weight"), "final_conv.0.weight is missing"),
-    ("d", lambda t: [t.pop(name) for name in list(t) if name.startswith("convs.")], "image_size|missing"),
-]
-
-
-@pytest.mark.parametrize(("group", "spoil", "message"), SPOILT)
-def test_what_is_no_stylegan2_is_refused_in_one_line(
-    group: str, spoil: Callable[[dict[str, Tensor]], object], message: str
-) -> None:
-    shape = {"image_size": 8, "base": 64, "most": 8}
-    groups: Any = {
-        "g_ema": published_generator(**shape, depth=2, w_dim=10),
-        "d": published_discriminator(**shape),
-    }
-    spoil(groups[group])
-    with pytest.raises(PixgraftError, match=message) as caught:
-        from_state_dicts("stylegan2-rosinality", groups)
-    assert "\n" not in str(caught.value)
-
-
-def test_groups_without_a_network_and_a_strange_mean_are_refused() -> None:
-    with pytest.raises(PixgraftError, match="neither a group g_ema, g nor d"):
-        from_state_dicts("stylegan2-rosinality", {"Gen": {}})
-    groups: Any = {"g_ema": published_generator(image_size=8, base=64, most=8, depth=2, w_dim=10)}
-    groups["latent_avg"] = torch.zeros(11)
-    with pytest.raises(PixgraftError, match=r"latent_avg is no tensor \(10,\)"):
-        from_state_dicts("stylegan2-rosinality", groups)
-
-
-def test_convert_says_that_networks_alone_are_no_model(tmp_path: Path) -> None:
-    with pytest.raises(PixgraftError, match="stylegan2-rosinality: networks without a method"):
-        convert("stylegan2-rosinality", tmp_path / "theirs.pt", tmp_path / "ours")
-    assert not (tmp_path / "ours").exists()

@@ -117,17 +117,25 @@ def translate(
         if source or target:
             raise PixgraftError("--condition does not go with --source or --target: the model takes one or the other")
         from pixgraft import devices
+        from pixgraft.engine import distributed
         from pixgraft.models import load_model
         from pixgraft.report import print_samples
         from pixgraft.synthesis import Synthesizer, synthesize_files
 
-        picked = devices.pick(device)
-        synthesizer = Synthesizer(load_model(model, device=picked), picked, palette=palette)
-        samples_made = synthesize_files(
-            synthesizer, condition, out, styles=style, samples=samples, seed=seed, vary=vary, components=components,
-            skip_bad=skip_bad,
-        )  # fmt: skip
-        return print_samples(samples_made, out)
+        if project or grid or pairs != "all":
+            raise PixgraftError("--project, --grid and --pairs belong to --source and --target: leave them out")
+        world = distributed.start("cpu")  # only reports travel between the processes
+        try:
+            picked = devices.pick(device, world.local_rank)
+            synthesizer = Synthesizer(load_model(model, device=picked), picked, palette=palette)
+            own_samples = synthesize_files(
+                synthesizer, condition, out, styles=style, samples=samples, seed=seed, vary=vary,
+                components=components, skip_bad=skip_bad, world=world,
+            )  # fmt: skip
+            shares = distributed.gather_to_first(own_samples, world)
+            return print_samples([made for each in shares for made in each], out) if world.rank == 0 else 0
+        finally:
+            distributed.stop()
     if source is None or target is None:
         raise PixgraftError("say what to translate: --source and --target (i2ilr), or --condition (grit)")
     from pixgraft import devices

@@ -106,7 +106,8 @@ class Feature:
 
     name: str
     network: nn.Module
-    """images (N, 3, H, W) in [-1, 1] -> (N, D); for a perceptual distance, see `opened_perceptual`."""
+    """Images (N, 3, H, W) in [-1, 1] to (N, D). In a perceptual role: a distance (x, y) to (N,), with `embed`, which
+    gives points whose squared distances it is."""
     sha256: str
     """Of the file that its weights were read from."""
 

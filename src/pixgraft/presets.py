@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pixgraft.data.celebamask import mirrored
 from pixgraft.errors import PixgraftError
 from pixgraft.methods import METHODS
 from pixgraft.methods.grit import GRITConfig
@@ -207,10 +208,11 @@ def i2ilr_tiny_32() -> Experiment:
 
 
 def grit_paper_256() -> Experiment:
-    """Suri et al. at 256 with 19 labels (CelebAMask-HQ); StEP's sizes, rates and batch where the paper is silent."""
+    """Suri et al. at 256 with 19 labels (CelebAMask-HQ's own order); StEP's sizes and rates where it is silent."""
     return Experiment(
         name="grit-paper-256",
         kind="grit",
+        data=DataConfig(mirrored=mirrored("celebamask-hq")),
         method=GRITConfig(),
         train=TrainConfig(batch=8, images=900_000),
     )
@@ -221,6 +223,7 @@ def grit_paper_512() -> Experiment:
     return Experiment(
         name="grit-paper-512",
         kind="grit",
+        data=DataConfig(mirrored=mirrored("celebamask-hq")),
         method=GRITConfig(image_size=512),
         train=TrainConfig(batch=8, images=900_000),
     )

@@ -271,6 +271,8 @@ def print_comparison(first: dict[str, Any], second: dict[str, Any]) -> int:
     """Two comparable results, row beside row of the same place; returns the exit status."""
     console = _wide()
     columns = [column for column in first["columns"] if column["metric"] != "spectrum"]
+    if len(first["rows"]) != len(second["rows"]):
+        console.print(f"A has {len(first['rows'])} rows, B {len(second['rows'])}: the first of each are compared")
     for left, right in zip(first["rows"], second["rows"], strict=False):
         if not left["values"] or not right["values"]:
             continue
@@ -297,8 +299,9 @@ def _change(left: dict[str, Any], right: dict[str, Any], label: str) -> str:
     if label not in left or label not in right:
         return ""
     a, b = left[label], right[label]
-    apart = a["high"] < b["low"] or b["high"] < a["low"]
-    change = b["value"] - a["value"]
+    measured = all(each["low"] < each["high"] for each in (a, b))
+    apart = measured and (a["high"] < b["low"] or b["high"] < a["low"])
+    change = 0.0 if a["value"] == b["value"] else b["value"] - a["value"]
     return f"{'+' if change > 0 else ''}{figure(change)}{'*' if apart else ''}"
 
 

@@ -6,6 +6,7 @@ a report. Everything random is a function of (seed, sample), so that a sample is
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from torch import Tensor
 from pixgraft.data.conditions import ConditionKind, read_palette
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import decode, fit, png_bytes, to_tensor, to_uint8
+from pixgraft.data.outputs import output_folder
 from pixgraft.data.sources import open_source
+from pixgraft.engine.distributed import World
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
 from pixgraft.files import write_bytes
@@ -136,28 +139,27 @@ def synthesize_files(
     vary: Vary = "noise",
     components: bool = False,
     skip_bad: bool = False,
+    world: World | None = None,
     on_done: Callable[[Made], None] = lambda made: None,
 ) -> list[Made]:
-    """Make the samples of every condition in a file, folder or zip; returns what became of each.
+    """Make the samples of every condition in a file, folder or zip; returns what became of this process's share.
 
     `out` gets NAME_0.png and so on, of several samples also NAME_mean.png, NAME_deviation.png and NAME_strip.png, with
     `components` each sample's reconstruction and residual, and NAME.json.
 
     Raises PixgraftError if nothing can be done, and for the first unusable condition unless `skip_bad`.
     """
+    world = world or World(0, 1, 0)
+    if vary == "style" and styles:
+        raise PixgraftError("--vary style: draws styles at random: leave --style out, or vary the noise")
     if samples < 1:
         raise PixgraftError(f"--samples {samples}: choose a number from 1")
     if len(styles) > 2:
         raise PixgraftError(f"--style: {len(styles)} images: give one, or two to go between")
     source = open_source(condition)
-    if source.path.is_dir() and out.resolve().is_relative_to(source.path.resolve()):
-        raise PixgraftError(f"{out}: is inside {source.path}, so outputs would become inputs: choose another folder")
     pictures = [_style_picture(path) for path in styles]
     codes = [synthesizer.style(picture) for picture in pictures]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PixgraftError(f"{out}: cannot be made: {error.strerror}: choose another folder") from error
+    output_folder(out, source.path)
     settings = {
         "model": synthesizer.model.name,
         "method": synthesizer.method.name,
@@ -169,9 +171,9 @@ def synthesize_files(
         "style": [path.name for path in styles] or "drawn at random",
     }
     results = []
-    stems = [Path(name).stem for name in source.names]
-    for name in source.names:
-        label = Path(name).stem if stems.count(Path(name).stem) == 1 else name.replace("/", "_")
+    stems = Counter(Path(name).stem for name in source.names)
+    for name in source.names[world.rank :: world.size]:
+        label = Path(name).stem if stems[Path(name).stem] == 1 else name.replace("/", "_")
         try:
             data = source.read(name)
             read, size = synthesizer.condition(data, name)

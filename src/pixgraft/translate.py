@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import decode, png_bytes, to_tensor
+from pixgraft.data.outputs import output_folder
 from pixgraft.data.sources import ImageSource, open_source
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
@@ -128,13 +129,7 @@ def translate_files(
         raise PixgraftError(f"--batch {batch}: choose a number from 1")
     sources, targets = open_source(source), open_source(target)
     jobs = plan(sources.names, targets.names, pairing)[world.rank :: world.size]
-    for side in (sources, targets):
-        if side.path.is_dir() and out.resolve().is_relative_to(side.path.resolve()):
-            raise PixgraftError(f"{out}: is inside {side.path}, so outputs would become inputs: choose another folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PixgraftError(f"{out}: cannot be made: {error.strerror}: choose another folder") from error
+    output_folder(out, sources.path, targets.path)
     settings = {
         "model": translator.model.name,
         "method": translator.method.name,

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode
-from pixgraft.data.outputs import write_image
+from pixgraft.data.outputs import output_folder, write_image
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
 
@@ -86,6 +86,8 @@ def merge_parts(
             faces.setdefault(face, {}).setdefault(match[2], []).append(name)
     if not faces:
         raise PixgraftError(f"{path}: no parts of faces, named as 00000_skin.png is: give CelebAMask-HQ-mask-anno")
+
+    output_folder(Path(out), source.path)
 
     def merge(face: str) -> Finding | None:
         labels = _painted(faces[face], source.read, ORDERS[order])

@@ -1,4 +1,4 @@
-"""Images that making a data set writes."""
+"""Where outputs go: never among the inputs; and the images that making a data set writes."""
 
 from pathlib import Path
 
@@ -9,13 +9,25 @@ from pixgraft.errors import PixgraftError
 from pixgraft.files import write_bytes
 
 
+def output_folder(out: Path, *inputs: Path) -> Path:
+    """Make the folder `out`, with those above it.
+
+    Raises PixgraftError if it lies within one of the folders `inputs`, or cannot be made.
+    """
+    for path in inputs:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise PixgraftError(f"{out}: is inside {path}, so outputs would become inputs: choose another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PixgraftError(f"{out}: cannot be made: {error.strerror}: choose another folder") from error
+    return out
+
+
 def write_image(path: Path, image: Tensor) -> None:
     """Write one image, (3, H, W) or (1, H, W), uint8 or float in [-1, 1], as a PNG, and the folders it lies in.
 
     Raises PixgraftError, which names the path and why, if it cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PixgraftError(f"{path.parent}: cannot be made: {error.strerror}: choose another folder") from error
+    output_folder(path.parent)
     write_bytes(path, png_bytes(image, {}))

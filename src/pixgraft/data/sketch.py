@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode, fit, to_tensor
-from pixgraft.data.outputs import write_image
+from pixgraft.data.outputs import output_folder, write_image
 from pixgraft.data.sources import ImageSource
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import to_grey
@@ -153,6 +153,9 @@ def make_sketches(
     `progress` is called with (images done, images in all). An image that cannot be read, or has the name of another
     but for the suffix, is told of in the result. Raises PixgraftError if `out` cannot be written to.
     """
+    if size is not None and size < 1:
+        raise PixgraftError(f"a size of {size}: choose a number of pixels from 1")
+    output_folder(Path(out), source.path)
     findings: list[Finding] = []
     origins: dict[Path, str] = {}
     for done, name in enumerate(source.names, start=1):

@@ -24,15 +24,24 @@ class World:
     local_rank: int
 
 
+_starts = 0  # of which only the last stop leaves the group: torchrun's store cannot form it a second time
+
+
 def start(device_type: str) -> World:
     """Join the process group that torchrun's environment describes; without one, the world of one process.
+
+    Each start needs its `stop`; a start within another one gives the group that there is.
 
     `device_type` "cuda" takes NCCL and makes cuda:local_rank the current device; anything else takes gloo.
     Raises PixgraftError if this process has no GPU of its own or the group cannot be formed.
     """
+    global _starts
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return World(0, 1, 0)
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if dist.is_initialized():
+        _starts += 1
+        return World(dist.get_rank(), dist.get_world_size(), local_rank)
     device = None
     if device_type == "cuda":
         if local_rank >= torch.cuda.device_count():
@@ -47,12 +56,15 @@ def start(device_type: str) -> World:
     except (ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise PixgraftError(f"the process group was not formed: {reason}; start with torchrun") from error
+    _starts = 1
     return World(dist.get_rank(), dist.get_world_size(), local_rank)
 
 
 def stop() -> None:
-    """Leave the process group, if there is one."""
-    if dist.is_initialized():
+    """Leave the process group, if there is one and this is the outermost stop."""
+    global _starts
+    _starts = max(_starts - 1, 0)
+    if dist.is_initialized() and not _starts:
         dist.destroy_process_group()
 
 
@@ -113,6 +125,15 @@ def broadcast_module(module: nn.Module, world: World) -> None:
         value = tensor.detach().contiguous()
         dist.broadcast(value, 0)
         tensor.copy_(value)
+
+
+def gather_to_first(obj: Any, world: World) -> list[Any]:
+    """Every rank's `obj`, in the order of ranks, on rank 0; on the others only their own. Pickled on the way."""
+    if world.size == 1:
+        return [obj]
+    gathered: list[Any] | None = [None] * world.size if world.rank == 0 else None
+    dist.gather_object(obj, gathered)
+    return [obj] if gathered is None else gathered
 
 
 def gather_objects(obj: Any, world: World) -> list[Any]:

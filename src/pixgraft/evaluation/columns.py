@@ -84,9 +84,10 @@ class Column:
         return self.label + {"up": " ↑", "down": " ↓", "": ""}[self.about.better]
 
 
-def columns(metrics: Iterable[str], features: Iterable[str]) -> list[Column]:
+def columns(metrics: Iterable[str], features: Iterable[str], *, chosen: bool = True) -> list[Column]:
     """The columns that metrics (`name` or `name:network`) and networks ask for, in the metrics' order, each once.
 
+    `chosen` says that the user named the networks, so that one which nothing takes is an error.
     Where `features` has none of the role that a metric needs, the bundled network stands in; identity has none.
 
     Raises PixgraftError for an unknown metric or network, or one that does not fit the other.
@@ -97,14 +98,18 @@ def columns(metrics: Iterable[str], features: Iterable[str]) -> list[Column]:
             raise PixgraftError(f"--features {network}: choose from {', '.join(KINDS)}")
     found: list[Column] = []
     for asked in metrics:
-        metric, _, network = asked.partition(":")
+        metric, colon, network = asked.partition(":")
         if metric not in METRICS:
             raise PixgraftError(f"--metrics {asked}: choose from {', '.join(METRICS)}, each with :NETWORK if you like")
         role = METRICS[metric].role
-        if network and (network not in KINDS or role not in KINDS[network].roles):
+        if colon and (network not in KINDS or role not in KINDS[network].roles):
             fitting = ", ".join(name for name, kind in KINDS.items() if role in kind.roles) or "none"
             raise PixgraftError(f"--metrics {asked}: the networks that fit {metric} are: {fitting}")
         found += [Column(metric, name) for name in ([network] if network else _networks(role, features, asked))]
+    used = {column.network for column in found}
+    for network in features:
+        if network not in used and chosen:
+            raise PixgraftError(f"--features {network}: no metric here takes it: see --metrics, or METRIC:{network}")
     return list(dict.fromkeys(found))
 
 

@@ -1,13 +1,16 @@
 """`pixgraft evaluate` from the request to the written result."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pixgraft import devices
+from pixgraft.data.outputs import output_folder
 from pixgraft.data.pairs import PairedDataset, open_pairs
 from pixgraft.engine import distributed
+from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.progress import Bars
 from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, protocol
@@ -36,6 +39,16 @@ def evaluate(model: str, request: Request) -> tuple[dict[str, Any], list[Path]] 
     Raises PixgraftError for a request that does not fit together, and for whatever cannot be measured.
     """
     chosen = _form(model, request)
+    world = distributed.start(devices.pick(request.device).type)  # one group for training and measuring
+    try:
+        return _evaluate(model, request, chosen, world)
+    finally:
+        distributed.stop()
+
+
+def _evaluate(
+    model: str, request: Request, chosen: Protocol | None, world: World
+) -> tuple[dict[str, Any], list[Path]] | None:
     settings = Settings(
         metrics=request.metrics,
         features=request.features,
@@ -46,50 +59,67 @@ def evaluate(model: str, request: Request) -> tuple[dict[str, Any], list[Path]] 
     runs: list[tuple[str, Path | str]] = [(Path(model).name, model)]
     if chosen is not None and chosen.variants:
         assert request.data is not None
+        layout = {"images": request.images, "conditions": request.conditions, "palette": request.palette or ""}
+        own = [f"data.{name}={json.dumps(str(value))}" for name, value in layout.items()]
         runs = [
             *trained(
                 model, chosen, request.data, request.out or Path(model), split=request.train_split,
-                settings=request.set, device=request.device, quiet=request.quiet,
+                settings=(*own, *request.set), device=request.device, quiet=request.quiet,
             )
         ]  # fmt: skip
-    picked = devices.pick(request.device)
-    world = distributed.start(picked.type)
-    try:
-        picked = devices.pick(request.device, world.local_rank)
-        with Bars(quiet=request.quiet or world.rank > 0) as bars:
-            if chosen is None:
-                asked = _of_files(request, settings)
-            else:
-                models = [(name, load_model(run, device=picked)) for name, run in runs]
-                measured = _of_conditions if chosen.kind == "grit" else _of_grafts
-                asked = measured(models, request, chosen, settings, picked)
+    picked = devices.pick(request.device, world.local_rank)
+    with Bars(quiet=request.quiet or world.rank > 0) as bars:
+        if chosen is None:
+            asked = _of_files(request, settings)
+        else:
+            models = [(name, load_model(run, device=picked)) for name, run in runs]
+            measured = _of_conditions if chosen.kind == "grit" else _of_grafts
+            asked = measured(models, request, chosen, settings, picked)
+        if request.out and world.rank == 0:
+            output_folder(request.out, *(each for each in (request.data, request.real, request.fake) if each))
         result = measure(asked, settings, picked, world=world, bars=bars)
-        if result is None:
-            return None
-        content = result.to_json()
-        return content, write(content, asked.subjects, request.out) if request.out else []
-    finally:
-        distributed.stop()
+    if result is None:
+        return None
+    content = result.to_json()
+    return content, write(content, asked.subjects, request.out) if request.out else []
 
 
 def _form(model: str, request: Request) -> Protocol | None:
     """The protocol, if it is a model that is measured; PixgraftError if the request does not say what to measure."""
     if not model:
+        _refuse(request, ("data", "split", "samples", "project", "set", "palette"), "measures a model")
         if request.real is None or request.fake is None:
             raise PixgraftError("say what to measure: MODEL --data D --protocol P, or --real A --fake B")
-        if request.protocol:
-            raise PixgraftError(f"--protocol {request.protocol}: measures a model: name it and give --data")
+        _refuse(request, ("protocol",), "measures a model: name it and give --data")
         return None
-    if request.fake is not None:
-        raise PixgraftError(f"--fake {request.fake}: a model ({model}) is measured by what it makes: leave one out")
+    _refuse(request, ("fake", "fake_split", "pairs"), f"a model ({model}) is measured by what it makes")
     if request.data is None:
         raise PixgraftError(f"{model}: say what images to measure it on: --data D")
     if not request.protocol:
         raise PixgraftError(f"{model}: say by which protocol: --protocol {', '.join(PROTOCOLS)}")
     chosen = protocol(request.protocol)
-    if chosen.variants and request.out is None and not Path(model).is_dir():
-        raise PixgraftError(f"--protocol {chosen.name}: trains {len(chosen.variants)} models: give --out for them")
+    if chosen.kind == "grit":
+        _refuse(request, ("real", "real_split", "samples", "project"), f"has no part in {chosen.name}")
+    if not chosen.variants:
+        _refuse(request, ("set",), f"{chosen.name} trains nothing")
+    if chosen.variants and not Path(model).is_dir():
+        if request.out is None:
+            raise PixgraftError(f"--protocol {chosen.name}: trains {len(chosen.variants)} models: give --out for them")
+        if not request.split:
+            raise PixgraftError(
+                f"--protocol {chosen.name}: trains on --train-split {request.train_split}: say what to measure on with "
+                "--split, such as test"
+            )
     return chosen
+
+
+def _refuse(request: Request, names: tuple[str, ...], why: str) -> None:
+    """PixgraftError for the first of these options that was given: it would go unheard."""
+    unset = Request()
+    for name in names:
+        value = getattr(request, name)
+        if value != getattr(unset, name):
+            raise PixgraftError(f"--{name.replace('_', '-')} {value}: {why}: leave it out")
 
 
 def _of_files(request: Request, settings: Settings) -> Measurement:
@@ -127,6 +157,8 @@ def _of_conditions(
     assert request.data is not None
     synthesizers = [(name, Synthesizer(model, device, palette=request.palette)) for name, model in models]
     first = synthesizers[0][1]
+    if first.kind.kind == "lr":
+        raise PixgraftError(f"{models[0][0]}: its conditions are made from images: {chosen.name} needs pairs of files")
     _check_size(request, first.image_size)
     pairs = open_pairs(request.data, images=request.images, conditions=request.conditions, under=request.split)
     return of_conditions(

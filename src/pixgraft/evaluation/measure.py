@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pixgraft.data.images import from_uint8
-from pixgraft.engine.distributed import World, gather_objects
+from pixgraft.engine.distributed import World, gather_to_first
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.columns import Column
 from pixgraft.evaluation.subjects import Group, Reals, Subject, shared_out
@@ -35,7 +35,7 @@ REMEMBERED = 4096
 """Images whose features are remembered: a floor repeats its few images for every target."""
 NEIGHBOURS = 5
 """k of precision, recall, density and coverage."""
-UNIT_SUMS = {"l1": l1, "psnr": psnr, "ssim": ssim}
+PAIRED = {"l1": l1, "psnr": psnr, "ssim": ssim}
 
 
 @dataclass
@@ -46,11 +46,11 @@ class SetFeatures:
     features: list[Tensor] = field(default_factory=list)
     units: list[Tensor] = field(default_factory=list)
 
-    def add(self, features: Tensor, units: Tensor, *, kept: bool) -> None:
-        """Count features (N, D) of units (N,) in; keep them only if `kept`."""
-        if self.moments is None:
-            self.moments = Moments(features.shape[1])
-        self.moments.update(features, units)
+    def add(self, features: Tensor, units: Tensor, *, counted: bool, kept: bool) -> None:
+        """Count features (N, D) of units (N,) into the moments, which take 16 D^2 numbers, or keep them, or both."""
+        if counted:
+            self.moments = self.moments or Moments(features.shape[1])
+            self.moments.update(features, units)
         if kept:
             self.features.append(features.float())
             self.units.append(units)
@@ -87,7 +87,10 @@ class Gauge:
         self._sets = list(dict.fromkeys(c.network for c in columns if c.about.role == "set"))
 
     def measure(self, subject: Subject, world: World, on_image: Callable[[int], None]) -> Measured:
-        """This process's share of the groups; `on_image` hears how many images each step took."""
+        """All groups, of which each process takes its share; the first gets the whole, the others their own part.
+
+        `on_image` hears how many images each step took.
+        """
         measured = Measured()
         waiting: list[Group] = []
         for unit in shared_out(len(subject), world.rank, world.size):
@@ -123,9 +126,11 @@ class Gauge:
 
     def _take_sets(self, images: Tensor, units: Tensor, measured: Measured) -> None:
         for network in self._sets:
-            kept = any(c.network == network and c.metric in KEPT for c in self.columns)
+            metrics = {column.metric for column in self.columns if column.network == network}
             features = self._embedded(self._features[network, "set"].network, images)
-            measured.sets.setdefault(network, SetFeatures()).add(features, units, kept=kept)
+            measured.sets.setdefault(network, SetFeatures()).add(
+                features, units, counted="fd" in metrics, kept=not metrics.isdisjoint(KEPT)
+            )
 
     def _embedded(self, network: nn.Module, images: Tensor) -> Tensor:
         """Features (N, D) of uint8 images; those of an image seen not long ago are remembered."""
@@ -152,8 +157,8 @@ class Gauge:
         """One tensor of values for each group."""
         counts = [len(group.images) for group in groups]
         name = column.metric
-        if name in UNIT_SUMS:
-            return list(UNIT_SUMS[name](images, _joined(groups, "reference")).split(counts))
+        if name in PAIRED:
+            return list(PAIRED[name](images, _joined(groups, "reference")).split(counts))
         if name == "piqe":
             return list(piqe(images).split(counts))
         if name == "spectrum":
@@ -162,7 +167,7 @@ class Gauge:
             each = consistency(images, _joined(groups, "lr"))
             values = [one.mean if name == "consistency" else one.largest for one in each]
             return list(torch.tensor(values, dtype=torch.float64).split(counts))
-        feature = self._features[column.network, column.about.role or "set"].network
+        feature = self._features[column.network, str(column.about.role)].network
         if column.about.role == "perceptual":
             own = self._points(feature, images)
             if name == "perceptual":
@@ -194,6 +199,9 @@ class Gauge:
                 row[column] = frechet(real.moments, fake.moments, replicates=replicates, seed=seed, labels=labels)
                 continue
             (real_table, real_units), (fake_table, fake_units) = real.table(), fake.table()
+            if column.metric == "kd" and torch.equal(real_table, fake_table):
+                row[column] = Estimate(0.0, 0.0, 0.0, len(real_table))  # one and the same set; unbiased it is negative
+                continue
             if column.metric == "kd":
                 row[column] = kernel_distance(
                     real_table, fake_table, real_units=real_units, fake_units=fake_units,
@@ -202,7 +210,12 @@ class Gauge:
                 continue
             if column.network not in neighbours:
                 neighbours[column.network] = prdc(real_table, fake_table, k=NEIGHBOURS, labels=labels)
-            values = getattr(neighbours[column.network], column.metric)
+            found = neighbours[column.network]
+            distinct = fake_table.unique(dim=0)
+            if column.metric == "recall" and NEIGHBOURS < len(distinct) < len(fake_table):
+                # A floor repeats its images, whose neighbourhoods would then have no size at all.
+                found = prdc(real_table, distinct, k=NEIGHBOURS, labels=labels)
+            values = getattr(found, column.metric)
             of_fakes = column.metric in ("precision", "density")
             row[column] = mean_of(
                 values, fake_units if of_fakes else real_units, replicates=replicates, seed=seed
@@ -252,16 +265,18 @@ def _listed(entries: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def gathered(measured: Measured, world: World) -> Measured:
-    """The shares of all processes as one."""
-    if world.size == 1:
-        return measured
+    """The shares of all processes as one, on the first; the others keep their own."""
+    shares: list[Measured] = gather_to_first(measured, world)
+    if len(shares) == 1:
+        return shares[0]
     whole = Measured()
-    for share in gather_objects(measured, world):
+    for share in shares:
         for column, entries in share.values.items():
             whole.values.setdefault(column, []).extend(entries)
         for network, found in share.sets.items():
             into = whole.sets.setdefault(network, SetFeatures())
-            into.moments = found.moments if into.moments is None else into.moments + found.moments
+            if found.moments is not None:
+                into.moments = found.moments if into.moments is None else into.moments + found.moments
             into.features += found.features
             into.units += found.units
     return whole

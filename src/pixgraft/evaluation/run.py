@@ -41,6 +41,12 @@ from pixgraft.translator import Translator
 
 FOLDER_METRICS = ("fd", "kd", "precision", "recall", "density", "coverage")
 PAIR_METRICS = ("l1", "psnr", "ssim", "perceptual")
+NEEDS = {
+    "reference": "a reference",
+    "samples": "several samples of each condition",
+    "source": "a source",
+    "lr": "an LR target",
+}
 FITTED = "centred square; Lanczos where it shrinks, bicubic where it grows"
 
 
@@ -78,7 +84,7 @@ class Measurement:
 def of_folders(real: Pictures, fake: Pictures, settings: Settings) -> Measurement:
     """One set of images against another."""
     asked = columns(settings.metrics or FOLDER_METRICS, settings.features)
-    protocol = _protocol("folders", real.size, settings) | {"real": real.description()}
+    protocol = _protocol("folders", real.size, settings) | {"real": real.description(), "images": len(fake)}
     name = f"{fake.source.path.name}{f'/{fake.split}' if fake.split else ''}"
     return Measurement(f"{name} against {real.source.path.name}", [Single(name, fake)], asked, protocol, real)
 
@@ -87,6 +93,7 @@ def of_pairs(real: Pictures, fake: Pictures, pairing: str, settings: Settings) -
     """Images against the references that belong to them."""
     asked = columns(settings.metrics or PAIR_METRICS, settings.features)
     protocol = _protocol("pairs", real.size, settings) | {"reference": real.description(), "pairs": pairing}
+    protocol["images"] = len(fake)
     name = fake.source.path.name
     subject = Paired(name, fake, real, pairing)
     needs_reals = any(column.about.needs == "real" for column in asked)
@@ -104,16 +111,18 @@ def of_grafts(
     All models have one image size, to which `data` and `real` are fitted. `samples` 0 takes the protocol's.
     """
     notes = []
+    if real is data:
+        notes.append("the reals are the very images that targets and sources are drawn from: see --real-split")
     metrics = list(settings.metrics or protocol.metrics)
-    features = settings.features or tuple(name for name in _defaults(protocol) if available(name, settings.weights))
+    features = _at_hand(protocol, settings)
     if not settings.metrics and protocol.optional:
-        faces = [name for name in features if KINDS[name].roles[0] == "identity"]
+        faces = [name for name in features if name in KINDS and KINDS[name].roles[0] == "identity"]
         if faces:
             metrics += protocol.optional
         else:
             left_out = ", ".join(protocol.optional)
             notes.append(f"left out for want of a face network's weights (--weights mobilefacenet=FILE): {left_out}")
-    asked = columns(metrics, features)
+    asked = columns(metrics, features, chosen=bool(settings.features))
     count = samples or protocol.samples
     subjects: list[Subject] = []
     sizes: list[int] = []
@@ -146,8 +155,8 @@ def of_conditions(
     models: Sequence[tuple[str, Synthesizer]], pairs: PairedDataset, protocol: Protocol, settings: Settings
 ) -> Measurement:
     """Models that make an image of a condition, each in the style of the pair's own image, against that image."""
-    features = settings.features or tuple(name for name in _defaults(protocol) if available(name, settings.weights))
-    asked = columns(settings.metrics or protocol.metrics, features)
+    features = _at_hand(protocol, settings)
+    asked = columns(settings.metrics or protocol.metrics, features, chosen=bool(settings.features))
     real = References(pairs)
     subjects: list[Subject] = []
     for name, synthesizer in models:
@@ -166,6 +175,11 @@ def of_conditions(
     published = [asdict(entry) for entry in protocol.published]
     title = f"{', '.join(name for name, _ in models)}: {protocol.name}"
     return Measurement(title, subjects, asked, described_as, real, published, [f"{protocol.about}."])
+
+
+def _at_hand(protocol: Protocol, settings: Settings) -> tuple[str, ...]:
+    """The networks asked for; without any, those of the paper's, and of faces, whose weights are here."""
+    return settings.features or tuple(name for name in _defaults(protocol) if available(name, settings.weights))
 
 
 def _defaults(protocol: Protocol) -> tuple[str, ...]:
@@ -208,6 +222,7 @@ def measure(
             continue
         values = gauge.estimates(measured, reals, name=subject.name, replicates=settings.bootstrap, seed=settings.seed)
         spectrum = gauge.spectrum(measured)
+        del measured  # before the next one's
         rows.append(
             Row(
                 subject.name,
@@ -250,7 +265,8 @@ def _check(asked: Measurement) -> None:
         for subject in asked.subjects:
             if needs and needs != "real" and needs not in subject.given:
                 has = ", ".join(sorted(subject.given)) or "nothing beside them"
-                raise PixgraftError(f"--metrics {column.metric}: needs a {needs}; {subject.name}'s images have {has}")
+                wanted = f"--metrics {column.metric}: needs {NEEDS[needs]}"
+                raise PixgraftError(f"{wanted}; {subject.name}'s images have {has}")
     least = NEIGHBOURS + 1 if any(column.metric in KEPT[1:] for column in asked.columns) else 2
     if any(column.about.role == "set" for column in asked.columns):
         counts = [(subject.name, subject.images) for subject in asked.subjects]
@@ -275,10 +291,6 @@ def _opened(
 
 def write(result: dict[str, Any], subjects: Sequence[Subject], out: Path) -> list[Path]:
     """result.json, report.md, report.html, images.png and, if spectra were measured, spectra.svg; returns the paths."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PixgraftError(f"{out}: cannot be made: {error.strerror}: choose another folder") from error
     sheet = pages.sheet(subjects)
     file = io.BytesIO()
     sheet.save(file, "PNG")

@@ -87,6 +87,8 @@ class Pictures:
         self.names = self.source.names
         self.path = self.source.path
         self.split, self.size = split, size
+        if size < 0:
+            raise PixgraftError(f"--size {size}: choose a number of pixels, or 0 to take images as they are")
         self._shape: tuple[int, int] | None = None
         # Only images that are fitted come back, as sources of several targets.
         kept = min(4096, KEPT_BYTES // (3 * size * size)) if size else 16

@@ -98,7 +98,7 @@ class ModulatedConv2d(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Features (N, in_channels, H, W) and codes (N, style_dim) give (N, out_channels, H, W), or twice the sides."""
         with torch.autocast(x.device.type, enabled=False):
-            style = self.affine(code) * self.scale  # in place of the weight, which is larger
+            style = self.affine(code.to(self.weight.dtype)) * self.scale  # in place of the weight, which is larger
         return modulated_conv2d(
             x,
             self.weight,
@@ -126,7 +126,7 @@ class ModulatedPixels(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Features (N, in_channels, H, W) and codes (N, style_dim) give (N, out_channels, H, W)."""
         with torch.autocast(x.device.type, enabled=False):
-            style = self.affine(code) * self.scale
+            style = self.affine(code.to(self.weight.dtype)) * self.scale
             weights = (self.weight.flatten(1) * style[:, None]).to(x.dtype)
             pixels = torch.baddbmm(self.bias.to(x.dtype)[:, None], weights, x.flatten(2))
         return pixels.reshape(len(x), -1, *x.shape[2:])

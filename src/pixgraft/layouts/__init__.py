@@ -13,7 +13,7 @@ from pixgraft.layouts.common import StateDicts
 from pixgraft.layouts.features import FEATURES, feature_networks
 from pixgraft.layouts.i2ilr import i2ilr
 from pixgraft.layouts.progan import progan
-from pixgraft.layouts.stylegan2 import rosinality
+from pixgraft.layouts.stylegan2 import genforce, rosinality
 from pixgraft.methods.base import Method
 
 MODELS: dict[str, Callable[[StateDicts], tuple[Method, dict[str, nn.Module]]]] = {
@@ -24,10 +24,11 @@ MODELS: dict[str, Callable[[StateDicts], tuple[Method, dict[str, nn.Module]]]] =
 NETWORKS: dict[str, Callable[[StateDicts], dict[str, nn.Module]]] = {
     "progan-genforce": progan,
     "stylegan2-rosinality": rosinality,
+    "stylegan2-genforce": genforce,
 }
 """Layouts of networks alone, under the names of their groups."""
 
-LAYOUTS = (*MODELS, *NETWORKS, *FEATURES)
+LAYOUTS = (*MODELS, *FEATURES, *NETWORKS)
 """The names of all layouts."""
 
 
@@ -39,6 +40,7 @@ def from_state_dicts(layout: str, groups: StateDicts) -> dict[str, nn.Module]:
 
     "stylegan2-rosinality" (rosinality/stylegan2-pytorch): "g_ema" and "g" are generators of StyleGAN2, "d" is its
     discriminator. Beside them "latent_avg", a tensor, may give the mean of w; else it is estimated from 4096 codes.
+    "stylegan2-genforce" (genforce/genforce): "generator" and "generator_smooth", its average, are generators.
 
     "progan-genforce" (genforce/mganprior, genforce/genforce): "generator" and "generator_smooth", its average, are
     generators of ProGAN.

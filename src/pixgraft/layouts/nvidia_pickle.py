@@ -107,7 +107,9 @@ def read_nvidia_pickle(file: Path) -> dict[str, PickledNetwork]:
             raise _RefusedError("a web page, not a checkpoint: download the file behind the link")
         if not re.match(rb"\x80[\2-\5]", data):
             raise _RefusedError("cut short or no pickle of stylegan2-ada-pytorch: get the .pkl that its page links to")
-        return _Reader(len(data)).networks(_records(io.BytesIO(data)))
+        content = _records(io.BytesIO(data))
+        del data  # the records have copies of what is in it
+        return _Reader(size).networks(content)
     except _RefusedError as refused:
         raise PixgraftError(f"{file}: {refused}") from None
     except Exception as error:  # bytes without sense break the records in any way

@@ -1,7 +1,10 @@
 """Layouts of StyleGAN2 (Karras et al. 2020), which give its networks alone.
 
 "stylegan2-rosinality" (rosinality/stylegan2-pytorch): groups "g_ema" and "g" are generators, "d" is a discriminator;
-"latent_avg", where it is there, is the mean code w, a tensor (D,) and no group.
+"latent_avg", where it is there, is the mean code w of "g_ema", a tensor (D,) and no group.
+
+"stylegan2-genforce" (genforce/genforce): groups "generator" and "generator_smooth", its average, are generators. Its
+upsampling weights lie turned round, and its styles' biases do not have the 1 that they start from in them.
 """
 
 import torch
@@ -25,7 +28,7 @@ def rosinality(groups: StateDicts) -> dict[str, nn.Module]:
     networks: dict[str, nn.Module] = {}
     for name in ("g_ema", "g"):
         if name in groups:
-            networks[name] = _generator(groups[name], name, groups.get("latent_avg"))
+            networks[name] = _generator(groups[name], name, groups.get("latent_avg") if name == "g_ema" else None)
     if "d" in groups:
         networks["d"] = _discriminator(groups["d"], "d")
     if not networks:
@@ -37,19 +40,9 @@ def _generator(tensors: Tensors, group: str, latent_avg: object) -> Generator:
     tensors = _plain(tensors, group)
     blocks = count(tensors, r"to_rgbs\.(\d+)\.")
     to_rgb = ["to_rgb1", *(f"to_rgbs.{i}" for i in range(blocks))]
-    base, most = _channels(group, [_shape(tensors, f"{name}.conv.weight", 4, group)[1] for name in to_rgb])
     depth = count(tensors, r"style\.(\d+)\.")
-    w_dim, z_dim = _shape(tensors, "style.1.weight", 2, group)
-    with torch.device("meta"):  # no random weights that are thrown away
-        network = Generator(
-            image_size=4 << blocks,
-            base_channels=base,
-            max_channels=most,
-            z_dim=z_dim,
-            w_dim=w_dim,
-            mapping_layers=depth,
-        )
-    network = network.to_empty(device="cpu")
+    network = _empty_generator(tensors, group, [f"{name}.conv.weight" for name in to_rgb], "style.1.weight", depth)
+    w_dim = len(network.w_mean)
     mean = torch.zeros(w_dim) if latent_avg is None else latent_avg
     if not isinstance(mean, Tensor) or mean.shape.numel() != w_dim:
         raise PixgraftError(f"latent_avg is no tensor ({w_dim},), as group {group} asks for")
@@ -69,6 +62,60 @@ def _generator(tensors: Tensors, group: str, latent_avg: object) -> Generator:
     if latent_avg is None:
         network.estimate_w_mean(random=torch.Generator().manual_seed(0))
     return network
+
+
+def genforce(groups: StateDicts) -> dict[str, nn.Module]:
+    """The generators that there are; a discriminator is passed over."""
+    names = [name for name in ("generator", "generator_smooth") if name in groups]
+    if not names:
+        raise PixgraftError("no checkpoint of genforce's StyleGAN2: it has neither a group generator nor its average")
+    return {name: _genforce_generator(groups[name], name) for name in names}
+
+
+def _genforce_generator(tensors: Tensors, group: str) -> Generator:
+    tensors = _plain(tensors, group)
+    blocks = count(tensors, r"synthesis\.output(\d+)\.") - 1
+    to_rgb = [f"synthesis.output{i}.weight" for i in range(blocks + 1)]
+    depth = count(tensors, r"mapping\.dense(\d+)\.")
+    network = _empty_generator(tensors, group, to_rgb, "mapping.dense0.weight", depth)
+    for name in tensors:
+        if name.endswith(".style.bias"):
+            tensors[name] = tensors[name] + 1
+        elif name.endswith(".noise_strength"):
+            tensors[name] = tensors[name].reshape(-1)
+        elif name in {f"synthesis.layer{2 * i + 1}.weight" for i in range(blocks)}:
+            tensors[name] = tensors[name].flip(-2, -1)
+    renaming: Renaming = [
+        (r"^truncation\.w_avg$", "w_mean"),
+        (r"^mapping\.dense", "mapping.layers."),
+        (r"^synthesis\.early_layer\.", "synthesis."),
+        (r"^synthesis\.output(\d+)\.style\.", r"synthesis.to_rgb.\1.affine."),
+        (r"^synthesis\.output(\d+)\.", r"synthesis.to_rgb.\1."),
+        (r"^synthesis\.layer(\d+)\.noise$", r"synthesis.noise_\1"),
+        (r"^(synthesis\.layer\d+\.)style\.", r"\1conv.affine."),
+        (r"^(synthesis\.layer\d+\.)(weight|bias)$", r"\1conv.\2"),
+        (r"^synthesis\.layer0\.", "synthesis.first."),
+        *((rf"^synthesis\.layer{2 * i + 1}\.", f"synthesis.blocks.{i}.up.") for i in range(blocks)),
+        *((rf"^synthesis\.layer{2 * i + 2}\.", f"synthesis.blocks.{i}.conv.") for i in range(blocks)),
+    ]
+    filled(network, tensors, group, renaming)
+    return network
+
+
+def _empty_generator(tensors: Tensors, group: str, to_rgb: list[str], mapping: str, depth: int) -> Generator:
+    """A generator with no values yet, its sizes read off the colours' weights, and the mapping's first and depth."""
+    base, most = _channels(group, [_shape(tensors, name, 4, group)[1] for name in to_rgb])
+    w_dim, z_dim = _shape(tensors, mapping, 2, group)
+    with torch.device("meta"):  # no random weights that are thrown away
+        network = Generator(
+            image_size=2 << len(to_rgb),
+            base_channels=base,
+            max_channels=most,
+            z_dim=z_dim,
+            w_dim=w_dim,
+            mapping_layers=depth,
+        )
+    return network.to_empty(device="cpu")
 
 
 def _discriminator(tensors: Tensors, group: str) -> Discriminator:
@@ -112,8 +159,8 @@ def _plain(tensors: Tensors, group: str) -> dict[str, Tensor]:
 
 def _is_filter(kernel: Tensor) -> bool:
     """Of whatever sum: that of upsampling is 4."""
-    taps = torch.tensor(TAPS) / sum(TAPS)
-    return kernel.shape == (4, 4) and torch.allclose(kernel.float() / kernel.float().sum(), torch.outer(taps, taps))
+    taps, found = torch.tensor(TAPS) / sum(TAPS), kernel.float().squeeze()
+    return found.shape == (4, 4) and torch.allclose(found / found.sum(), torch.outer(taps, taps))
 
 
 def _shape(tensors: Tensors, name: str, dimensions: int, group: str) -> torch.Size:
@@ -125,6 +172,8 @@ def _shape(tensors: Tensors, name: str, dimensions: int, group: str) -> torch.Si
 def _channels(group: str, channels: list[int]) -> tuple[int, int]:
     """The base and the most of widths given from side 4 up."""
     image_size = 2 << len(channels)
+    if not channels:
+        raise PixgraftError(f"group {group}: no layer of StyleGAN2 that gives colours: choose another file or layout")
     base, most = channels[-1] * image_size, max(channels)
     if list(widths(image_size, base, most).values()) != channels:
         raise PixgraftError(f"group {group}: widths {channels} from 4 pixels up are not min(base / side, most)")

@@ -122,7 +122,7 @@ class Synthesis(nn.Module):
         size. `random` is a CPU generator; None takes torch's own, which `torch.manual_seed` sets.
         """
         areas = [side**2 for side in self.noise_sides]
-        rows = torch.empty(count, sum(areas))
+        rows = torch.empty(count, sum(areas), device="cpu")
         for row in rows:
             row.normal_(generator=random)
         maps = zip(rows.split(areas, dim=1), self.noise_sides, strict=True)
