@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.equalized import EqualizedLinear
 from pixgraft.layers.filtered import blur, filtered_upsample
+from pixgraft.layers.minibatch import minibatch_deviation
 from pixgraft.layers.modulated import modulated_conv2d
 from pixgraft.networks.stylegan2 import (
     Discriminator,
     DiscriminatorBlock,
     Generator,
     StyledConv,
-    minibatch_deviation,
     widths,
 )
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
 from pixgraft.layers.filtered import blur, filtered_downsample, filtered_upsample
+from pixgraft.layers.minibatch import minibatch_deviation
 from pixgraft.layers.modulated import ModulatedConv2d, ModulatedPixels
 
 SLOPE = 0.2
@@ -234,21 +235,6 @@ class DiscriminatorBlock(nn.Module):
         h = F.leaky_relu(self.conv2(blur(h, padding=2)), SLOPE)
         out: Tensor = h + self.skip(filtered_downsample(x))
         return out
-
-
-def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
-    """One more channel: how much the features differ within groups of images (Karras et al. 2018, section 3).
-
-    (N, C, H, W) gives (N, C + 1, H, W). A group has `group` images, or the largest divisor of N below that; its members
-    lie N / group apart.
-    """
-    count = len(x)
-    size = next(size for size in range(min(group, count), 0, -1) if count % size == 0)
-    with torch.autocast(x.device.type, enabled=False):
-        features = x if x.dtype == torch.float64 else x.float()
-        deviation = (features.unflatten(0, (size, -1)).var(0, correction=0) + EPSILON).sqrt()
-        statistic = deviation.mean((1, 2, 3)).repeat(size).to(x.dtype)
-    return torch.cat((x, statistic.view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])), dim=1)
 
 
 class Discriminator(nn.Module):
