@@ -313,10 +313,12 @@ def sketch(path: Data, out: Out, /, *, size: int = 0, split: str = "") -> int:
     """
     from pixgraft.data.sketch import make_sketches
     from pixgraft.data.sources import open_source
-    from pixgraft.report import Bar, print_findings
+    from pixgraft.engine.bars import Bars
+    from pixgraft.report import print_findings
 
-    with Bar("sketching") as bar:
-        made = make_sketches(open_source(path, under=split), out, size=size or None, progress=bar.show)
+    with Bars() as bars:
+        progress = bars.counting("sketching")
+        made = make_sketches(open_source(path, under=split), out, size=size or None, progress=progress)
     return print_findings(made.findings, f"{made.count:,} sketches: {out}")
 
 
@@ -332,10 +334,11 @@ def masks(
         order: Which of the two circulating orders the 19 classes get.
     """
     from pixgraft.data.celebamask import merge_parts
-    from pixgraft.report import Bar, print_findings
+    from pixgraft.engine.bars import Bars
+    from pixgraft.report import print_findings
 
-    with Bar("merging") as bar:
-        merged = merge_parts(path, out, order=order, progress=bar.show)
+    with Bars() as bars:
+        merged = merge_parts(path, out, order=order, progress=bars.counting("merging"))
     parts = ", ".join(f"{name} {count:,}" for name, count in merged.parts.items())
     return print_findings(merged.findings, f"{merged.written:,} label maps in the order {order}: {out}\nparts: {parts}")
 

@@ -96,31 +96,6 @@ def print_samples(results: Sequence[Made], out: Path) -> int:
     return 1 if failed else 0
 
 
-class Bar:
-    """A context manager with one bar, on a terminal only."""
-
-    def __init__(self, name: str) -> None:
-        console = Console(highlight=False)
-        self._progress = Progress(
-            TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=console, disable=not console.is_terminal,
-        )  # fmt: skip
-        self._task = self._progress.add_task(name, total=None)
-
-    def __enter__(self) -> "Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def show(self, done: int, total: int) -> None:
-        """So many of so many are done."""
-        self._progress.update(self._task, completed=done, total=total)
-
-
 def translations_table(results: Iterable[Done], *, most: int = 20) -> Table:
     """The reports of finished outputs, differences in grey levels; the first `most` rows and the whole's figures."""
     table = Table(box=None, pad_edge=False)

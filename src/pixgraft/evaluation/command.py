@@ -10,9 +10,9 @@ from pixgraft import devices
 from pixgraft.data.outputs import output_folder
 from pixgraft.data.pairs import PairedDataset, open_pairs
 from pixgraft.engine import distributed
+from pixgraft.engine.bars import Bars
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
-from pixgraft.evaluation.progress import Bars
 from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, protocol
 from pixgraft.evaluation.request import Request
 from pixgraft.evaluation.run import (

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from pixgraft.data.pairs import PairedDataset
+from pixgraft.engine.bars import Bars
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation import pages
 from pixgraft.evaluation.columns import Column, columns
 from pixgraft.evaluation.measure import KEPT, NEIGHBOURS, Gauge
-from pixgraft.evaluation.progress import Bars
 from pixgraft.evaluation.protocols import Protocol
 from pixgraft.evaluation.result import Result, Row, described
 from pixgraft.evaluation.subjects import (

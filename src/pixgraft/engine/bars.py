@@ -1,4 +1,4 @@
-"""Bars for long measurements."""
+"""Bars for long work that has parts."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -35,6 +35,11 @@ class Bars:
         """A new bar of so many images; what it returns moves it on."""
         task = self._progress.add_task(name, total=total)
         return lambda images: self._progress.advance(task, images)
+
+    def counting(self, name: str) -> Callable[[int, int], None]:
+        """A new bar for what tells how many of how many are done."""
+        task = self._progress.add_task(name, total=None)
+        return lambda done, total: self._progress.update(task, completed=done, total=total)
 
     def note(self, line: str) -> None:
         """Say one line above the bars."""
