@@ -93,6 +93,16 @@ def test_a_set_against_itself_has_no_distance_and_is_covered(sets: Path, tmp_pat
     assert found["KD-SqueezeNet"] == 0
 
 
+def test_recall_is_of_distinct_images(sets: Path, tmp_path: Path) -> None:
+    """Images that repeat lie at no distance from each other: neighbourhoods of theirs would hold nothing."""
+    (tmp_path / "copies").mkdir()
+    for path in (sets / "good").iterdir():
+        for copy in range(7):
+            (tmp_path / "copies" / f"{copy}-{path.name}").write_bytes(path.read_bytes())
+    asked = ("--real", sets / "good", "--fake", tmp_path / "copies", "--metrics", "recall", "coverage")
+    assert set(values(measured(tmp_path / "out", *asked)).values()) == {1.0}
+
+
 @pytest.mark.parametrize("harm", WORSE)
 def test_worse_images_are_measured_as_worse(harm: str, sets: Path, tmp_path: Path) -> None:
     """Every metric goes its own way with each grade, from the harmless on."""
