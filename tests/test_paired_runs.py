@@ -155,6 +155,15 @@ def test_the_same_seed_gives_the_same_bytes_in_any_company(
         assert (pixels[0] != pixels[2]).any()
 
 
+def test_the_seed_is_that_of_the_noise_too(pairs: Path, whole: Path, tmp_path: Path) -> None:
+    """In one given style nothing else is random."""
+    style = ("--style", pairs / "images" / "00.png")
+    for seed in (5, 6):
+        assert translate(whole, pairs, tmp_path / str(seed), *style, "--seed", seed) == 0
+    one, other = (opened((tmp_path / seed / "03_0.png").read_bytes()) for seed in ("5", "6"))
+    assert (one != other).any()
+
+
 def test_between_two_styles_the_ends_are_the_styles_themselves(pairs: Path, whole: Path, tmp_path: Path) -> None:
     first, second = (pairs / "images" / name for name in ("00.png", "01.png"))
     assert translate(whole, pairs, tmp_path / "walk", "--style", first, second, "--samples", 3) == 0

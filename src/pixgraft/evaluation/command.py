@@ -13,6 +13,7 @@ from pixgraft.engine import distributed
 from pixgraft.engine.bars import Bars
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.columns import columns
 from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, protocol
 from pixgraft.evaluation.request import Request
 from pixgraft.evaluation.run import (
@@ -59,6 +60,7 @@ def _evaluate(
     runs: list[tuple[str, Path | str]] = [(Path(model).name, model)]
     if chosen is not None and chosen.variants:
         assert request.data is not None
+        columns(settings.metrics or chosen.metrics, settings.features, chosen=False)  # hours before they are measured
         layout = {"images": request.images, "conditions": request.conditions, "palette": request.palette or ""}
         own = [f"data.{name}={json.dumps(str(value))}" for name, value in layout.items()]
         runs = [

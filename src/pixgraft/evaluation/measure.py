@@ -210,12 +210,12 @@ class Gauge:
                 continue
             if column.network not in neighbours:
                 neighbours[column.network] = prdc(real_table, fake_table, k=NEIGHBOURS, labels=labels)
-            found = neighbours[column.network]
-            distinct = fake_table.unique(dim=0)
-            if column.metric == "recall" and NEIGHBOURS < len(distinct) < len(fake_table):
-                # A floor repeats its images, whose neighbourhoods would then have no size at all.
-                found = prdc(real_table, distinct, k=NEIGHBOURS, labels=labels)
-            values = getattr(found, column.metric)
+            values = getattr(neighbours[column.network], column.metric)
+            if column.metric == "recall":
+                distinct = fake_table.unique(dim=0)
+                if NEIGHBOURS < len(distinct) < len(fake_table):
+                    # A floor repeats its images, whose neighbourhoods would then have no size at all.
+                    values = prdc(real_table, distinct, k=NEIGHBOURS, labels=labels).recall
             of_fakes = column.metric in ("precision", "density")
             row[column] = mean_of(
                 values, fake_units if of_fakes else real_units, replicates=replicates, seed=seed
