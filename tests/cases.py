@@ -3,7 +3,11 @@
 To add a method: rows in `CASES`.
 """
 
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +15,13 @@ from torch import Tensor, nn
 
 from pixgraft.config import replaced
 from pixgraft.engine.distributed import World
+from pixgraft.experiment import Experiment
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method
+from pixgraft.methods.encoding import EncodingConfig
 from pixgraft.methods.grit import GRIT, GRITConfig
-from pixgraft.presets import Experiment, preset
+from pixgraft.models import save_model
+from pixgraft.presets import preset
 from pixgraft.train import Trainer
 
 
@@ -24,16 +31,19 @@ class Case:
 
     name: str
     experiment: Experiment
-    forwards: dict[str, int] = field(default_factory=dict)
-    """How often a whole step calls each network that makes images."""
+    forwards: Mapping[str, float] = field(default_factory=dict)
+    """How often a whole step, of every phase, calls each network that makes images: for each image of the batch."""
     draws: bool = False
     """Whether its losses draw random numbers, so that another split of the batch gives other values."""
+    idle: str = "nothing"
+    """A pattern of the weights that its phases leave alone, as those of sizes that are not grown to yet."""
 
     def batch(self, count: int = 4, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
         """Pictures, and their conditions if the method takes any."""
         images = pictures(count, seed=seed).to(dtype)
         config = self.experiment.method
-        return Batch(images, {}, conditions(config, images) if isinstance(config, GRITConfig) else None)
+        takes = isinstance(config, GRITConfig | EncodingConfig) and config.condition != "self"
+        return Batch(images, {}, conditions(config, images) if takes else None)
 
 
 SMALL = [
@@ -53,6 +63,26 @@ def grit(*settings: str) -> Experiment:
     return replaced(preset("grit-tiny-32"), [*SMALL, "method.style_channels=[4, 8]", *settings])
 
 
+def prior(kind: str, *settings: str) -> Experiment:
+    return replaced(preset(f"{kind}-tiny-32"), ["method.base_channels=128", "method.max_channels=8", *settings])
+
+
+@lru_cache
+def tiny_prior(kind: str) -> str:
+    """A model folder of the tiny preset, untrained."""
+    folder = Path(tempfile.mkdtemp()) / kind
+    torch.manual_seed(0)
+    save_model(folder, METHODS[kind](preset(f"{kind}-tiny-32").method), info={})
+    return str(folder)
+
+
+def encoding(name: str, *settings: str, prior: str = "stylegan2") -> Experiment:
+    """pSp or OME on that prior."""
+    own = [f"method.prior={tiny_prior(prior)}", f"method.generator={prior}", "train.batch=4"]
+    return replaced(preset(f"{name}-tiny-32"), [*own, *settings])
+
+
+DEAD = r"res_layer\.5\.fc"  # a squeezed channel of so few may be behind a ReLU that is off
 TWICE = {"generator": 2}  # the translation and its cycle; the discriminator's phase makes none
 ONCE = {"generator": 1, "style_encoder": 1}
 CASES = [
@@ -66,6 +96,56 @@ CASES = [
     Case("grit-unet", grit("method.noise=false", "method.residual=false"), ONCE),
     Case("grit-noise", grit("method.residual=false", "method.condition=image"), ONCE),
     Case("grit-sketch-r1", grit("method.condition=sketch", "method.r1_gamma=1.0", "method.r1_every=2"), ONCE),
+    Case("stylegan2", prior("stylegan2", "method.augment_target=0"), {"generator.synthesis": 1.5}, draws=True),
+    Case("stylegan2-augmented", prior("stylegan2", "method.r1_every=2"), {"generator.synthesis": 1.5}, draws=True),
+    Case(
+        "stylegan2-plain",
+        prior("stylegan2", "method.mixing=0", "method.path_weight=0", "method.r1_gamma=0"),
+        {"generator.synthesis": 1},
+        draws=True,
+    ),
+    Case("progan", prior("progan"), {"generator": 1}, draws=True, idle=r"(to|from)_rgb\.[012]\."),
+    # Batch normalisation makes an image's loss depend on its batch.
+    Case("psp", encoding("psp"), {"generator.synthesis": 1}, draws=True, idle=DEAD),
+    Case("psp-w", encoding("psp", "method.space=w"), draws=True, idle=DEAD),
+    Case(
+        "psp-tuned",
+        encoding("psp", "method.train_generator=true", "method.condition=labels", "method.classes=4"),
+        draws=True,
+        idle=DEAD,
+    ),
+    # Two steps for each image, and the average code's image once for all.
+    Case("ome", encoding("ome"), {"generator.synthesis": 2.25}, draws=True),
+    Case(
+        "ome-single",
+        encoding(
+            "ome",
+            "method.offsets=false",
+            "method.many_codes=false",
+            "method.many_scales=false",
+            "method.condition=self",
+        ),
+        {"generator.synthesis": 1.25},
+        draws=True,
+    ),
+    Case(
+        "ome-progan",
+        encoding("ome", "method.cut=4", "method.progan_codes=4", prior="progan"),
+        draws=True,
+        idle=r"fusion\.",
+    ),
+    Case(
+        "ome-progan-static",
+        encoding(
+            "ome",
+            "method.cut=4",
+            "method.progan_codes=4",
+            "method.dynamic_fusion=false",
+            "method.condition=sketch",
+            prior="progan",
+        ),
+        draws=True,
+    ),
     Case("grit-into-residual", grit("method.adversarial_into=residual", "method.pixel_norm=false"), ONCE),
 ]
 
@@ -104,7 +184,7 @@ def pictures(count: int, *, size: int = 32, seed: int = 0) -> Tensor:
     return (patches + 0.15 * torch.randn(count, 3, size, size, generator=generator)).clamp(-1, 1)
 
 
-def conditions(config: GRITConfig, images: Tensor) -> Tensor:
+def conditions(config: GRITConfig | EncodingConfig, images: Tensor) -> Tensor:
     """What such pictures could be made from, as data keeps it: the levels or the classes of their patches' lightness,
     or their colours."""
     patches = F.interpolate(F.avg_pool2d(images, images.shape[-1] // 4), size=images.shape[-1])

@@ -124,7 +124,7 @@ def test_the_averaged_generator_is_what_translates(tmp_path: Path, legacy: bool)
         "epoch": 7,
     }
     file = checkpoint(tmp_path / "theirs.pt", groups, legacy=legacy)
-    assert convert("i2ilr", file, tmp_path / "ours") == tmp_path / "ours"
+    assert convert("i2ilr", file, tmp_path / "ours").folder == tmp_path / "ours"
     networks = from_state_dicts("i2ilr", {name: groups[name] for name in ("Gen", "AverageG")})
     assert set(networks) == {"Gen", "AverageG"}
     opened = load_model(tmp_path / "ours")
@@ -302,7 +302,7 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, capsys: pytest.CaptureFix
     assert said(b"PK\x03\x04" + b"\0" * 100).startswith(f"{file}: ")
     assert said(b'{"a": 1}').startswith(f"{file}: ")
     assert "No such file" in refusal(capsys, "convert", "i2ilr", tmp_path / "none.pt", out)
-    assert "Is a directory" in refusal(capsys, "convert", "i2ilr", tmp_path, out)
+    assert "a folder, and pixgraft opens its own" in refusal(capsys, "convert", "i2ilr", tmp_path, out)
     assert "no layout named grit: choose one of i2ilr" in refusal(capsys, "convert", "grit", file, out)
     with pytest.raises(PixgraftError, match="no layout named grit"):
         from_state_dicts("grit", {})

@@ -35,7 +35,7 @@ def test_the_perceptual_network_is_used_but_not_the_methods_own() -> None:
     experiment = grit("method.reconstruction=perceptual", "method.noise=false", "method.lambda_reconstruction=0.5")
     trainer = trainer_of(experiment)
     method = trainer.method
-    assert isinstance(method, GRIT) and method.wants() == ("perceptual",) and grit_method().wants() == ()
+    assert isinstance(method, GRIT) and method.wants() == {"perceptual": "squeezenet"} and grit_method().wants() == {}
     names = set(method.state_dict())
     distance = Distance()
     method.attach("perceptual", distance)

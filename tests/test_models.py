@@ -306,7 +306,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "description no text": (lambda f: damage(f, models.DESCRIPTION, lambda b: b"\xff\xfe"), "not a model's"),
     "description nested": (lambda f: damage(f, models.DESCRIPTION, lambda b: b"[" * 10**5), "not a model's"),
     "description missing": (lambda f: (f / models.DESCRIPTION).unlink(), r"neither a model folder \(model.json\) nor"),
-    "other method": (lambda f: describe(f, lambda i: i.update(method="psp")), "model.json: a model of method 'psp'"),
+    "other method": (
+        lambda f: describe(f, lambda i: i.update(method="cyclegan")),
+        "model.json: a model of method 'cyclegan'",
+    ),
     "other format": (lambda f: describe(f, lambda i: i.update(format=2)), "in format 2: update pixgraft"),
     "config edited": (
         lambda f: describe(f, lambda i: i["config"].update(align_corners=False)),

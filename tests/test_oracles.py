@@ -260,6 +260,17 @@ def stylegan2(reference: Oracle) -> dict[str, Tensor]:
     return {"w": w, **images, "d_logits": d_logits}
 
 
+# --- pSp (eladrich/pixel2style2pixel) ---
+
+
+@torch.inference_mode()
+def psp_encoder(reference: Oracle) -> dict[str, Tensor]:
+    """The codes before the average code is added."""
+    encoder = from_state_dicts("psp", reference.state_dicts())["encoder"]
+    size = reference.config["image_size"]
+    return {"codes": encoder(reference.input("x", 1, reference.config["in_channels"], size, size) * 0.5)}
+
+
 COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
     "i2ilr_64_8": i2ilr,
     "i2ilr_64_16": i2ilr,
@@ -271,10 +282,12 @@ COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
     "stylegan2_256": stylegan2,
     "progan_256": progan,
     "progan_1024": progan,
+    "psp_encoder_3in_14styles": psp_encoder,
+    "psp_encoder_19in_18styles": psp_encoder,
 }
 
 
-SLOW = {"progan_1024", "stylegan2_256"}
+SLOW = {"progan_1024", "stylegan2_256", "psp_encoder_19in_18styles"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in COMPUTED])

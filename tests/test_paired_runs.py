@@ -15,7 +15,8 @@ from pixgraft.cli import main
 from pixgraft.config import replaced
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine.checkpoint import Checkpoint
-from pixgraft.presets import Experiment, preset
+from pixgraft.experiment import Experiment
+from pixgraft.presets import preset
 from pixgraft.train import Trainer
 from training import ALONE, CPU, assert_close, assert_equal, log_lines, make_images, newest, tree
 from using import opened, refusal
@@ -247,7 +248,7 @@ def test_unusable_conditions_and_styles_are_refused(
         )
 
     assert "takes no --condition" in refused(with_model=model)
-    assert "does not go with" in refused("--source", pairs)
+    assert "a model of grit, which takes no --source" in refused("--source", pairs)
     assert "choose a number from 1" in refused("--samples", 0)
     wide = tmp_path / "wide.png"
     Image.new("RGB", (80, 40)).save(wide)

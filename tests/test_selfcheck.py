@@ -153,10 +153,15 @@ def test_a_generator_is_asked_once_and_without_gradients() -> None:
         assert torch.is_inference_mode_enabled()
         return images * (1 + 0 * latents.mean())
 
-    assert check_generator(draw, latent=12) == []
-    assert check_generator(draw, latent=12, count=8, seed=0) == []
-    assert check_generator(draw, latent=12, seed=1) == []
+    checked = check_generator(draw, latent=12)
+    assert (checked.findings, checked.marks, checked.count) == ([], marks(images), 8)
+    assert check_generator(draw, latent=12, count=8, seed=0) == checked
+    assert check_generator(draw, latent=12, seed=1).findings == []
     assert [latents.shape for latents in asked] == [(8, 12)] * 3
     assert torch.equal(asked[0], asked[1])
     assert not torch.equal(asked[0], asked[2])
-    assert "equal images" in check_generator(lambda z: images[:1].expand(len(z), -1, -1, -1), latent=3, count=5)[0]
+    equal = check_generator(lambda z: images[:1].expand(len(z), -1, -1, -1), latent=3, count=5)
+    assert "equal images" in equal.findings[0]
+    broken = check_generator(lambda z: images * math.nan, latent=3)
+    assert broken.findings == ["100.0% of the values are not finite"]
+    assert broken.marks is None

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from pixgraft.convert import convert, from_state_dicts
+from pixgraft.convert import from_state_dicts
 from pixgraft.errors import PixgraftError
 from pixgraft.networks.stylegan2 import Generator
 
@@ -218,7 +217,7 @@ def as_genforce(published: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_both_layouts_give_the_same_generator() -> None:
     published = published_generator(image_size=32, base=256, most=16, depth=3, w_dim=10)
     first = from_state_dicts("stylegan2-rosinality", {"g_ema": published})["g_ema"]
-    groups: Any = {"generator_smooth": as_genforce(published), "discriminator": {}}
+    groups: Any = {"generator_smooth": as_genforce(published), "optimizer": {}}
     networks = from_state_dicts("stylegan2-genforce", groups)
     assert list(networks) == ["generator_smooth"]
     second = networks["generator_smooth"]
@@ -226,6 +225,44 @@ def test_both_layouts_give_the_same_generator() -> None:
     assert torch.equal(second.w_mean, noise(10, seed=9))
     z = noise(2, 10)
     torch.testing.assert_close(second(z, noise="stored"), first(z, noise="stored"), rtol=1e-4, atol=1e-4)
+
+
+def judge_as_genforce(published: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The other layout's discriminator in this one; only names differ."""
+    blocks = max(int(name.split(".")[1]) for name in published if name.startswith("convs."))
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in published.items():
+        first, *rest = name.split(".")
+        leaf = "filter.kernel" if rest[-1] == "kernel" else rest[-1]
+        if first == "convs" and rest[0] == "0":
+            layer = "input0"
+        elif first == "convs":
+            block = int(rest[0]) - 1
+            layer = {"conv1": f"layer{2 * block}", "conv2": f"layer{2 * block + 1}", "skip": f"skip_layer{block}"}[
+                rest[1]
+            ]
+        else:
+            layer = f"layer{2 * blocks + (0 if first == 'final_conv' else 1 + int(rest[0]))}"
+        tensors[f"{layer}.{leaf}"] = tensor[None, None] if leaf == "filter.kernel" else tensor
+    return tensors
+
+
+def test_both_layouts_give_the_same_discriminator() -> None:
+    published = published_discriminator(image_size=32, base=256, most=16)
+    first = from_state_dicts("stylegan2-rosinality", {"d": published})["d"]
+    shape = {"image_size": 8, "base": 64, "most": 8}
+    groups: Any = {
+        "generator": as_genforce(published_generator(**shape, depth=2, w_dim=10)),
+        "discriminator": judge_as_genforce(published),
+    }
+    assert "layer6.weight" in groups["discriminator"] and "skip_layer2.weight" in groups["discriminator"]
+    networks = from_state_dicts("stylegan2-genforce", groups)
+    assert list(networks) == ["generator", "discriminator"]
+    images = noise(4, 3, 32, 32)
+    assert torch.equal(networks["discriminator"](images), first(images))
+    del groups["discriminator"]["layer7.bias"]
+    with pytest.raises(PixgraftError, match=r"group discriminator lacks linear\.bias"):
+        from_state_dicts("stylegan2-genforce", groups)
 
 
 def test_another_file_than_genforces_is_refused() -> None:
@@ -237,9 +274,3 @@ def test_another_file_than_genforces_is_refused() -> None:
         from_state_dicts("stylegan2-genforce", {"generator": {"layer0.weight": torch.zeros(1)}})
     with pytest.raises(PixgraftError, match="neither a group generator"):
         from_state_dicts("stylegan2-genforce", {"g_ema": tensors})
-
-
-def test_convert_says_that_networks_alone_are_no_model(tmp_path: Path) -> None:
-    with pytest.raises(PixgraftError, match="stylegan2-rosinality: networks without a method"):
-        convert("stylegan2-rosinality", tmp_path / "theirs.pt", tmp_path / "ours")
-    assert not (tmp_path / "ours").exists()

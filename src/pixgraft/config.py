@@ -1,6 +1,6 @@
 """Configurations as TOML, in and out, strict: an unknown field or a value of the wrong type is an error that names it.
 
-The dataclasses themselves stand beside what they configure: a method's in its file, the run's in `presets.py`.
+The dataclasses themselves stand beside what they configure: a method's in its file, the run's in `experiment.py`.
 """
 
 import dataclasses

@@ -21,6 +21,7 @@ from pixgraft.files import write_bytes
 from pixgraft.layouts import from_state_dicts
 from pixgraft.layouts.features import lpips_from_trunk
 from pixgraft.layouts.reading import read_tensors
+from pixgraft.methods.base import Method
 from pixgraft.networks.squeezenet import SqueezeNet, SqueezeNetDistance
 
 Role = Literal["set", "perceptual", "identity"]
@@ -168,6 +169,24 @@ def open_feature(
         text = str(error)
         raise PixgraftError(text if text.startswith(label) else f"{label}: {text}") from None
     return Feature(name, network.requires_grad_(False).eval().to(device), sha256)
+
+
+def attach_features(method: Method, device: torch.device) -> dict[str, str]:
+    """Lend a method the networks that its losses want; returns the name and SHA-256 of each by its role.
+
+    LPIPS whose weights are not to be had gives way to the bundled network; for any other that is an error.
+    """
+    attached: dict[str, str] = {}
+    for role, name in method.wants().items():
+        try:
+            feature = open_feature(name, {}, device, role=role)
+        except PixgraftError:
+            if not name.startswith("lpips-"):
+                raise
+            feature = open_feature(BUNDLED, {}, device, role=role)
+        method.attach(role, feature.network)
+        attached[role] = f"{feature.name} {feature.sha256}"
+    return attached
 
 
 def _built(name: str, role: Role, tensors: dict[str, Tensor]) -> nn.Module:

@@ -12,8 +12,8 @@ from pixgraft.data.degrade import Degradation, DegradedDataset
 from pixgraft.data.images import from_uint8
 from pixgraft.data.pairs import PairedDataset, PairedLoader, open_pairs
 from pixgraft.data.sources import open_source
+from pixgraft.experiment import Experiment
 from pixgraft.methods.base import Batch
-from pixgraft.presets import Experiment
 
 
 class Feed:
@@ -31,17 +31,18 @@ class Feed:
         self.left_out: list[str] = []
         """What `skip_bad` left out: the file and why, a line each."""
         kind = condition_kind(experiment)
+        size = getattr(method, "input_size", method.image_size)
         self._loader: Loader | PairedLoader
         self._items: Dataset | PairedDataset | DegradedDataset
         if kind is None or kind.kind == "lr":
             images = open_source(data, under=split)
             self._close = images.close
-            dataset = Dataset(images, size=method.image_size)
+            dataset = Dataset(images, size=size)
             if skip_bad:
                 problems = dataset.problems()
                 self.left_out = list(problems.values())
                 images.names = [name for index, name in enumerate(images.names) if index not in problems]
-                dataset = Dataset(images, size=method.image_size)
+                dataset = Dataset(images, size=size)
             self.names = images.names
             order = Order(len(dataset), seed=train.seed, flip=train.flip)
             if kind is None:
@@ -57,11 +58,11 @@ class Feed:
         self._close = pairs.close
         if skip_bad:
             self.left_out = [f"{each.name}: {each.problem}" for each in pairs.left_out]
-            problems = PairedDataset(pairs, size=method.image_size, kind=kind).problems()
+            problems = PairedDataset(pairs, size=size, kind=kind).problems()
             self.left_out += problems.values()
             pairs = pairs.without(problems.keys())
         self.names = pairs.names
-        paired = PairedDataset(pairs, size=method.image_size, kind=kind)
+        paired = PairedDataset(pairs, size=size, kind=kind)
         order = Order(len(paired), seed=train.seed, flip=train.flip)
         self._items, self._loader = paired, PairedLoader(paired, order)
 
@@ -106,7 +107,7 @@ def condition_kind(experiment: Experiment) -> ConditionKind | None:
     Raises PixgraftError if its palette cannot be read or does not fit its classes.
     """
     kind = getattr(experiment.method, "condition", None)
-    if kind is None:
+    if kind in (None, "self"):
         return None
     classes = experiment.method.classes if kind == "labels" else 0
     mirrored = experiment.data.mirrored if classes else ()

@@ -28,6 +28,7 @@ from pixgraft.methods.base import Method
 
 DESCRIPTION = "model.json"
 WEIGHTS = "weights.safetensors"
+CARD = "README.md"
 FORMAT = 1
 
 
@@ -84,7 +85,7 @@ def _download(repository: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        folder = Path(snapshot_download(repository, allow_patterns=[DESCRIPTION, WEIGHTS, "README.md"]))
+        folder = Path(snapshot_download(repository, allow_patterns=[DESCRIPTION, WEIGHTS, CARD]))
     except (OSError, ValueError, HFValidationError) as error:  # offline, unknown and forbidden are OSErrors there
         kind = type(error).__name__
         raise PixgraftError(
@@ -124,6 +125,8 @@ def _from_folder(folder: Path, name: str) -> Model:
         _fill(method, safetensors.torch.load(data), str(weights))
     except safetensors.SafetensorError as error:
         raise PixgraftError(f"{weights}: not a safetensors file ({error}): fetch or convert it anew") from None
+    if isinstance(info.get("images_seen"), int):
+        method.at(info["images_seen"])
     return Model(name, method, sha256, {key: info[key] for key in info if key not in ("config", "config_sha256")})
 
 
@@ -136,7 +139,10 @@ def _from_run(folder: Path) -> Model:
     if kind not in METHODS:
         raise PixgraftError(f"{folder}: a run of method {kind!r}: update pixgraft")
     method = _untrained(kind, experiment["method"], str(folder))
-    _fill(method, found.groups["averages"], str(folder))
+    kept = tuple(f"{name}." for name in method.kept)
+    frozen = {key: tensor for key, tensor in found.groups["networks"].items() if key.startswith(kept)} if kept else {}
+    _fill(method, found.groups["averages"] | frozen, str(folder))
+    method.at(found.images_seen)
     info = {"method": kind, "images_seen": found.images_seen, "preset": experiment["name"]}
     return Model(str(folder), method, found.sha256, info)
 
@@ -149,11 +155,11 @@ def _untrained(kind: str, settings: dict[str, Any], where: str) -> Method:
 
 
 def _fill(method: Method, tensors: dict[str, Tensor], where: str) -> None:
-    """Put "network.key" tensors into the networks that they name; the averaged ones must all be there, whole."""
+    """Put "network.key" tensors into the networks that they name; the averaged and the kept ones must all be there."""
     for name, network in method.named_children():
         prefix = f"{name}."
         own = {key.removeprefix(prefix): t.float() for key, t in tensors.items() if key.startswith(prefix)}
-        if not own and name not in method.averaged:
+        if not own and name not in method.averaged + method.kept:
             continue
         try:
             network.load_state_dict(own)
@@ -163,9 +169,17 @@ def _fill(method: Method, tensors: dict[str, Tensor], where: str) -> None:
 
 
 def save_model(
-    folder: Path, method: Method, *, info: dict[str, Any], networks: tuple[str, ...] | None = None, half: bool = False
+    folder: Path,
+    method: Method,
+    *,
+    info: dict[str, Any],
+    networks: tuple[str, ...] | None = None,
+    half: bool = False,
+    card: str = "",
 ) -> None:
     """Write a model folder: the averaged networks (or those named), in half precision or as they are.
+
+    `card` is the text of its README.md; without one there is no such file.
 
     It is written beside its place and renamed, so that there is a whole folder or none.
 
@@ -175,7 +189,7 @@ def save_model(
     dtype = torch.float16 if half else torch.float32
     tensors = {
         f"{name}.{key}": tensor.detach().to("cpu", dtype).contiguous()
-        for name in networks or method.averaged
+        for name in networks or method.averaged + method.kept
         for key, tensor in method.get_submodule(name).state_dict().items()
     }
     data = safetensors.torch.save(tensors)
@@ -194,6 +208,8 @@ def save_model(
         temporary.mkdir(parents=True)
         write_bytes(temporary / WEIGHTS, data)
         write_bytes(temporary / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
+        if card:
+            write_bytes(temporary / CARD, card.encode())
         if whole.exists():
             whole.rmdir()  # it is empty; and not every system renames onto a folder
         temporary.rename(whole)

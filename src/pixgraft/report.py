@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pixgraft.data.check import CheckReport, Finding
+from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.pages import cell, figure
 from pixgraft.methods import METHODS
 from pixgraft.presets import PRESETS
@@ -93,6 +94,37 @@ def print_samples(results: Sequence[Made], out: Path) -> int:
     for made in failed:
         console.print(f"left out: {_shown(made.failure)}", soft_wrap=True)
     console.print(f"{len(results) - len(failed):,} made, {len(failed):,} left out: {_shown(str(out))}", soft_wrap=True)
+    return 1 if failed else 0
+
+
+def print_encoded(results: Sequence[Made], out: Path) -> int:
+    """What an encoder made of conditions, differences in grey levels; returns the exit status.
+
+    Raises PixgraftError, with the first reason, if that is nothing.
+    """
+    reports = [made.report for made in results if made.report]
+    failed = [made for made in results if made.report is None]
+    if not reports:
+        raise PixgraftError(failed[0].failure + (f" (and {len(failed) - 1:,} more)" if len(failed) > 1 else ""))
+    console = _wide()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("condition", overflow="fold")
+    for column in ("codes changed by", "mean difference", "largest", "seconds"):
+        table.add_column(column, justify="right")
+    for report in reports[:20]:
+        changes = ", ".join(f"{change:.3f}" for change in report["codes_changed_by"])
+        difference = report["outputs"][0].get("difference")
+        figures = [f"{difference[key]:.2f}" for key in ("mean", "largest")] if difference else ["", ""]
+        table.add_row(_shown(report["condition"]["name"]), changes, *figures, f"{report['seconds']:.3f}")
+    console.print(table)
+    for report in reports:
+        for note in report["notes"]:
+            console.print(f"note  {_shown(report['condition']['name'])}: {_shown(note)}", soft_wrap=True)
+    for made in failed:
+        console.print(f"left out: {_shown(made.failure)}", soft_wrap=True)
+    if reports[0]["samples"] > 1:
+        console.print(f"samples differ in the styles from layer {reports[0]['mix_from']} on")
+    console.print(f"{len(reports):,} made, {len(failed):,} left out: {_shown(str(out))}", soft_wrap=True)
     return 1 if failed else 0
 
 

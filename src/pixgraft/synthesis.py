@@ -6,7 +6,6 @@ a report. Everything random is a function of (seed, sample), so that a sample is
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from pixgraft.data.conditions import ConditionKind, read_palette
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import decode, fit, png_bytes, to_tensor, to_uint8
-from pixgraft.data.outputs import output_folder
+from pixgraft.data.outputs import labels, output_folder
 from pixgraft.data.sources import open_source
 from pixgraft.engine.distributed import World
 from pixgraft.engine.seeds import generator
@@ -171,9 +170,9 @@ def synthesize_files(
         "style": [path.name for path in styles] or "drawn at random",
     }
     results = []
-    stems = Counter(Path(name).stem for name in source.names)
+    named = labels(source.names)
     for name in source.names[world.rank :: world.size]:
-        label = Path(name).stem if stems[Path(name).stem] == 1 else name.replace("/", "_")
+        label = named[name]
         try:
             data = source.read(name)
             read, size = synthesizer.condition(data, name)

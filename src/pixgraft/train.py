@@ -7,7 +7,6 @@ have given: equal bits on a CPU, and on a GPU as equal as two runs are.
 
 import contextlib
 import dataclasses
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from torch.optim import Optimizer
 
 from pixgraft import config as configs
 from pixgraft import devices
-from pixgraft.data.grids import tiled
-from pixgraft.data.images import png_bytes
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine import distributed
 from pixgraft.engine.checkpoint import Checkpoint
@@ -31,13 +28,15 @@ from pixgraft.engine.lock import RunLock
 from pixgraft.engine.log import Interrupt, Progress, RunLog
 from pixgraft.engine.seeds import derive
 from pixgraft.errors import PixgraftError
-from pixgraft.features import BUNDLED, open_feature
+from pixgraft.experiment import Experiment
+from pixgraft.features import attach_features
 from pixgraft.feed import Feed
 from pixgraft.files import write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method, Phase
-from pixgraft.presets import Experiment
+from pixgraft.models import load_model
 from pixgraft.version import __version__
+from pixgraft.watch import Watch
 
 CONFIG_FILE = "config.toml"
 CHECKPOINTS = "checkpoints"
@@ -64,8 +63,9 @@ class Trainer:
         torch.manual_seed(derive(train.seed, "weights"))
         self.method: Method = METHODS[experiment.kind](experiment.method)
         self.method.to(device)
-        for role in self.method.wants():
-            self.method.attach(role, open_feature(BUNDLED, {}, device, role=role).network)
+        self.features = attach_features(self.method, device)
+        if self.method.prior:
+            self.method.adopt(load_model(self.method.prior).method)
         if train.channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         distributed.broadcast_module(self.method, world)
@@ -88,14 +88,25 @@ class Trainer:
             whole.images = whole.images.contiguous(memory_format=torch.channels_last)
         batches = whole.split(train.microbatch or len(whole.images))
         number = self.images_seen // train.batch
+        self.method.at(self.images_seen)
         losses: dict[str, Tensor] = {}
         for phase in self.phases:
             if number % phase.every == 0:
                 losses |= self._run(phase, batches, number)
-        warmup = (1 + number) / (10 + number) if train.average_warmup else 1.0
-        self.averages.update(min(train.average_decay, warmup))
+        observed = self._observed(batches)
+        self.method.adapt(observed, train.batch)
+        self.averages.update(train.decay(self.images_seen))
         self.images_seen += train.batch
-        return losses
+        return losses | {name: value for name, value in observed.items() if value.numel() == 1}
+
+    def _observed(self, batches: list[Batch]) -> dict[str, Tensor]:
+        """What the phases saw, averaged over the microbatches and the processes."""
+        images = sum(len(batch.images) for batch in batches)
+        totals: dict[str, Tensor] = {}
+        for batch in batches:
+            for name, value in batch.observed.items():
+                totals[name] = totals.get(name, 0) + value.float() * (len(batch.images) / images)
+        return distributed.average_tensors(totals, self.world)
 
     def _run(self, phase: Phase, batches: list[Batch], number: int) -> dict[str, Tensor]:
         torch.manual_seed(derive(self.experiment.train.seed, "phase", phase.name, number, self.world.rank))
@@ -148,6 +159,11 @@ class Trainer:
             for name, network in live.items():
                 setattr(self.method, name, network)
 
+    def look(self, watch: Watch, progress: Progress) -> None:
+        """Show the averaged networks as they are now."""
+        with self.averaged() as method:
+            watch.look(method, self.images_seen, progress)
+
     def save(self, root: Path, *, fingerprint: str) -> Path:
         """Write all that the run needs to go on as if it had not stopped."""
         tensors: dict[str, Tensor] = {}
@@ -168,12 +184,15 @@ class Trainer:
                 "experiment": configs.to_dict(self.experiment),
                 "data": fingerprint,
                 "optimizers": meta,
+                "features": self.features,
             },
             keep=self.experiment.train.keep,
         )
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Take back what `save` wrote."""
+        if (used := checkpoint.meta.get("features", self.features)) != self.features:
+            raise PixgraftError(f"the run's losses used {used}, and here they have {self.features}: put that back")
         self.method.load_state_dict(checkpoint.groups["networks"])
         self.averages.load_state_dict(checkpoint.groups["averages"])
         for name, optimizer in self.optimizers.items():
@@ -185,6 +204,7 @@ class Trainer:
             }
             checkpoints.load_optimizer(optimizer, tensors, checkpoint.meta["optimizers"][name])
         self.images_seen = checkpoint.images_seen
+        self.method.at(self.images_seen)
 
 
 def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
@@ -285,7 +305,7 @@ def _loop(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome
     log = RunLog(folder / "log.jsonl")
     if world.rank == 0:
         log.truncate(trainer.images_seen if found else -1)  # a new start writes its line of 0 images again
-    watch = _Watch(trainer, feed, folder, log)
+    watch = Watch(feed.spread(train.samples).to(trainer.device), folder, log)
     sums: dict[str, list[Tensor]] = {}
     with (
         Progress(train.images, trainer.images_seen, enabled=not quiet) as progress,
@@ -295,6 +315,8 @@ def _loop(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome
             progress.note(f"passed over: {reason}")
         for reason in feed.left_out:
             progress.note(f"left out: {reason}")
+        for role, name in trainer.features.items():
+            progress.note(f"{role} network: {name.split()[0]}")
         progress.note(
             f"{experiment.name}: {len(feed):,} images, {world.size} process(es) on {trainer.device}, "
             f"from image {trainer.images_seen:,} to {train.images:,}"
@@ -302,7 +324,7 @@ def _loop(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome
         if {"train", "test"} <= {name.split("/")[0] for name in feed.names}:
             progress.note("note: these are the images of train/ and test/ both; --split train keeps the test set apart")
         if trainer.images_seen == 0 and world.rank == 0:
-            watch.look(progress)
+            trainer.look(watch, progress)
         batches = feed.batches(trainer.images_seen, train.batch, rank=world.rank, ranks=world.size)
         stopping = False
         clock = time.monotonic()
@@ -324,7 +346,7 @@ def _loop(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome
                 sums, logged = {}, now
             if world.rank == 0:
                 if _passes(before, now, train.sample_every) or now >= train.images:
-                    watch.look(progress)
+                    trainer.look(watch, progress)
                 if saves:
                     trainer.save(folder / CHECKPOINTS, fingerprint=fingerprint)
     distributed.barrier()
@@ -351,36 +373,3 @@ def _means(sums: dict[str, list[Tensor]], world: World) -> dict[str, float]:
     own = {name: float(torch.stack(values).mean()) for name, values in sums.items()}
     everyone = distributed.gather_objects(own, world)
     return {name: sum(each[name] for each in everyone) / len(everyone) for name in own}
-
-
-class _Watch:
-    """Looks at the averaged networks' outputs on the same images each time: a grid on disk and one number."""
-
-    def __init__(self, trainer: Trainer, feed: Feed, folder: Path, log: RunLog) -> None:
-        self._trainer, self._folder, self._log = trainer, folder, log
-        self._shown = feed.spread(trainer.experiment.train.samples).to(trainer.device)
-        self._best = 0.0
-        for line in log.lines():
-            self._remember(line.get("images", 0), line.get("diversity"))
-
-    def look(self, progress: Progress) -> None:
-        """Write the grid to `samples/`, the diversity to the log, and warn where it falls to half its best."""
-        with self._trainer.averaged() as method, torch.no_grad():
-            preview = method.preview(self._shown.images, self._shown.condition)
-        seen = self._trainer.images_seen
-        path = self._folder / "samples" / f"{seen:012d}.png"
-        path.parent.mkdir(exist_ok=True)
-        write_bytes(path, png_bytes(tiled(preview.grid), {"Description": f"synthesised, {seen} images seen"}))
-        falls = preview.diversity < self._best / 2
-        self._remember(seen, preview.diversity)
-        self._log.write(images=seen, diversity=preview.diversity, **({"warning": "diversity"} if falls else {}))
-        if falls:
-            progress.note(
-                f"warning: diversity fell to {preview.diversity:.3f} from {self._best:.3f} at best: "
-                f"the outputs may be collapsing; look at {path}"
-            )
-
-    def _remember(self, seen: int, diversity: object) -> None:
-        """Take a diversity as a yardstick, but for that of untrained networks, whose outputs differ by their noise."""
-        if seen > 0 and isinstance(diversity, float) and math.isfinite(diversity):  # the log spells nan as a word
-            self._best = max(self._best, diversity)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import decode, png_bytes, to_tensor
-from pixgraft.data.outputs import output_folder
+from pixgraft.data.outputs import labels, output_folder
 from pixgraft.data.sources import ImageSource, open_source
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
@@ -76,7 +76,7 @@ def plan(sources: list[str], targets: list[str], pairing: Pairing) -> list[Job]:
         if lone:
             raise PixgraftError(f"--pairs name: {lone[0]} is on one side only ({len(lone)} such): add or remove it")
         pairs = [(left[stem], right[stem]) for stem in sorted(left)]
-    source_labels, target_labels = _labels(sources), _labels(targets)
+    source_labels, target_labels = labels(sources), labels(targets)
     jobs: list[Job] = []
     taken: set[str] = set()
     for source, target in pairs:
@@ -88,18 +88,6 @@ def plan(sources: list[str], targets: list[str], pairing: Pairing) -> list[Job]:
         taken.add(output.casefold())
         jobs.append(Job(source, target, output))
     return jobs
-
-
-def _labels(names: list[str]) -> dict[str, str]:
-    """A part of a file's name for each name: its stem, or its whole path where others have that stem."""
-    stems = Counter(PurePosixPath(name).stem for name in names)
-
-    def label(name: str) -> str:
-        stem = PurePosixPath(name).stem
-        text = stem if stems[stem] == 1 else name.replace("/", "_")
-        return text.encode(errors="ignore")[:110].decode(errors="ignore")  # a whole name may have 255 bytes
-
-    return {name: label(name) for name in names}
 
 
 def translate_files(

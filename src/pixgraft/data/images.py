@@ -6,6 +6,7 @@ Bytes come from strangers: whatever is wrong with them ends in a `PixgraftError`
 
 import io
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -162,6 +163,22 @@ def png_bytes(image: Tensor, metadata: dict[str, str]) -> bytes:
     file = io.BytesIO()
     picture = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
     picture.save(file, "PNG", pnginfo=text, compress_level=6)
+    return file.getvalue()
+
+
+def gif_bytes(frames: Iterable[Tensor], *, milliseconds: int, loop: bool, comment: str) -> bytes:
+    """A GIF of frames, uint8 (3, H, W), each shown for so long, a multiple of 10; `loop` plays it over and over.
+
+    GIF knows 256 colours a frame: those of each are chosen anew, and not dithered, which would flicker. A frame equal
+    to the one before lengthens it.
+    """
+    pictures = (Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()).quantize(256) for frame in frames)
+    first = next(pictures)
+    file = io.BytesIO()
+    again = {"loop": 0} if loop else {}
+    first.save(
+        file, "GIF", save_all=True, append_images=pictures, duration=milliseconds, comment=comment.encode(), **again
+    )
     return file.getvalue()
 
 

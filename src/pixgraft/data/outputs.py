@@ -1,6 +1,7 @@
-"""Where outputs go: never among the inputs; and the images that making a data set writes."""
+"""Where outputs go: never among the inputs; what they are named after; and the images that making a data set writes."""
 
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
@@ -22,6 +23,18 @@ def output_folder(out: Path, *inputs: Path) -> Path:
     except OSError as error:
         raise PixgraftError(f"{out}: cannot be made: {error.strerror}: choose another folder") from error
     return out
+
+
+def labels(names: list[str]) -> dict[str, str]:
+    """A part of a file's name for each name: its stem, or its whole path where others have that stem."""
+    stems = Counter(PurePosixPath(name).stem for name in names)
+
+    def label(name: str) -> str:
+        stem = PurePosixPath(name).stem
+        text = stem if stems[stem] == 1 else name.replace("/", "_")
+        return text.encode(errors="ignore")[:110].decode(errors="ignore")  # a whole name may have 255 bytes
+
+    return {name: label(name) for name in names}
 
 
 def write_image(path: Path, image: Tensor) -> None:

@@ -100,6 +100,17 @@ def average_gradients(parameters: Sequence[nn.Parameter], world: World) -> float
     return float(torch.linalg.vector_norm(flat[: -len(parameters)]))
 
 
+def average_tensors(tensors: dict[str, Tensor], world: World) -> dict[str, Tensor]:
+    """Each tensor's mean over all ranks, which must have the same names and shapes; floats."""
+    if world.size == 1 or not tensors:
+        return tensors
+    names = sorted(tensors)
+    flat = torch.cat([tensors[name].detach().reshape(-1).float() for name in names])
+    dist.all_reduce(flat)
+    parts = (flat / world.size).split([tensors[name].numel() for name in names])
+    return {name: part.reshape(tensors[name].shape) for name, part in zip(names, parts, strict=True)}
+
+
 def any_rank(flag: bool, world: World, device: torch.device) -> bool:
     """Whether `flag` is true on any rank; `device` is where the process group reduces (this rank's)."""
     if world.size == 1:

@@ -22,7 +22,8 @@ class Metric:
     about: str
     needs: str = ""
     """What each image must come with: "real" images as a set, a "reference" to compare with, several "samples" of one
-    condition, a "source" whose detail it carries, an "lr" target, or nothing."""
+    condition, a "source" whose detail it carries, an "lr" target, the "seconds" it took, a change of the codes of a
+    scale ("coarse", "middle" or "fine"), or nothing."""
 
 
 METRICS = {
@@ -35,6 +36,7 @@ METRICS = {
     "perceptual": Metric("perceptual", "down", "perceptual distance to the reference", "reference"),
     "diversity": Metric("perceptual", "up", "mean perceptual distance among the samples of one condition", "samples"),
     "l1": Metric(None, "down", "mean absolute difference to the reference, 0..255", "reference"),
+    "l2": Metric(None, "down", "mean squared difference to the reference, of levels in -1..1", "reference"),
     "psnr": Metric(None, "up", "peak signal-to-noise ratio in dB, peak 255", "reference"),
     "ssim": Metric(None, "up", "structural similarity, 11 x 11 Gaussian window, RGB channels", "reference"),
     "piqe": Metric(None, "down", "PIQE, a no-reference quality score, 0 (best) to 100"),
@@ -42,13 +44,18 @@ METRICS = {
     "identity-other": Metric("identity", "", "the same with a random other face: the floor", "source"),
     "consistency": Metric(None, "down", "mean difference of the shrunk image to its target, 0..255", "lr"),
     "consistency-largest": Metric(None, "down", "largest difference of a cell, mean over images", "lr"),
+    "seconds": Metric(None, "down", "seconds to make one image alone, on the machine that the notes name", "seconds"),
+    "change-coarse": Metric(None, "", "mean absolute change of the coarse codes in a step", "coarse"),
+    "change-middle": Metric(None, "", "mean absolute change of the middle codes in a step", "middle"),
+    "change-fine": Metric(None, "", "mean absolute change of the fine codes in a step", "fine"),
     "spectrum": Metric(None, "", "azimuthally averaged power spectrum, drawn in the report"),
 }
 """Every metric by the name that `--metrics` takes."""
 
 PLAIN = {
-    "l1": "L1", "psnr": "PSNR", "ssim": "SSIM", "piqe": "PIQE", "consistency": "LR difference",
-    "consistency-largest": "largest LR difference", "spectrum": "spectrum",
+    "l1": "L1", "l2": "L2", "psnr": "PSNR", "ssim": "SSIM", "piqe": "PIQE", "consistency": "LR difference",
+    "consistency-largest": "largest LR difference", "seconds": "seconds", "change-coarse": "coarse codes",
+    "change-middle": "middle codes", "change-fine": "fine codes", "spectrum": "spectrum",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pixgraft.engine.bars import Bars
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.columns import columns
+from pixgraft.evaluation.encodings import Encoder
 from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, protocol
 from pixgraft.evaluation.request import Request
 from pixgraft.evaluation.run import (
@@ -21,15 +22,18 @@ from pixgraft.evaluation.run import (
     Settings,
     measure,
     of_conditions,
+    of_encodings,
     of_folders,
     of_grafts,
     of_pairs,
+    of_samples,
     write,
 )
 from pixgraft.evaluation.subjects import Pictures
 from pixgraft.evaluation.sweep import trained
 from pixgraft.features import parse_weights
 from pixgraft.models import Model, load_model
+from pixgraft.sampler import Sampler
 from pixgraft.synthesis import Synthesizer
 from pixgraft.translator import Translator
 
@@ -75,7 +79,9 @@ def _evaluate(
             asked = _of_files(request, settings)
         else:
             models = [(name, load_model(run, device=picked)) for name, run in runs]
-            measured = _of_conditions if chosen.kind == "grit" else _of_grafts
+            measured = {"grit": _of_conditions, "ome": _of_encodings, "stylegan2": _of_samples}.get(
+                chosen.kinds[0], _of_grafts
+            )
             asked = measured(models, request, chosen, settings, picked)
         if request.out and world.rank == 0:
             output_folder(request.out, *(each for each in (request.data, request.real, request.fake) if each))
@@ -100,8 +106,12 @@ def _form(model: str, request: Request) -> Protocol | None:
     if not request.protocol:
         raise PixgraftError(f"{model}: say by which protocol: --protocol {', '.join(PROTOCOLS)}")
     chosen = protocol(request.protocol)
-    if chosen.kind == "grit":
-        _refuse(request, ("real", "real_split", "samples", "project"), f"has no part in {chosen.name}")
+    if "i2ilr" not in chosen.kinds:
+        _refuse(request, ("real", "real_split", "project"), f"has no part in {chosen.name}")
+    if chosen.kinds[0] in ("grit", "ome"):
+        _refuse(request, ("samples",), f"has no part in {chosen.name}")
+    if "grit" not in chosen.kinds and "i2ilr" not in chosen.kinds:
+        _refuse(request, ("palette", "images", "conditions"), f"has no part in {chosen.name}")
     if not chosen.variants:
         _refuse(request, ("set",), f"{chosen.name} trains nothing")
     if chosen.variants and not Path(model).is_dir():
@@ -166,6 +176,32 @@ def _of_conditions(
     return of_conditions(
         synthesizers, PairedDataset(pairs, size=first.image_size, kind=first.kind), chosen, settings
     )
+
+
+def _of_encodings(
+    models: Models, request: Request, chosen: Protocol, settings: Settings, device: torch.device
+) -> Measurement:
+    assert request.data is not None
+    encoders = [(name, Encoder(model, device, chosen)) for name, model in models]
+    size = encoders[0][1].size
+    for name, encoder in encoders:
+        if encoder.size != size:
+            first = encoders[0][0]
+            raise PixgraftError(f"{name}: compares images of {encoder.size} pixels, {first} of {size}: train it anew")
+    if request.size not in (0, size):
+        raise PixgraftError(f"--size {request.size}: the model is compared at {size}: leave --size out")
+    return of_encodings(encoders, Pictures(request.data, split=request.split, size=size), chosen, settings)
+
+
+def _of_samples(
+    models: Models, request: Request, chosen: Protocol, settings: Settings, device: torch.device
+) -> Measurement:
+    assert request.data is not None
+    samplers = [(name, Sampler(model, device)) for name, model in models]
+    size = samplers[0][1].method.image_size
+    _check_size(request, size)
+    real = Pictures(request.data, split=request.split, size=size)
+    return of_samples(samplers, real, chosen, settings, samples=request.samples)
 
 
 def _check_size(request: Request, size: int) -> None:

@@ -22,7 +22,7 @@ from pixgraft.metrics.consistency import consistency
 from pixgraft.metrics.estimate import Estimate, mean_of
 from pixgraft.metrics.frechet import Moments, frechet
 from pixgraft.metrics.kernel import kernel_distance
-from pixgraft.metrics.paired import l1, psnr, ssim
+from pixgraft.metrics.paired import l1, l2, psnr, ssim
 from pixgraft.metrics.piqe import piqe
 from pixgraft.metrics.prdc import PRDC, prdc
 from pixgraft.metrics.spectrum import azimuthal_spectrum
@@ -35,7 +35,7 @@ REMEMBERED = 4096
 """Images whose features are remembered: a floor repeats its few images for every target."""
 NEIGHBOURS = 5
 """k of precision, recall, density and coverage."""
-PAIRED = {"l1": l1, "psnr": psnr, "ssim": ssim}
+PAIRED = {"l1": l1, "l2": l2, "psnr": psnr, "ssim": ssim}
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Gauge:
         if self._sets:
             self._take_sets(images, units, measured)
         for column in self.columns:
-            if column.about.role != "set":
+            if column.about.role != "set" and not (column.metric == "seconds" and groups[0].seconds is None):
                 for group, values in zip(groups, self._values(column, groups, images), strict=True):
                     measured.add(column, group.unit, values)
 
@@ -163,6 +163,10 @@ class Gauge:
             return list(piqe(images).split(counts))
         if name == "spectrum":
             return list(azimuthal_spectrum(images).split(counts))
+        if name == "seconds":
+            return list(_joined(groups, "seconds").split(counts))
+        if name.startswith("change-"):
+            return [(group.changes or {})[column.about.needs] for group in groups]
         if name.startswith("consistency"):
             each = consistency(images, _joined(groups, "lr"))
             values = [one.mean if name == "consistency" else one.largest for one in each]
@@ -181,15 +185,15 @@ class Gauge:
     def estimates(
         self, measured: Measured, reals: dict[str, SetFeatures], *, name: str, replicates: int, seed: int
     ) -> dict[Column, Estimate]:
-        """The table's row; a spectrum is no number and is left out."""
+        """The table's row; a spectrum is no number and is left out, as is the time of what no model made."""
         row: dict[Column, Estimate] = {}
         neighbours: dict[str, PRDC] = {}
         labels = ("the reals", name)
         for column in self.columns:
-            if column.metric == "spectrum":
+            if column.metric == "spectrum" or (column.metric == "seconds" and column not in measured.values):
                 continue
             if column.about.role != "set":
-                values, units = _listed(measured.values[column])
+                values, units = listed(measured.values[column])
                 row[column] = mean_of(values, units, replicates=replicates, seed=seed)
                 continue
             real, fake = reals[column.network], measured.sets[column.network]
@@ -257,7 +261,7 @@ def _unit(entry: tuple[int, Tensor]) -> int:
     return entry[0]
 
 
-def _listed(entries: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
+def listed(entries: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
     """All values (N,) in the order of their units, and these (N,)."""
     ordered = sorted(entries, key=_unit)
     units = [torch.full((len(values),), unit) for unit, values in ordered]

@@ -1,4 +1,4 @@
-"""A result for people: Markdown, a sheet of images, a plot of spectra, and one HTML page that holds all of it."""
+"""A result for people: Markdown, a sheet of images, and one HTML page that holds all of it, with its plots."""
 
 import base64
 import html
@@ -129,48 +129,6 @@ def _wrapped(text: str, width: int, font: Any) -> str:
     return "\n".join(lines[:2])
 
 
-def spectra_svg(spectra: dict[str, list[float]], *, width: int = 640, height: int = 380) -> str:
-    """Mean power over frequency as an SVG: both axes as GRIT's Figure 9 draws them, power in decibels.
-
-    Frequencies are cycles an image, from 1 to half its side.
-    """
-    left, top, right, bottom = 56, 16, width - 16, height - 40
-    curves = {name: [10 * math.log10(max(p, 1e-12)) for p in power[1:]] for name, power in spectra.items()}
-    low = math.floor(min(map(min, curves.values())) / 10) * 10
-    high = math.ceil(max(map(max, curves.values())) / 10) * 10
-    bins = max(map(len, curves.values()))
-
-    def place(index: int, decibels: float) -> str:
-        x = left + (right - left) * index / max(bins - 1, 1)
-        return f"{x:.1f},{bottom - (bottom - top) * (decibels - low) / max(high - low, 1):.1f}"
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-        'font-size="12" role="img" aria-label="Azimuthally averaged power spectra">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-    ]
-    for level in range(low, high + 1, 10):
-        y = place(0, level).split(",")[1]
-        parts.append(f'<line x1="{left}" x2="{right}" y1="{y}" y2="{y}" stroke="#ddd"/>')
-        parts.append(f'<text x="{left - 6}" y="{y}" text-anchor="end" dominant-baseline="middle">{level}</text>')
-    for index in sorted({0, bins // 4, bins // 2, 3 * bins // 4, bins - 1}):
-        x = place(index, low).split(",")[0]
-        parts.append(f'<text x="{x}" y="{bottom + 16}" text-anchor="middle">{index + 1}</text>')
-    middle = (left + right) / 2
-    parts.append(f'<text x="{middle}" y="{height - 6}" text-anchor="middle">frequency (cycles an image)</text>')
-    parts.append(f'<text x="14" y="{height / 2}" text-anchor="middle">dB</text>')
-    for number, (name, curve) in enumerate(curves.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        points = " ".join(place(index, value) for index, value in enumerate(curve))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        at = top + 14 + 16 * number
-        ends = f'x1="{right - 170}" x2="{right - 146}" y1="{at}" y2="{at}"'
-        parts.append(f'<line {ends} stroke="{colour}" stroke-width="3"/>')
-        label = html.escape(name)
-        parts.append(f'<text x="{right - 140}" y="{at}" dominant-baseline="middle">{label}</text>')
-    return "".join([*parts, "</svg>"])
-
-
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a;background:#fff}
 table{border-collapse:collapse;margin:1rem 0}th,td{padding:.35rem .8rem;text-align:right;border-bottom:1px solid #ddd}
@@ -181,8 +139,8 @@ dd{margin:0 0 .3rem 1rem;overflow-wrap:anywhere}.wide{overflow-x:auto}svg{max-wi
 """.strip()
 
 
-def page(result: dict[str, Any], pictures: Image.Image | None, spectra: str) -> str:
-    """One HTML page that needs no other file."""
+def page(result: dict[str, Any], pictures: Image.Image | None, plots: Sequence[tuple[str, str]]) -> str:
+    """One HTML page that needs no other file; `plots` are titles and SVGs."""
     columns = result["columns"]
     head = "".join(f'<th title="{html.escape(c["about"])}">{html.escape(c["heading"])}</th>' for c in columns)
     body = []
@@ -213,6 +171,6 @@ def page(result: dict[str, Any], pictures: Image.Image | None, spectra: str) -> 
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
         f'<h1>{title}</h1><div class="wide"><table><tr><th></th><th>images</th>{head}</tr>{"".join(body)}</table></div>'
         f"<p>Small figures are 95 % bootstrap intervals.</p><ul>{notes}</ul>{image}"
-        + (f"<h2>Spectra</h2>{spectra}" if spectra else "")
+        + "".join(f"<h2>{html.escape(heading)}</h2>{svg}" for heading, svg in plots)
         + f"<h2>Columns</h2><dl>{about}</dl><h2>Protocol</h2><dl>{protocol}</dl><p>{made}</p></html>\n"
     )

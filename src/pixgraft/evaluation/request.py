@@ -26,16 +26,18 @@ class Request:
     size: int = 0
     """Fit every image to this side; 0: folders as they are, and a model's own size."""
     protocol: str = ""
-    """A paper's table: i2ilr-table1 to -table4, grit-table1 to -table3, or grit-figure9."""
+    """A paper's table or figure: i2ilr-table1 to -table4; grit-table1 to -table3, -figure9; ome-table1 to -table4 and
+    -figure7, -figure8, of which ome-table1 and -table4 take models of psp too; samples for generative priors."""
     metrics: tuple[str, ...] = ()
-    """Instead of the usual ones, from: fd kd precision recall density coverage perceptual diversity l1 psnr ssim piqe
-    identity identity-other consistency consistency-largest spectrum. fd:NETWORK picks a network."""
+    """Instead of the usual ones, from: fd kd precision recall density coverage perceptual diversity l1 l2 psnr ssim
+    piqe identity identity-other consistency consistency-largest seconds change-coarse change-middle change-fine
+    spectrum. fd:NETWORK picks a network."""
     features: tuple[str, ...] = ()
     """From: squeezenet inception vgg16 lpips-alex lpips-vgg lpips-squeeze mobilefacenet irse50."""
     weights: tuple[str, ...] = ()
     """A network's weights as NAME=FILE; without it the cache or a download is used."""
     samples: int = 0
-    """Outputs for each target; 0: as the protocol says."""
+    """Outputs for each target, or a prior's samples; 0: as the protocol says."""
     project: bool = False
     """Move each output until it shrinks to its target within one grey level."""
     images: str = "images"
@@ -45,7 +47,8 @@ class Request:
     palette: Path | None = None
     """For grit, where label maps are in colours: a text file with a line "NAME R G B" for each class."""
     train_split: str = "train"
-    """For i2ilr-table4 and grit-table3, whose rows are trained: the folder within --data to train on."""
+    """For i2ilr-table4, grit-table3, ome-table2 and -table3, whose rows are trained: the folder within --data for
+    that."""
     set: tuple[str, ...] = ()
     """For the same: fields of the preset as FIELD=VALUE."""
     out: Path | None = None

@@ -17,7 +17,11 @@ from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation import pages
 from pixgraft.evaluation.columns import Column, columns
-from pixgraft.evaluation.measure import KEPT, NEIGHBOURS, Gauge
+from pixgraft.evaluation.encodings import SCALES, UNMEASURED, Encoder, Encodings, as_it_is
+from pixgraft.evaluation.findings import findings
+from pixgraft.evaluation.measure import KEPT, NEIGHBOURS, Gauge, listed
+from pixgraft.evaluation.plots import plots
+from pixgraft.evaluation.priors import Samples
 from pixgraft.evaluation.protocols import Protocol
 from pixgraft.evaluation.result import Result, Row, described
 from pixgraft.evaluation.subjects import (
@@ -36,6 +40,7 @@ from pixgraft.evaluation.subjects import (
 from pixgraft.features import KINDS, Feature, available, open_feature
 from pixgraft.files import write_bytes
 from pixgraft.metrics.consistency import OPERATOR
+from pixgraft.sampler import Sampler
 from pixgraft.synthesis import Synthesizer
 from pixgraft.translator import Translator
 
@@ -46,6 +51,10 @@ NEEDS = {
     "samples": "several samples of each condition",
     "source": "a source",
     "lr": "an LR target",
+    "seconds": "a model whose time is taken",
+    "coarse": "a step that changes coarse codes",
+    "middle": "a step that changes middle codes",
+    "fine": "a step that changes fine codes",
 }
 FITTED = "centred square; Lanczos where it shrinks, bicubic where it grows"
 
@@ -177,6 +186,80 @@ def of_conditions(
     return Measurement(title, subjects, asked, described_as, real, published, [f"{protocol.about}."])
 
 
+def of_encodings(
+    models: Sequence[tuple[str, Encoder]], data: Pictures, protocol: Protocol, settings: Settings
+) -> Measurement:
+    """Encoders' images against the references that their inputs were made from; or one encoder's, step by step.
+
+    All compare images at one side, to which `data` is fitted.
+    """
+    name, first = models[0]
+    metrics = settings.metrics or protocol.metrics
+    notes = [f"{protocol.about}.", *protocol.notes]
+    if protocol.factors == (1,):
+        enlarging = [each for each, encoder in models if encoder.about["condition"] == "lr"]
+        notes += [f"{each} takes small images: here they are the references, shrunk by 1" for each in enlarging]
+    subjects: list[Subject] = []
+    factors = [factor for factor in protocol.factors if data.size % factor == 0 and factor < data.size]
+    if protocol.steps:
+        if not settings.metrics:
+            lacking = [f"change-{scale}" for scale in SCALES if scale not in first.scales]
+            notes += [f"left out: {each}: the model has no such codes" for each in metrics if each in lacking]
+            metrics = tuple(each for each in metrics if each not in lacking)
+        moving = any(each.startswith("change-") for each in metrics)
+        for number in range(1 if moving else 0, first.steps + 1):
+            make = partial(first.step, number=number)
+            given = first.scales if number else ()
+            about = {"model": name, **first.about}
+            subjects.append(Encodings(f"step {number}", data, make, given=given, about=about))
+    else:
+        for factor in factors:
+            mark = f", x{factor}" if len(protocol.factors) > 1 else ""
+            made = partial(Encodings, pictures=data, factor=factor)
+            for name, encoder in models:
+                about = {"model": name, **encoder.about}
+                subjects.append(made(f"{name}{mark}", make=encoder.make, given=("seconds",), about=about))
+            if factor > 1:
+                subjects.append(made(f"floor: bicubic{mark}", make=as_it_is))
+            else:
+                subjects.append(made(f"floor: starting codes{mark}", make=first.start))
+        notes += [
+            f"left out: x{factor}, by which images of {data.size} pixels cannot be shrunk"
+            for factor in protocol.factors
+            if factor not in factors
+        ]
+    asked = columns(metrics, _at_hand(protocol, settings), chosen=bool(settings.features))
+    if any(column.metric == "seconds" for column in asked):
+        notes.append(
+            f"Seconds are those of one image at a time, after {UNMEASURED} that do not count, on {first.machine}: "
+            "they depend on the machine and on what else it does."
+        )
+    described_as = _protocol(protocol.name, data.size, settings) | {
+        "data": data.description(),
+        "compared": f"outputs brought to {data.size} pixels, the input's side, against the image fitted to it",
+        "input": "the image itself" if factors == [1] else "the image shrunk and enlarged again, both bicubically",
+        "factors": factors,
+        "by_step": protocol.steps,
+    }
+    published = [asdict(entry) for entry in protocol.published]
+    title = f"{', '.join(name for name, _ in models)}: {protocol.name}"
+    needs_reals = any(column.about.needs == "real" for column in asked)
+    return Measurement(title, subjects, asked, described_as, data if needs_reals else None, published, notes)
+
+
+def of_samples(
+    models: Sequence[tuple[str, Sampler]], real: Pictures, protocol: Protocol, settings: Settings, *, samples: int = 0
+) -> Measurement:
+    """Priors' samples against a set of real images fitted to their size; `samples` 0 takes the protocol's."""
+    count = samples or protocol.samples
+    asked = columns(settings.metrics or protocol.metrics, _at_hand(protocol, settings), chosen=bool(settings.features))
+    subjects = [Samples(name, sampler, count=count, seed=settings.seed) for name, sampler in models]
+    described_as = _protocol(protocol.name, real.size, settings) | {"real": real.description(), "samples": count}
+    published = [asdict(entry) for entry in protocol.published]
+    title = f"{', '.join(name for name, _ in models)}: {protocol.name}"
+    return Measurement(title, subjects, asked, described_as, real, published, [f"{protocol.about}."])
+
+
 def _at_hand(protocol: Protocol, settings: Settings) -> tuple[str, ...]:
     """The networks asked for; without any, those of the paper's, and of faces, whose weights are here."""
     return settings.features or tuple(name for name in _defaults(protocol) if available(name, settings.weights))
@@ -216,12 +299,16 @@ def measure(
             measured = Gauge(drawn, {}, device).measure(Single("reals", asked.reals), world, lambda images: None)
             spectra["reals"] = _rounded(gauge.spectrum(measured))
     rows = []
+    each: dict[str, dict[Column, torch.Tensor]] = {}
     for subject in asked.subjects:
         measured = gauge.measure(subject, world, bars.part(subject.name, _share(subject.images, world)))
         if world.rank > 0:
             continue
         values = gauge.estimates(measured, reals, name=subject.name, replicates=settings.bootstrap, seed=settings.seed)
         spectrum = gauge.spectrum(measured)
+        each[subject.name] = {
+            column: listed(found)[0] for column, found in measured.values.items() if column.metric != "spectrum"
+        }
         del measured  # before the next one's
         rows.append(
             Row(
@@ -240,10 +327,14 @@ def measure(
         "neighbours": NEIGHBOURS,
         "bootstrap": {"replicates": settings.bootstrap, "interval": "95 %"},
     }
+    said = findings(
+        protocol["name"], rows, asked.columns, each, replicates=settings.bootstrap, seed=settings.seed
+    )
     if spectra:
         rows.append(Row("reals", {}, len(asked.reals or ()), {}, spectra["reals"]))
+    notes = [*asked.notes, *said]
     return Result(
-        asked.title, described(asked.columns), rows, protocol, asked.published, asked.notes, time.monotonic() - began
+        asked.title, described(asked.columns), rows, protocol, asked.published, notes, time.monotonic() - began
     )
 
 
@@ -262,8 +353,9 @@ def _check(asked: Measurement) -> None:
         needs = column.about.needs
         if needs == "real" and asked.reals is None:
             raise PixgraftError(f"--metrics {column.metric}: compares with a set of reals: give --real")
+        timed = needs == "seconds" and any(needs in subject.given for subject in asked.subjects)  # not its floors
         for subject in asked.subjects:
-            if needs and needs != "real" and needs not in subject.given:
+            if needs and needs != "real" and needs not in subject.given and not timed:
                 has = ", ".join(sorted(subject.given)) or "nothing beside them"
                 wanted = f"--metrics {column.metric}: needs {NEEDS[needs]}"
                 raise PixgraftError(f"{wanted}; {subject.name}'s images have {has}")
@@ -290,20 +382,18 @@ def _opened(
 
 
 def write(result: dict[str, Any], subjects: Sequence[Subject], out: Path) -> list[Path]:
-    """result.json, report.md, report.html, images.png and, if spectra were measured, spectra.svg; returns the paths."""
+    """result.json, report.md, report.html, images.png and the plots there are, NAME.svg; returns the paths."""
     sheet = pages.sheet(subjects)
     file = io.BytesIO()
     sheet.save(file, "PNG")
-    spectra = {row["name"]: row["spectrum"] for row in result["rows"] if row.get("spectrum")}
-    plot = pages.spectra_svg(spectra) if spectra else ""
+    drawn = plots(result)
     contents = {
         "images.png": file.getvalue(),
         "report.md": pages.markdown(result).encode(),
-        "report.html": pages.page(result, sheet, plot).encode(),
-        "spectra.svg": plot.encode(),
+        "report.html": pages.page(result, sheet, [(plot.title, plot.svg) for plot in drawn]).encode(),
+        **{f"{plot.name}.svg": plot.svg.encode() for plot in drawn},
         "result.json": (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(),
     }
     for name, data in contents.items():
-        if data:
-            write_bytes(out / name, data)
-    return [out / name for name, data in contents.items() if data]
+        write_bytes(out / name, data)
+    return [out / name for name in contents]

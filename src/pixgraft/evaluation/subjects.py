@@ -42,6 +42,10 @@ class Group:
     """uint8: an image that has no part in it."""
     lr: Tensor | None = None
     """(K, C, L, L) in 0..255: what each should shrink to."""
+    seconds: Tensor | None = None
+    """(K,): what each took to make."""
+    changes: dict[str, Tensor] | None = None
+    """By scale, (K,): how far the last step moved each one's codes."""
 
 
 class Subject(Protocol):

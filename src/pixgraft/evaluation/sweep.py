@@ -35,10 +35,12 @@ def trained(
                 raise PixgraftError(f"{run}: no run for {protocol.name}'s row {name!r}: give a preset to train it")
         return runs
     runs = []
+    chosen = preset(model)
+    if chosen.kind not in protocol.kinds:
+        needed = " or ".join(protocol.kinds)
+        raise PixgraftError(f"{model}: a preset of {chosen.kind}: {protocol.name} needs one of {needed}")
     for variant in protocol.variants:
-        experiment = config.replaced(preset(model), [*settings, *variant.settings])
-        if experiment.kind != protocol.kind:
-            raise PixgraftError(f"{model}: a preset of {experiment.kind}: {protocol.name} needs one of {protocol.kind}")
+        experiment = config.replaced(chosen, [*settings, *variant.settings])
         run = out / variant.folder
         if train(experiment, data, run, split=split, device=device, quiet=quiet).interrupted:
             raise KeyboardInterrupt

@@ -1,7 +1,16 @@
 """Conditions as the networks take them: floats from the bytes that data is kept in."""
 
+from typing import Literal
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.resample import average_pool
+
+Condition = Literal["labels", "sketch", "image", "lr"]
+"""A map of class indices (a mask is one of two classes), a grey drawing, a colour image, or a small one enlarged."""
 
 
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -24,3 +33,52 @@ def class_colors(classes: int) -> Tensor:
     colors = torch.cos(2 * torch.pi * (hues[:, None] - offsets)) * 0.8
     colors[0] = -1
     return colors
+
+
+def stored_channels(kind: Condition) -> int:
+    """Channels of a condition as data keeps it: one of class indices or grey levels, or three of colours."""
+    return 1 if kind in ("labels", "sketch") else 3
+
+
+def condition_channels(kind: Condition, classes: int = 0) -> int:
+    """Channels of a condition as the networks take it: one for each class, or those of the picture."""
+    return classes if kind == "labels" else stored_channels(kind)
+
+
+def encoded(condition: Tensor, kind: Condition, classes: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Conditions as data keeps them, uint8 (N, C, H, W), as floats (N, K, H, W): one-hot, or levels in [-1, 1].
+
+    Raises PixgraftError if they are not bytes, or not of the kind's channels.
+    """
+    expected = stored_channels(kind)
+    if condition.dtype != torch.uint8:
+        raise PixgraftError(f"condition: {condition.dtype}, not torch.uint8: give class indices, or levels 0 to 255")
+    if condition.ndim != 4 or condition.shape[1] != expected:
+        found = f"{condition.shape[1]} channels" if condition.ndim == 4 else f"shape {tuple(condition.shape)}"
+        raise PixgraftError(f"condition: {found}, but one of kind {kind} has {expected}: give (N, {expected}, H, W)")
+    return one_hot(condition, classes, dtype) if kind == "labels" else from_levels(condition, dtype)
+
+
+def joined(condition: Tensor, image: Tensor, *, kind: Condition, classes: int = 0) -> Tensor:
+    """A condition and the image made of it so far, side by side: x || y of OME's eq. 1, (N, K + 3, S, S).
+
+    `condition` is as data keeps it, uint8 (N, C, S, S), at the side that the encoder takes; `image` is (N, 3, H, H) in
+    [-1, 1] of any side, brought to S by the mean of whole cells where they fit, and bilinearly otherwise.
+
+    Raises PixgraftError if the condition or the image has other channels, or their numbers differ.
+    """
+    x = encoded(condition, kind, classes, image.dtype)
+    if image.ndim != 4 or image.shape[1] != 3:
+        found = f"{image.shape[1]} channels" if image.ndim == 4 else f"shape {tuple(image.shape)}"
+        raise PixgraftError(f"image: {found}, but it has 3, red, green and blue: give (N, 3, H, H)")
+    if len(image) != len(x):
+        raise PixgraftError(f"{len(x)} conditions and {len(image)} images: give one image for each condition")
+    return torch.cat((x, fitted(image, x.shape[-1])), dim=1)
+
+
+def fitted(images: Tensor, size: int) -> Tensor:
+    """Images (N, C, H, H) at (N, C, size, size): by the mean of whole cells where they fit, else bilinearly."""
+    side = images.shape[-1]
+    if side % size == 0:
+        return average_pool(images, size)
+    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)

@@ -26,6 +26,20 @@ def count(names: Tensors, pattern: str) -> int:
     return len({match[1] for match in (re.match(pattern, name) for name in names) if match})
 
 
+def lone_tensor(groups: StateDicts, name: str) -> Tensor | None:
+    """The tensor of that name which stands beside the groups: by itself, or as `read_checkpoint` gives it, in a group
+    of one; None where there is none.
+
+    Raises PixgraftError where something else has the name.
+    """
+    found: object = groups.get(name)
+    if isinstance(found, Mapping) and list(found) == [name]:
+        found = found[name]
+    if found is not None and not (isinstance(found, Tensor) and found.is_floating_point()):
+        raise PixgraftError(f"{name} is no tensor of floats: choose another file or layout")
+    return found
+
+
 def filled(network: nn.Module, tensors: Tensors, group: str, renaming: Renaming = ()) -> nn.Module:
     """The network itself, with all its tensors taken from the group, in eval mode.
 
@@ -52,3 +66,10 @@ def filled(network: nn.Module, tensors: Tensors, group: str, renaming: Renaming 
     state |= {name: torch.zeros_like(own[name]) for name in own.keys() - state.keys()}
     network.load_state_dict(state)
     return network.eval()
+
+
+def width(layer: nn.Module, dimension: int) -> int:
+    """The size of a layer's weight along a dimension: 0 for what comes out of it, 1 for what goes in."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight.shape[dimension]

@@ -3,6 +3,7 @@ authors' TensorFlow files.
 
 Layer i is `layer<i>.conv.weight` and `layer<i>.wscale.bias`, or `layer<i>.weight` and `layer<i>.bias` in genforce's
 later files; so are the images of stage k, `output<k>`. `lod`, how many stages are still to be grown, is 0 once trained.
+mganprior's files hold one generator and nothing else; genforce's hold groups.
 """
 
 from typing import cast

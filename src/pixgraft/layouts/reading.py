@@ -4,6 +4,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,35 @@ from torch import Tensor
 
 from pixgraft.errors import PixgraftError
 
+Plain = bool | int | float | str | None
+"""A value that a run was told, as published files keep them beside the tensors."""
 
-def read_checkpoint(file: Path) -> dict[str, dict[str, Tensor]]:
-    """The groups of tensors in a PyTorch file, by name; everything else in it is passed over.
+
+@dataclass(frozen=True)
+class Content:
+    """What a PyTorch file holds under its names: groups of tensors, and sets of plain values such as a run's options.
+
+    A tensor that stands by itself is a group of one, under its own name: {"latent_avg": {"latent_avg": tensor}}.
+    """
+
+    groups: dict[str, dict[str, Tensor]]
+    values: dict[str, dict[str, Plain]]
+
+
+def read_content(file: Path) -> Content:
+    """The groups of tensors and the plain values in a PyTorch file; everything else in it is passed over.
 
     Raises PixgraftError if the file is missing, is not of PyTorch, was cut short, or asks for code to be run.
     """
     _check_readable(file)
-    return _groups(_load(file))
+    content = _load(file)
+    alone = {name: {name: value} for name, value in content.items() if _is_named_tensor((name, value))}
+    return Content({**_groups(content), **alone}, _values(content))
+
+
+def read_checkpoint(file: Path) -> dict[str, dict[str, Tensor]]:
+    """The groups of tensors alone, as `read_content` gives them."""
+    return read_content(file).groups
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -94,6 +116,15 @@ def _groups(content: dict[Any, Any]) -> dict[str, dict[str, Tensor]]:
         for name, group in content.items()
         if isinstance(group, Mapping) and group and all(map(_is_named_tensor, group.items()))
     }
+
+
+def _values(content: dict[Any, Any]) -> dict[str, dict[str, Plain]]:
+    found = {
+        name: {key: value for key, value in group.items() if isinstance(key, str) and isinstance(value, Plain)}
+        for name, group in content.items()
+        if isinstance(name, str) and isinstance(group, Mapping)
+    }
+    return {name: values for name, values in found.items() if values}
 
 
 def _is_named_tensor(item: tuple[object, object]) -> bool:

@@ -32,6 +32,9 @@ FLAT = 2.0
 NOISE = 0.4
 """Correlation of a pixel with the one beside it: natural images have 0.8 and more, noise has 0."""
 
+SMALLEST = 16
+"""Pixels a side: of smaller images too little is left to judge."""
+
 _LEVEL = 1 / 127.5
 
 
@@ -52,14 +55,26 @@ class Marks:
     """Of neighbouring pixels, the mean of both directions; nan for flat images."""
 
 
-def check_generator(draw: Callable[[Tensor], Tensor], *, latent: int, count: int = 8, seed: int = 0) -> list[str]:
+@dataclass(frozen=True)
+class Checked:
+    """What came of a generator's self-check."""
+
+    findings: list[str]
+    marks: Marks | None
+    """None where values are not finite."""
+    count: int
+    """How many images were drawn."""
+
+
+def check_generator(draw: Callable[[Tensor], Tensor], *, latent: int, count: int = 8, seed: int = 0) -> Checked:
     """What speaks against a generator that makes images (N, 3, S, S) in [-1, 1] of latents (N, `latent`).
 
     It gets `count` standard normal latents on the CPU, all at once. Findings as `check_images` gives them.
     """
     latents = torch.randn(count, latent, generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
-        return check_images(draw(latents))
+        findings, found = _check(draw(latents))
+    return Checked(findings, found, count)
 
 
 def check_images(images: Tensor) -> list[str]:
@@ -69,12 +84,17 @@ def check_images(images: Tensor) -> list[str]:
 
     Raises PixgraftError for tensors of another shape.
     """
+    return _check(images)[0]
+
+
+def _check(images: Tensor) -> tuple[list[str], Marks | None]:
+    """The findings, and what they are drawn from if all values are finite."""
     shape = tuple(images.shape)
-    if images.ndim != 4 or shape[1] != 3 or shape[2] != shape[3] or shape[2] < 16 or shape[0] < 2:
-        raise PixgraftError(f"self-check: images of shape {shape}: give at least two, (N, 3, S, S) with S >= 16")
+    if images.ndim != 4 or shape[1] != 3 or shape[2] != shape[3] or shape[2] < SMALLEST or shape[0] < 2:
+        raise PixgraftError(f"self-check: images of shape {shape}: give two or more, (N, 3, S, S) with S >= {SMALLEST}")
     broken = images.numel() - int(images.isfinite().sum())
     if broken:
-        return [f"{broken / images.numel():.1%} of the values are not finite"]
+        return [f"{broken / images.numel():.1%} of the values are not finite"], None
     found = marks(images)
     findings = [
         f"{direction} stripes of every other pixel: {ratio:.1f} times the energy of the frequencies below"
@@ -92,7 +112,7 @@ def check_images(images: Tensor) -> list[str]:
         findings.append(f"equal images: between them, a pixel deviates by {found.between:.2f} levels (limit {FLAT:g})")
     if found.correlation < NOISE:
         findings.append(f"noise: neighbouring pixels correlate by {found.correlation:.2f} (limit {NOISE:g})")
-    return findings
+    return findings, found
 
 
 def marks(images: Tensor) -> Marks:

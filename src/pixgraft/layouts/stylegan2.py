@@ -1,10 +1,11 @@
 """Layouts of StyleGAN2 (Karras et al. 2020), which give its networks alone.
 
 "stylegan2-rosinality" (rosinality/stylegan2-pytorch): groups "g_ema" and "g" are generators, "d" is a discriminator;
-"latent_avg", where it is there, is the mean code w of "g_ema", a tensor (D,) and no group.
+"latent_avg", where it is there, is the mean code w of "g_ema", a tensor (D,) that stands beside the groups.
 
-"stylegan2-genforce" (genforce/genforce): groups "generator" and "generator_smooth", its average, are generators. Its
-upsampling weights lie turned round, and its styles' biases do not have the 1 that they start from in them.
+"stylegan2-genforce" (genforce/genforce): groups "generator" and "generator_smooth", its average, are generators,
+"discriminator" is a discriminator. Its upsampling weights lie turned round, and its styles' biases do not have the 1
+that they start from in them.
 """
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.filtered import TAPS
-from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled
+from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled, lone_tensor
 from pixgraft.networks.stylegan2 import Discriminator, Generator, widths
 
 _STYLED: Renaming = [
@@ -28,7 +29,8 @@ def rosinality(groups: StateDicts) -> dict[str, nn.Module]:
     networks: dict[str, nn.Module] = {}
     for name in ("g_ema", "g"):
         if name in groups:
-            networks[name] = _generator(groups[name], name, groups.get("latent_avg") if name == "g_ema" else None)
+            mean = lone_tensor(groups, "latent_avg") if name == "g_ema" else None
+            networks[name] = rosinality_generator(groups[name], name, mean)
     if "d" in groups:
         networks["d"] = _discriminator(groups["d"], "d")
     if not networks:
@@ -36,15 +38,19 @@ def rosinality(groups: StateDicts) -> dict[str, nn.Module]:
     return networks
 
 
-def _generator(tensors: Tensors, group: str, latent_avg: object) -> Generator:
+def rosinality_generator(tensors: Tensors, group: str, w_mean: Tensor | None) -> Generator:
+    """The generator of a group, with `w_mean` (D,); where that is None it is estimated from 4096 codes.
+
+    Raises PixgraftError for tensors that are missing, unknown or misshapen, and for a mean of another shape.
+    """
     tensors = _plain(tensors, group)
     blocks = count(tensors, r"to_rgbs\.(\d+)\.")
     to_rgb = ["to_rgb1", *(f"to_rgbs.{i}" for i in range(blocks))]
     depth = count(tensors, r"style\.(\d+)\.")
-    network = _empty_generator(tensors, group, [f"{name}.conv.weight" for name in to_rgb], "style.1.weight", depth)
+    network = empty_generator(tensors, group, [f"{name}.conv.weight" for name in to_rgb], "style.1.weight", depth)
     w_dim = len(network.w_mean)
-    mean = torch.zeros(w_dim) if latent_avg is None else latent_avg
-    if not isinstance(mean, Tensor) or mean.shape.numel() != w_dim:
+    mean = torch.zeros(w_dim) if w_mean is None else w_mean
+    if mean.numel() != w_dim:
         raise PixgraftError(f"latent_avg is no tensor ({w_dim},), as group {group} asks for")
     renaming: Renaming = [
         *((rf"^style\.{i + 1}\.", f"mapping.layers.{i}.") for i in range(depth)),
@@ -59,17 +65,20 @@ def _generator(tensors: Tensors, group: str, latent_avg: object) -> Generator:
         *_STYLED,
     ]
     filled(network, {**tensors, "w_mean": mean.reshape(w_dim)}, group, renaming)
-    if latent_avg is None:
+    if w_mean is None:
         network.estimate_w_mean(random=torch.Generator().manual_seed(0))
     return network
 
 
 def genforce(groups: StateDicts) -> dict[str, nn.Module]:
-    """The generators that there are; a discriminator is passed over."""
+    """The generators that there are, of which there must be one, and the discriminator."""
     names = [name for name in ("generator", "generator_smooth") if name in groups]
     if not names:
         raise PixgraftError("no checkpoint of genforce's StyleGAN2: it has neither a group generator nor its average")
-    return {name: _genforce_generator(groups[name], name) for name in names}
+    networks: dict[str, nn.Module] = {name: _genforce_generator(groups[name], name) for name in names}
+    if "discriminator" in groups:
+        networks["discriminator"] = _genforce_discriminator(groups["discriminator"], "discriminator")
+    return networks
 
 
 def _genforce_generator(tensors: Tensors, group: str) -> Generator:
@@ -77,7 +86,7 @@ def _genforce_generator(tensors: Tensors, group: str) -> Generator:
     blocks = count(tensors, r"synthesis\.output(\d+)\.") - 1
     to_rgb = [f"synthesis.output{i}.weight" for i in range(blocks + 1)]
     depth = count(tensors, r"mapping\.dense(\d+)\.")
-    network = _empty_generator(tensors, group, to_rgb, "mapping.dense0.weight", depth)
+    network = empty_generator(tensors, group, to_rgb, "mapping.dense0.weight", depth)
     for name in tensors:
         if name.endswith(".style.bias"):
             tensors[name] = tensors[name] + 1
@@ -102,10 +111,10 @@ def _genforce_generator(tensors: Tensors, group: str) -> Generator:
     return network
 
 
-def _empty_generator(tensors: Tensors, group: str, to_rgb: list[str], mapping: str, depth: int) -> Generator:
+def empty_generator(tensors: Tensors, group: str, to_rgb: list[str], mapping: str, depth: int) -> Generator:
     """A generator with no values yet, its sizes read off the colours' weights, and the mapping's first and depth."""
-    base, most = _channels(group, [_shape(tensors, name, 4, group)[1] for name in to_rgb])
-    w_dim, z_dim = _shape(tensors, mapping, 2, group)
+    base, most = channel_limits(group, [shape_of(tensors, name, 4, group)[1] for name in to_rgb])
+    w_dim, z_dim = shape_of(tensors, mapping, 2, group)
     with torch.device("meta"):  # no random weights that are thrown away
         network = Generator(
             image_size=2 << len(to_rgb),
@@ -118,13 +127,19 @@ def _empty_generator(tensors: Tensors, group: str, to_rgb: list[str], mapping: s
     return network.to_empty(device="cpu")
 
 
+def empty_discriminator(group: str, channels: list[int]) -> Discriminator:
+    """A discriminator with no values yet, so wide at each side, from 4 up."""
+    base, most = channel_limits(group, channels)
+    with torch.device("meta"):
+        network = Discriminator(image_size=2 << len(channels), base_channels=base, max_channels=most)
+    return network.to_empty(device="cpu")
+
+
 def _discriminator(tensors: Tensors, group: str) -> Discriminator:
     tensors = _plain(tensors, group)
     blocks = count(tensors, r"convs\.(\d+)\.") - 1
     first = ["final_conv.0", *(f"convs.{i + 1}.conv1.0" for i in reversed(range(blocks)))]
-    base, most = _channels(group, [_shape(tensors, f"{name}.weight", 4, group)[0] for name in first])
-    with torch.device("meta"):
-        network = Discriminator(image_size=4 << blocks, base_channels=base, max_channels=most)
+    network = empty_discriminator(group, [shape_of(tensors, f"{name}.weight", 4, group)[0] for name in first])
     renaming: Renaming = [
         (r"^convs\.0\.0\.", "from_rgb."),
         (r"^convs\.0\.1\.", "from_rgb."),
@@ -136,7 +151,24 @@ def _discriminator(tensors: Tensors, group: str) -> Discriminator:
         (r"^final_linear\.0\.", "linear."),
         (r"^final_linear\.1\.", "to_logits."),
     ]
-    network = network.to_empty(device="cpu")
+    filled(network, tensors, group, renaming)
+    return network
+
+
+def _genforce_discriminator(tensors: Tensors, group: str) -> Discriminator:
+    tensors = _plain(tensors, group)
+    blocks = count(tensors, r"skip_layer(\d+)\.")
+    first = [f"layer{2 * i}.weight" for i in reversed(range(blocks + 1))]
+    network = empty_discriminator(group, [shape_of(tensors, name, 4, group)[0] for name in first])
+    renaming: Renaming = [
+        (r"^input0\.", "from_rgb."),
+        *((rf"^layer{2 * i}\.", f"blocks.{i}.conv1.") for i in range(blocks)),
+        *((rf"^layer{2 * i + 1}\.", f"blocks.{i}.conv2.") for i in range(blocks)),
+        (r"^skip_layer(\d+)\.", r"blocks.\1.skip."),
+        (rf"^layer{2 * blocks}\.", "final."),
+        (rf"^layer{2 * blocks + 1}\.", "linear."),
+        (rf"^layer{2 * blocks + 2}\.", "to_logits."),
+    ]
     filled(network, tensors, group, renaming)
     return network
 
@@ -163,14 +195,15 @@ def _is_filter(kernel: Tensor) -> bool:
     return found.shape == (4, 4) and torch.allclose(found / found.sum(), torch.outer(taps, taps))
 
 
-def _shape(tensors: Tensors, name: str, dimensions: int, group: str) -> torch.Size:
+def shape_of(tensors: Tensors, name: str, dimensions: int, group: str) -> torch.Size:
+    """The shape of a tensor that must be there, with so many dimensions and something in it."""
     if name not in tensors or tensors[name].ndim != dimensions or not tensors[name].numel():
         raise PixgraftError(f"group {group}, as of StyleGAN2: {name} is missing or of another shape")
     return tensors[name].shape
 
 
-def _channels(group: str, channels: list[int]) -> tuple[int, int]:
-    """The base and the most of widths given from side 4 up."""
+def channel_limits(group: str, channels: list[int]) -> tuple[int, int]:
+    """`base_channels` and `max_channels` of a network that is so wide at each side, from 4 up."""
     image_size = 2 << len(channels)
     if not channels:
         raise PixgraftError(f"group {group}: no layer of StyleGAN2 that gives colours: choose another file or layout")

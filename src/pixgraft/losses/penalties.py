@@ -5,6 +5,8 @@ They take images (N, C, H, W) that require a gradient and the logits (N, ...) th
 return a mean over the batch, a scalar without its weight: R1 the squared gradient norm without the gamma / 2.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,3 +53,15 @@ def drift(logits: Tensor) -> Tensor:
     WGAN's own losses depend on no more than differences between logits. Needs no gradient of the images.
     """
     return logits.square().mean()
+
+
+def path_lengths(images: Tensor, codes: Tensor) -> Tensor:
+    """How far each image moves for a small step of its codes in a random direction (Karras et al. 2020, StyleGAN2,
+    section 3.2): (N,), with a graph for its own gradient.
+
+    `images` (N, C, H, W) were made of `codes` (N, L, D). Of the Jacobian's product with random images y of unit normal
+    pixels, over sqrt(H W), the norm over D, as a root mean square over L. y comes from torch's own generator.
+    """
+    y = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
+    (gradient,) = torch.autograd.grad((images * y).sum(), codes, create_graph=True)
+    return gradient.square().sum(2).mean(1).sqrt()

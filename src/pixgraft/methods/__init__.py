@@ -3,10 +3,18 @@
 from pixgraft.methods.base import Method
 from pixgraft.methods.grit import GRIT
 from pixgraft.methods.i2ilr import I2ILR
+from pixgraft.methods.ome import OME
+from pixgraft.methods.progan import ProGAN
+from pixgraft.methods.psp import PSP
+from pixgraft.methods.stylegan2 import StyleGAN2
 
 METHODS: dict[str, type[Method]] = {
     "i2ilr": I2ILR,
     "grit": GRIT,
+    "stylegan2": StyleGAN2,
+    "progan": ProGAN,
+    "psp": PSP,
+    "ome": OME,
 }
 
 __all__ = ["METHODS", "Method"]

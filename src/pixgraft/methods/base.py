@@ -5,7 +5,7 @@ A method never calls `.backward()`, moves devices, writes logs or knows its rank
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -26,11 +26,15 @@ class Batch:
     `images` is (N, 3, S, S) in [-1, 1]. `shared` starts empty: a phase may put tensors there that a later phase of the
     same step needs (a generated image, detached), so that no image is generated twice in one step. `condition` is
     uint8 (N, C, S, S) as data keeps it: class indices in one channel, or levels 0..255; None for images alone.
+
+    `observed` starts empty too: what a phase has seen that `Method.adapt` or the log wants, each a detached mean over
+    the batch's images.
     """
 
     images: Tensor
     shared: dict[str, Tensor]
     condition: Tensor | None = None
+    observed: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device, with nothing shared yet."""
@@ -77,6 +81,9 @@ class Method(nn.Module, ABC):
     averaged: ClassVar[tuple[str, ...]]
     """Sub-modules that keep an exponential moving average, which is what `translate` and `preview` use once trained."""
 
+    kept: ClassVar[tuple[str, ...]] = ()
+    """Further sub-modules that a trained model needs as they are, such as a frozen generator."""
+
     group: ClassVar[int] = 1
     """Images that belong together: batches, microbatches and processes' shares are multiples of it."""
     Config: ClassVar[type]
@@ -101,14 +108,34 @@ class Method(nn.Module, ABC):
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
         """A grid made of some fixed real images (N, 3, S, S), and their conditions (N, C, S, S) if it takes any."""
 
-    # --- frozen feature networks ---
+    # --- what changes in the course of training ---
 
-    def wants(self) -> tuple[Role, ...]:
-        """The roles of the frozen networks that its losses use under this configuration: "perceptual", "identity".
+    def at(self, images_seen: int) -> None:
+        """Set what depends on how long training has run and on nothing else, such as the size that a network is grown
+        to. Called before each step, and where a trained method is opened; a new one is as at the end of training."""
 
-        "perceptual" is a distance, two batches of images (N, 3, H, W) in [-1, 1] to (N,).
+    def adapt(self, observed: dict[str, Tensor], images: int) -> None:
+        """Move what follows training's own course, in buffers, after a step on `images` images.
+
+        `observed` is what the phases left in `Batch.observed`, averaged over all images of the step.
         """
-        return ()
+
+    # --- networks that others trained ---
+
+    def wants(self) -> dict[Role, str]:
+        """The frozen networks that its losses use under this configuration: a feature network's name for each role.
+
+        "perceptual" is a distance, two batches of images (N, 3, H, W) in [-1, 1] to (N,); "identity" embeds faces.
+        """
+        return {}
+
+    @property
+    def prior(self) -> str:
+        """The model whose generator it builds on, for `adopt`; empty if on none."""
+        return ""
+
+    def adopt(self, prior: "Method") -> None:
+        """Take the networks of a trained prior as one's own, before training."""
 
     def attach(self, role: Role, network: nn.Module) -> None:
         """Lend the method a network for a role. It is frozen, and neither trained, averaged nor saved with the method.

@@ -160,8 +160,8 @@ class GRIT(Method):
             scales=config.discriminator_scales,
         )
 
-    def wants(self) -> tuple[Role, ...]:
-        return ("perceptual",) if self.config.reconstruction == "perceptual" else ()
+    def wants(self) -> dict[Role, str]:
+        return {"perceptual": "squeezenet"} if self.config.reconstruction == "perceptual" else {}
 
     # --- what the terms are made of ---
 

@@ -1,4 +1,4 @@
-"""How near an image is to its ground truth, pixel by pixel: L1, PSNR and SSIM (Wang et al. 2004).
+"""How near an image is to its ground truth, pixel by pixel: L1, L2, PSNR and SSIM (Wang et al. 2004).
 
 All take two batches of grey levels (N, 3, H, W), uint8 or floats in 0..255, and give float64 (N,), one value an image.
 Published figures of one name differ by their definitions; those here are written out below. Figures are comparable only
@@ -24,6 +24,12 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
     """
     a, b = _pair(a, b)
     return (a - b).abs().mean((1, 2, 3))
+
+
+def l2(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared difference over pixels and channels, of levels brought to [-1, 1]; the smaller, the nearer."""
+    a, b = _pair(a, b)
+    return ((a - b) / (PEAK / 2)).square().mean((1, 2, 3))
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
-from pixgraft.layers.noise import NoiseInjection
+from pixgraft.layers.noise import NoiseInjection, draw_noise
 from pixgraft.layers.normalize import AdaIN, InstanceNorm, pixel_norm
 
 SLOPE = 0.2
@@ -153,17 +153,8 @@ class Generator(nn.Module):
             nn.init.zeros_(self.to_residual.weight)  # training starts from the reconstruction alone
 
     def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
-        """Unit normal noise for `count` images: a map (count, 1, s, s) for each place, none without noise.
-
-        It is drawn on the CPU, image by image, so that a seed means the same on every device and in batches of any
-        size. `random` is a CPU generator; None takes torch's own, which `torch.manual_seed` sets.
-        """
-        areas = [side**2 for side in self.noise_sides]
-        if not areas or not count:
-            return [torch.empty(count, 1, side, side) for side in self.noise_sides]
-        rows = torch.stack([torch.randn(sum(areas), generator=random, device="cpu") for _ in range(count)])
-        maps = zip(rows.split(areas, dim=1), self.noise_sides, strict=True)
-        return [part.reshape(count, 1, side, side) for part, side in maps]
+        """Noise for `count` images, seeded by a CPU generator: a map for each place, none without noise."""
+        return draw_noise(self.noise_sides, count, random)
 
     def forward(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Output:
         """Conditions (N, K, S, S), style codes (N, D) and what `draw_noise` gives; None is noise of zeros.

@@ -4,6 +4,8 @@ the layout of TreB1eN/InsightFace_Pytorch.
 `input_layer` and `irse50_body` are what pSp's encoder (Richardson et al. 2021) is made of too.
 """
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,15 +13,18 @@ from pixgraft.networks.inputs import resized
 
 STAGES = ((64, 3), (128, 4), (256, 14), (512, 3))
 """Of each stage: channels, blocks. The first block of each halves the size."""
+REDUCTION = 16
+"""How many times fewer channels squeeze and excitation has in between."""
 
 
 class SqueezeExcitation(nn.Module):
     """Scales each channel by a number in (0, 1) that the spatial means of all channels decide."""
 
-    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, channels // reduction, 1, bias=False)
-        self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
+        between = max(channels // REDUCTION, 1)
+        self.fc1 = nn.Conv2d(channels, between, 1, bias=False)
+        self.fc2 = nn.Conv2d(between, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         scale: Tensor = self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu())
@@ -52,15 +57,18 @@ class IRSEBlock(nn.Module):
         return out
 
 
-def input_layer(channels: int) -> nn.Sequential:
-    """(N, channels, H, W) to (N, 64, H, W)."""
-    return nn.Sequential(nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
+def input_layer(channels: int, width: int = STAGES[0][0]) -> nn.Sequential:
+    """(N, channels, H, W) to (N, width, H, W), the width being that of the body's first stage."""
+    return nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
 
 
-def irse50_body() -> nn.Sequential:
-    """24 blocks, (N, 64, H, W) to (N, 512, H / 16, W / 16); blocks 2, 6, 20 and 23 are the last of their sizes."""
-    blocks, c_in = [], 64
-    for c_out, count in STAGES:
+def irse50_body(stages: Sequence[tuple[int, int]] = STAGES) -> nn.Sequential:
+    """The blocks of all stages, (N, C, H, W) to (N, C', H / 2^k, W / 2^k) for k stages from C channels to C'.
+
+    As published 24 blocks, 64 channels to 512 at a 16th; blocks 2, 6, 20 and 23 are the last of their sizes.
+    """
+    blocks, c_in = [], stages[0][0]
+    for c_out, count in stages:
         for index in range(count):
             blocks.append(IRSEBlock(c_in, c_out, stride=1 if index else 2))
             c_in = c_out

@@ -8,7 +8,6 @@ code, D numbers of a code w.
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,14 +18,12 @@ from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
 from pixgraft.layers.filtered import blur, filtered_downsample, filtered_upsample
 from pixgraft.layers.minibatch import minibatch_deviation
 from pixgraft.layers.modulated import ModulatedConv2d, ModulatedPixels
+from pixgraft.layers.noise import Noise, draw_noise
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
 """After each leaky ReLU. A positive factor passes through one, so that here weights and biases before it bear it."""
 EPSILON = 1e-8
-
-Noise = Literal["stored", "random", "none"] | Sequence[Tensor]
-"""The synthesis network's noise: the maps kept with its weights, new ones, zeros, or what `draw_noise` gives."""
 
 
 def widths(image_size: int, base_channels: int, max_channels: int) -> dict[int, int]:
@@ -117,17 +114,8 @@ class Synthesis(nn.Module):
             self.register_buffer(f"noise_{index}", torch.randn(1, 1, side, side))
 
     def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
-        """Unit normal noise for `count` images: a map (count, 1, s, s) for each of `noise_sides`.
-
-        It is drawn on the CPU, image by image, so that a seed means the same on every device and in batches of any
-        size. `random` is a CPU generator; None takes torch's own, which `torch.manual_seed` sets.
-        """
-        areas = [side**2 for side in self.noise_sides]
-        rows = torch.empty(count, sum(areas), device="cpu")
-        for row in rows:
-            row.normal_(generator=random)
-        maps = zip(rows.split(areas, dim=1), self.noise_sides, strict=True)
-        return [part.reshape(count, 1, side, side) for part, side in maps]
+        """Noise for `count` images, seeded by a CPU generator: a map for each of `noise_sides`; see `layers.noise`."""
+        return draw_noise(self.noise_sides, count, random)
 
     def noise_maps(self, noise: Noise, count: int) -> list[Tensor | None]:
         """A map for each of `noise_sides`, None being one of zeros.
@@ -139,7 +127,8 @@ class Synthesis(nn.Module):
         if noise == "stored":
             return [self.get_buffer(f"noise_{index}") for index in range(len(self.noise_sides))]
         if noise == "random":
-            return [*self.draw_noise(count)]
+            device = self.const.device  # in training, where no seed has to mean the same on every device
+            return [torch.randn(count, 1, side, side, device=device) for side in self.noise_sides]
         if [part.shape[-1] for part in noise] != self.noise_sides:
             raise PixgraftError(f"noise: maps of other sides than {self.noise_sides}: take what draw_noise gives")
         return [*noise]

@@ -1,0 +1,155 @@
+"""How fast StyleGAN2 draws and trains, by the form of its modulated convolution.
+
+Synthesis is that of configuration F's widths with random weights: codes w+ in, images out. A step of training is the
+mean over 16 of them, so that each lazy phase has its share. The forms are those of `layers/modulated.py`.
+
+    python benchmarks/synthesis.py                           # 256 and 1024, one image and 8
+    python benchmarks/synthesis.py --no-synthesis --steps    # training
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import get_args
+
+import common
+import torch
+import tyro
+from common import Timing
+
+from pixgraft.config import replaced
+from pixgraft.engine.distributed import World
+from pixgraft.layers.modulated import Form, ModulatedConv2d
+from pixgraft.methods.base import Batch
+from pixgraft.networks.stylegan2 import Generator
+from pixgraft.presets import preset
+from pixgraft.train import Trainer
+
+LAZY = 16
+"""Steps after which every phase has had its share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(common.CommonOptions):
+    """Images a second of StyleGAN2's synthesis and of its training, by form of the modulated convolution."""
+
+    sizes: tuple[int, ...] = (256, 1024)
+    """Sides of the images."""
+    batches: tuple[int, ...] = (1, 8)
+    synthesis: bool = True
+    steps: bool = False
+    """Also whole steps of training."""
+    preset: str = "stylegan2-small-32"
+    """Whose steps."""
+    repeats: int = 5
+    """Timed passes in each row, after a warm-up."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a row measures."""
+
+    form: Form
+    precision: str
+    batch: int
+    size: int = 0
+    """Of the images, for synthesis."""
+    preset: str = ""
+    """For training."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row's figures."""
+
+    task: Task
+    timing: Timing
+    """Of one pass, or one step."""
+    images_per_second: float
+    peak_mib: float
+
+
+def measured(task: Task, options: Options) -> Row:
+    """The row of a task, in this process."""
+    device = common.prepared(options.device, options.threads)
+    timing = Timing(_synthesis(task, options, device)) if task.size else Timing(_steps(task, options, device))
+    return Row(task, timing, task.batch / timing.median, common.peak_memory(device))
+
+
+def _synthesis(task: Task, options: Options, device: torch.device) -> tuple[float, ...]:
+    torch.manual_seed(0)
+    network = Generator(image_size=task.size).eval().requires_grad_(False).to(device).synthesis
+    _take(network, task.form)
+    low = task.precision == "bfloat16"
+    if low:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    codes = torch.randn(task.batch, network.layers, 512, device=device)
+
+    def draw() -> None:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=low):
+            network(codes, noise="stored")
+
+    draw()
+    return tuple(common.clocked(draw, device) for _ in range(options.repeats))
+
+
+def _steps(task: Task, options: Options, device: torch.device) -> tuple[float, ...]:
+    low = task.precision == "bfloat16"
+    settings = [f"train.precision={task.precision}", f"train.channels_last={str(low).lower()}"]
+    experiment = replaced(preset(task.preset), settings)
+    trainer = Trainer(experiment, device, World(rank=0, size=1, local_rank=0))
+    _take(trainer.method, task.form)
+    side, count = experiment.method.image_size, experiment.train.batch
+    images = torch.rand(count, 3, side, side) * 2 - 1
+
+    def many() -> None:
+        for _ in range(LAZY):
+            trainer.step(Batch(images, {}))
+
+    trainer.step(Batch(images, {}))
+    return tuple(common.clocked(many, device) / LAZY for _ in range(options.repeats))
+
+
+def _take(module: torch.nn.Module, form: Form) -> None:
+    for layer in module.modules():
+        if isinstance(layer, ModulatedConv2d):
+            layer.form = form
+
+
+def main(options: Options) -> None:
+    """Measure every row in a process of its own, and print the table."""
+    common.check_counts(repeats=options.repeats, **{f"batches_{b}": b for b in options.batches})
+    tasks: list[Task] = []
+    kinds = list(itertools.product(get_args(Form), ("float32", "bfloat16")))
+    if options.synthesis:
+        each = itertools.product(options.sizes, options.batches, kinds)
+        tasks += [Task(form, precision, batch, size=size) for size, batch, (form, precision) in each]
+    if options.steps:
+        batch = preset(options.preset).train.batch
+        tasks += [Task(form, precision, batch, preset=options.preset) for form, precision in kinds]
+    rows = [common.in_fresh_process(measured, task, options) for task in common.tracked(tasks)]
+    facts = common.in_fresh_process(common.machine, options.device, options.threads)
+    if options.json:
+        common.write_json(options.json, options, facts, rows)
+    common.report(
+        "StyleGAN2 by form of its modulated convolution",
+        ["what", "form", "precision", "batch", "s / image", "images/s", "spread", "peak MiB"],
+        [
+            [
+                f"synthesis {row.task.size}" if row.task.size else f"step of {row.task.preset}",
+                row.task.form,
+                row.task.precision,
+                str(row.task.batch),
+                f"{1 / row.images_per_second:.3f}",
+                f"{row.images_per_second:.2f}",
+                f"{row.timing.spread:.0%}",
+                f"{row.peak_mib:,.0f}",
+            ]
+            for row in rows
+        ],
+        facts,
+        markdown=options.markdown,
+    )
+
+
+if __name__ == "__main__":
+    common.run_main(lambda: main(tyro.cli(Options)))

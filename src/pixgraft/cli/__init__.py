@@ -1,0 +1,50 @@
+"""The command line: one function a verb, which parses, makes one call and prints what came of it.
+
+Nothing heavy is imported before a verb needs it, so that `pixgraft --help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from pixgraft.cli import data, models, priors, translate  # noqa: F401 - each adds its verbs to the app
+from pixgraft.cli.app import app
+from pixgraft.errors import PixgraftError
+
+__all__ = ["main", "script"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit status: 0, 1 (some inputs failed) or 2 (nothing could be done)."""
+    try:
+        status = app.cli(
+            prog="pixgraft",
+            description="Image-to-image translation that puts real detail on coarse pictures.",
+            args=arguments,
+        )
+        return status if isinstance(status, int) else 0
+    except PixgraftError as error:
+        print(f"pixgraft: {error}", file=sys.stderr)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"pixgraft: {where}{error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("pixgraft: interrupted", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; to name the class would import torch
+            raise
+        print("pixgraft: out of device memory: lower train.microbatch or use another device", file=sys.stderr)
+    return 2
+
+
+def script() -> None:
+    """The entry point of the `pixgraft` program."""
+    status = main()
+    if "RANK" in os.environ:
+        # One of several processes: torch's communication threads now and then abort an interpreter that is being torn
+        # down, and torchrun would report a run that is complete as failed.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -1,0 +1,129 @@
+"""The verbs of `pixgraft data`, which look at images or make data sets of them."""
+
+from pathlib import Path
+from typing import Literal
+
+from pixgraft.cli.app import Data, Out, data_app
+from pixgraft.errors import PixgraftError
+
+
+@data_app.command
+def check(
+    path: Data,
+    /,
+    *,
+    size: int = 64,
+    split: str = "",
+    pairs: Literal["no", "labels", "color", "sketch", "image"] = "no",
+    images: str = "images",
+    conditions: str = "masks",
+    classes: int = 0,
+    palette: Path | None = None,
+) -> int:
+    """Say which files training would use, and what is wrong with the others.
+
+    Args:
+        path: A folder (searched) or a zip of images, or of images and conditions.
+        size: The side in pixels that training will use; smaller images are named.
+        split: The folder within the data to look at, such as "train".
+        pairs: What the conditions are: index images, colour images with a palette, drawings or pictures.
+        images: With pairs: the images' folder.
+        conditions: With pairs: the conditions' folder; files are matched by their stems.
+        classes: Of labels: how many there are.
+        palette: Of color: a text file with a line "NAME R G B" for each class.
+    """
+    from pixgraft.data.check import check as look
+    from pixgraft.data.check import check_pairs
+    from pixgraft.data.conditions import ConditionKind, read_palette
+    from pixgraft.data.pairs import open_pairs
+    from pixgraft.data.sources import open_source
+    from pixgraft.report import print_check
+
+    if pairs == "no":
+        return print_check(look(open_source(path, under=split), size=size))
+    if pairs == "color" and palette is None:
+        raise PixgraftError("--pairs color: needs the classes' colours: give --palette FILE")
+    colors = read_palette(palette).colors if palette else ()
+    kind = ConditionKind(kind=pairs, classes=len(colors) or classes, colors=colors)
+    source = open_pairs(path, images=images, conditions=conditions, under=split, skip_bad=True)
+    status = print_check(check_pairs(source, size=size, kind=kind))
+    return 1 if source.left_out else status
+
+
+@data_app.command
+def sketch(path: Data, out: Out, /, *, size: int = 0, split: str = "") -> int:
+    """Draw a line drawing of each image, to train on as its condition.
+
+    Args:
+        path: A folder (searched) or a zip of images.
+        out: The folder for the drawings, named as the images.
+        size: Draw each image's centred square at this side; 0: at its own size.
+        split: The folder within the data to take, such as "train".
+    """
+    from pixgraft.data.sketch import make_sketches
+    from pixgraft.data.sources import open_source
+    from pixgraft.engine.bars import Bars
+    from pixgraft.report import print_findings
+
+    with Bars() as bars:
+        progress = bars.counting("sketching")
+        made = make_sketches(open_source(path, under=split), out, size=size or None, progress=progress)
+    return print_findings(made.findings, f"{made.count:,} sketches: {out}")
+
+
+@data_app.command
+def masks(path: Data, out: Out, /, *, order: Literal["celebamask-hq", "face-parsing"] = "celebamask-hq") -> int:
+    """Merge CelebAMask-HQ's one file for each part into one label map for each face.
+
+    Args:
+        path: The folder or zip of parts, such as 00000_skin.png.
+        out: The folder for the label maps.
+        order: Which of the two circulating orders the 19 classes get.
+    """
+    from pixgraft.data.celebamask import merge_parts
+    from pixgraft.engine.bars import Bars
+    from pixgraft.report import print_findings
+
+    with Bars() as bars:
+        merged = merge_parts(path, out, order=order, progress=bars.counting("merging"))
+    parts = ", ".join(f"{name} {count:,}" for name, count in merged.parts.items())
+    return print_findings(merged.findings, f"{merged.written:,} label maps in the order {order}: {out}\nparts: {parts}")
+
+
+@data_app.command
+def align(path: Data, out: Out, /, *, size: int = 256, template: Literal["ffhq", "arcface"] = "ffhq") -> int:
+    """Find the largest face of each image and cut it out upright.
+
+    Args:
+        path: A folder (searched), a zip or an image.
+        out: The folder for the faces, named as the images.
+        size: Their side in pixels.
+        template: ffhq: the whole head, as FFHQ's pictures show it; arcface: the face alone, for identity networks.
+    """
+    from pixgraft.engine.bars import Bars
+    from pixgraft.faces import align_files
+    from pixgraft.report import print_findings
+
+    with Bars() as bars:
+        made = align_files(path, out, size=size, template=template, progress=bars.counting("aligning"))
+    return print_findings([*made.skipped, *made.notes], f"{made.written:,} faces: {out}")
+
+
+@data_app.command
+def order(path: Data, /, *, split: str = "") -> int:
+    """Tell which of the two circulating orders of CelebAMask-HQ's 19 classes label maps have.
+
+    Args:
+        path: A folder (searched) or a zip of label maps.
+        split: The folder within the data to look at, such as "masks".
+    """
+    from pixgraft.data.celebamask import detect_order
+    from pixgraft.data.conditions import ConditionKind
+    from pixgraft.data.sources import open_source
+
+    source = open_source(path, under=split)
+    kind = ConditionKind(kind="labels", classes=19)
+    found = detect_order(kind.read(source.read(name), name, 256) for name in source.names[:200])
+    votes = ", ".join(f"{name} {count}" for name, count in found.votes.items())
+    print(f"{found.order or 'cannot be told: look at a mask'} (signs: {votes})")
+    return 0 if found.order else 1

@@ -1,0 +1,143 @@
+"""The verbs that make models and measure them."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
+
+from pixgraft.cli.app import Model, Out, app
+from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.request import Request
+
+Preset = Annotated[Positional[str], arg(metavar="PRESET")]
+Layout = Annotated[Positional[str], arg(metavar="LAYOUT")]
+File = Annotated[Positional[Path], arg(metavar="FILE")]
+
+
+@app.command
+def train(
+    preset: Preset,
+    /,
+    *,
+    data: Path,
+    out: Path,
+    split: str = "",
+    set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = (),
+    device: str = "auto",
+    resume: bool = False,
+    skip_bad: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Train a preset on your images. The same command again resumes, also after ctrl-C or a crash.
+
+    Args:
+        preset: A name that `pixgraft presets` lists.
+        data: A folder (searched) or a zip: of images, or for grit of images/ and masks/ (see data.conditions).
+        out: The run folder: configuration, log, sample grids, checkpoints.
+        split: The folder within the data to train on, such as "train".
+        set: A field of the configuration as field=value, such as train.batch=8; give it once for each field.
+        device: auto, cpu, cuda, cuda:N or mps.
+        resume: Demand that there is a checkpoint to resume from.
+        skip_bad: Leave unusable images and pairs out, and list them.
+        quiet: Show no progress.
+    """
+    from pixgraft import config, presets
+    from pixgraft.train import CHECKPOINTS
+    from pixgraft.train import train as run
+
+    experiment = config.replaced(presets.preset(preset), list(set))
+    if resume and not any((out / CHECKPOINTS).glob("[0-9]*")):
+        raise PixgraftError(f"{out}: no checkpoint to resume from: leave --resume out to begin")
+    outcome = run(experiment, data, out, split=split, device=device, skip_bad=skip_bad, quiet=quiet)
+    if outcome.interrupted:
+        print(f"stopped by {outcome.interrupted} after {outcome.images_seen:,} images: the same command resumes")
+        return 130 if outcome.interrupted == "SIGINT" else 143
+    return 0
+
+
+@app.command
+def evaluate(
+    model: Annotated[Positional[str], arg(metavar="[MODEL]")] = "",
+    /,
+    *,
+    request: OmitArgPrefixes[Request],
+) -> int:
+    """Measure a model on data, one folder against another, or pairs of images.
+
+    Three forms: MODEL --data D --protocol P; --real A --fake B; and the latter with --pairs name. Without other
+    networks everything is measured with the bundled SqueezeNet and named after it.
+
+    Args:
+        model: What `translate` takes; for i2ilr-table4, grit-table3, ome-table2 and ome-table3 a preset, which is
+            trained for each row, or the folder of an earlier such call.
+        request: What to measure, on what, and how.
+    """
+    from pixgraft.evaluation.command import evaluate as run
+    from pixgraft.report import print_result
+
+    measured = run(model, request)
+    return 0 if measured is None else print_result(*measured)
+
+
+@app.command
+def compare(
+    first: Annotated[Positional[Path], arg(metavar="A.json")],
+    second: Annotated[Positional[Path], arg(metavar="B.json")],
+    /,
+) -> int:
+    """Set two results of `evaluate` side by side; refused, saying in what, if their protocols differ.
+
+    Args:
+        first: A result.json.
+        second: Another one.
+    """
+    from pixgraft.evaluation.result import comparable
+    from pixgraft.report import print_comparison
+
+    return print_comparison(*comparable(first, second))
+
+
+@app.command
+def convert(layout: Layout, file: File, out: Out, /) -> int:
+    """Read a published checkpoint into a model folder.
+
+    Args:
+        layout: i2ilr (the I2I-LR authors' code), stylegan2-rosinality, stylegan2-genforce, stylegan2-nvidia (a .pkl) or
+            progan-genforce.
+        file: The checkpoint; nothing that it holds is run.
+        out: The folder to make.
+    """
+    from pixgraft.convert import convert as run
+
+    converted = run(layout, file, out)
+    print(converted.folder, *converted.notes, sep="\n")
+    return 0
+
+
+@app.command
+def export(model: Model, out: Out, /, *, half: bool = False) -> int:
+    """Write a run's averaged weights as a model folder, to keep or to publish.
+
+    Args:
+        model: A run folder, or any other model that `translate` takes.
+        out: The folder to make.
+        half: In half precision.
+    """
+    from pixgraft.models import load_model, save_model
+
+    opened = load_model(model)
+    about = {key: value for key, value in opened.info.items() if key not in ("format", "method", "weights")}
+    save_model(out, opened.method, info=about, half=half)
+    print(out)
+    return 0
+
+
+@app.command
+def presets() -> int:
+    """List the presets with their image sizes, parameters and how long they train."""
+    from rich.console import Console
+
+    from pixgraft.report import presets_table
+
+    Console().print(presets_table())
+    return 0

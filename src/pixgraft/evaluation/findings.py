@@ -1,0 +1,81 @@
+"""What a paper says of its table, held against the measured rows: it is so, or a plain statement that it is not."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from pixgraft.evaluation.columns import Column
+from pixgraft.evaluation.pages import figure
+from pixgraft.evaluation.protocols import PROTOCOLS
+from pixgraft.evaluation.result import Row
+from pixgraft.metrics.estimate import Estimate, mean_of
+
+
+def findings(
+    protocol: str, rows: Sequence[Row], columns: Sequence[Column], each: Mapping[str, Mapping[Column, Tensor]], *,
+    replicates: int, seed: int,
+) -> list[str]:  # fmt: skip
+    """A sentence for each statement of that protocol's paper which these columns can bear out.
+
+    `each` has the rows' values image by image (images,), all in one order.
+    """
+    if protocol == "ome-table3":
+        names = [variant.name for variant in PROTOCOLS[protocol].variants]
+        gain = partial(mean_of, replicates=replicates, seed=seed)
+        return [_order(names, column, each, gain) for column in columns if column.metric in ("psnr", "perceptual")]
+    if protocol == "ome-figure7":
+        return _scales(rows, columns)
+    if protocol == "ome-figure8":
+        return [_fall(rows, column) for column in columns if column.metric in ("perceptual", "l2")]
+    return []
+
+
+def _order(
+    names: Sequence[str], column: Column, each: Mapping[str, Mapping[Column, Tensor]], mean: Callable[..., Estimate]
+) -> str:
+    """Whether each row is better than the one before it, by the differences on the same images."""
+    sign = 1 if column.about.better == "up" else -1
+    right, parts, undecided = True, [], False
+    for before, after in pairwise(names):
+        apart = sign * (each[after][column] - each[before][column])
+        gain = mean(apart, torch.arange(len(apart)))
+        right &= gain.value > 0
+        undecided |= gain.low <= 0 <= gain.high
+        word = "better" if gain.value > 0 else "not better"
+        parts.append(f"{after} is {word} than {before}, by {_shown(gain)}")
+    order = "in the paper's order" if right else "not in the paper's order"
+    doubt = "; an interval that holds 0 leaves it open" if undecided else ""
+    return f"{column.label}: {order} (differences on the same images): {'; '.join(parts)}{doubt}."
+
+
+def _scales(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Whether fine and middle codes change more than the coarse ones, over all steps."""
+    labels = {column.metric: column.label for column in columns}
+    metrics = [f"change-{scale}" for scale in ("coarse", "middle", "fine")]
+    if not labels.keys() >= set(metrics):
+        return []
+    coarse, middle, fine = (sum(row.values[labels[each]].value for row in rows) / len(rows) for each in metrics)
+    values = f"coarse {figure(coarse)}, middle {figure(middle)}, fine {figure(fine)}, a mean over the steps"
+    if min(middle, fine) > coarse:
+        return [f"The fine and middle codes change more than the coarse ones, as in the paper: {values}."]
+    return [f"Not as in the paper, the fine and middle codes do not both change more than the coarse ones: {values}."]
+
+
+def _fall(rows: Sequence[Row], column: Column) -> str:
+    """Whether the distance falls with each step."""
+    values = [row.values[column.label].value for row in rows]
+    rises = [rows[number].name for number in range(1, len(rows)) if values[number] >= values[number - 1]]
+    ends = f"from {_shown(rows[0].values[column.label])} to {_shown(rows[-1].values[column.label])}"
+    if not rises:
+        return f"{column.label}: the distance falls at each step, {ends}."
+    whole = "falls on the whole" if values[-1] < values[0] else "does not fall"
+    return f"{column.label}: the distance {whole}, {ends}, and does not fall at {', '.join(rises)}."
+
+
+def _shown(estimate: Estimate) -> str:
+    if estimate.low == estimate.high:
+        return figure(estimate.value)
+    return f"{figure(estimate.value)}, {figure(estimate.low)} to {figure(estimate.high)}"

@@ -1,0 +1,114 @@
+"""All that a run needs but its data and its folder: its method's configuration, and how that is trained."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pixgraft.errors import PixgraftError
+from pixgraft.methods import METHODS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a method is trained, whatever the method. Durations are counted in images seen."""
+
+    images: int = 1_000_000
+    """When the run ends."""
+    batch: int = 8
+    """Images for each step, over all processes."""
+    microbatch: int = 0
+    """Images for each backward within a process; 0: all of the process's share at once."""
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    """`torch.compile` for the phases without a double backward."""
+    flip: bool = True
+    """Mirror each image at random."""
+    average_decay: float = 0.999
+    """Of the exponential moving averages, for each step."""
+    average_warmup: bool = True
+    """Let the decay rise to that as (1 + n) / (10 + n) at step n, so that early averages forget the untrained start."""
+    average_half_life: int = 0
+    """Images after which the averages have forgotten half; above 0 it stands in place of the decay."""
+    average_ramp: float = 0.05
+    """The half-life is at most this share of the images seen (Karras et al. 2020, ADA); 0: no such limit."""
+    checkpoint_every: int = 50_000
+    keep: int = 3
+    """Checkpoints that stay; 0: all."""
+    sample_every: int = 10_000
+    samples: int = 16
+    """Fixed images of the data set for the sample grid: half are sources, half are targets."""
+    log_every: int = 1_000
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise PixgraftError(f"train.batch is {self.batch}: choose a number of images from 1")
+        if self.microbatch < 0:
+            raise PixgraftError(f"train.microbatch is {self.microbatch}: choose a number of images, or 0")
+        if self.samples < 4 or self.samples % 2:
+            raise PixgraftError(f"train.samples is {self.samples}: choose an even number from 4")
+        if self.keep < 0:
+            raise PixgraftError(f"train.keep is {self.keep}: choose a number of checkpoints, or 0 to keep all")
+        if not 0 <= self.average_decay < 1:
+            raise PixgraftError(f"train.average_decay is {self.average_decay}: choose a number from 0 to below 1")
+        for name in ("images", "checkpoint_every", "sample_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise PixgraftError(f"train.{name} is {getattr(self, name)}: choose a number of images from 1")
+        if self.average_half_life < 0 or self.average_ramp < 0:
+            raise PixgraftError("train.average_half_life and train.average_ramp must be at least 0")
+
+    def decay(self, images_seen: int) -> float:
+        """Of the averages, at the step that begins after `images_seen` images."""
+        if self.average_half_life:
+            ramp = self.average_ramp * images_seen if self.average_ramp else math.inf
+            life = min(self.average_half_life, ramp)
+            return 0.5 ** (self.batch / life) if life else 0.0
+        number = images_seen // self.batch
+        warmup = (1 + number) / (10 + number) if self.average_warmup else 1.0
+        return min(self.average_decay, warmup)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How the data of a method that takes conditions is laid out; a method that takes images alone passes over it."""
+
+    images: str = "images"
+    conditions: str = "masks"
+    """The folders of images and conditions, wherever they stand within the data; files are matched by their stems."""
+    palette: str = ""
+    """For conditions in colours: a text file with a line "NAME R G B" for each class."""
+    mirrored: tuple[tuple[int, int], ...] = ()
+    """Classes that are each other's mirror image, such as the left and the right eye."""
+    factors: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    """For conditions of kind lr, made from the images: the shrinking factors, one drawn for each image seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """All that a run needs but its data and its folder."""
+
+    name: str
+    kind: str
+    """The method's name in `pixgraft.methods.METHODS`."""
+    method: Any
+    """That method's configuration."""
+    train: TrainConfig
+    data: DataConfig = field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        group = METHODS[self.kind].group
+        for name in ("batch", "microbatch"):
+            count = getattr(self.train, name)
+            if count % group:
+                raise PixgraftError(f"train.{name} is {count}: choose a multiple of {group}, which {self.kind} needs")
+
+    @classmethod
+    def field_types(cls, values: Mapping[str, Any]) -> dict[str, type]:
+        """The types of fields that depend on others' values, for `config.from_dict`."""
+        if "kind" not in values:
+            return {}
+        if not isinstance(values["kind"], str) or values["kind"] not in METHODS:
+            raise PixgraftError(f"kind: {values['kind']!r} is not one of {', '.join(map(repr, METHODS))}")
+        return {"method": METHODS[values["kind"]].Config}

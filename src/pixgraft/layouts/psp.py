@@ -1,0 +1,207 @@
+"""The layout of eladrich/pixel2style2pixel, the published code of pSp (Richardson et al. 2021).
+
+A file holds "state_dict", whose names begin with "encoder." or "decoder." (a generator of StyleGAN2, as rosinality's);
+"latent_avg", the average code that is added to the encoder's, (D,), (1, D) or (L, D), where the run began from it; and
+"opts", what the run was told. Sizes are read off the tensors, and the options may not contradict them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layouts.common import StateDicts, Tensors, count, filled, lone_tensor, width
+from pixgraft.layouts.reading import Plain, read_content
+from pixgraft.layouts.stylegan2 import channel_limits, rosinality_generator, shape_of
+from pixgraft.methods.encoding import Kind, Start
+from pixgraft.methods.psp import PSP, PSPConfig
+from pixgraft.networks.psp import SingleStyleEncoder, StyleEncoder
+from pixgraft.networks.stylegan2 import Generator
+
+Encoder = StyleEncoder | SingleStyleEncoder
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A published model: its images are `decoder.synthesis(encoder(conditions) + average)`.
+
+    `average` is (L, D): zeros where the run did not begin from the average code. The decoder's `w_mean` is its mean
+    over the styles, and estimated where there is none.
+    """
+
+    encoder: Encoder
+    decoder: Generator
+    average: Tensor
+
+
+def read_psp(file: Path) -> PSP:
+    """The model in a published file, as our method.
+
+    Raises PixgraftError, which names the file, if it is no such checkpoint or its options contradict its tensors.
+    """
+    content = read_content(file)
+    try:
+        opts = content.values.get("opts", {})
+        return psp_method(psp_parts(content.groups, opts), opts)
+    except PixgraftError as error:
+        raise PixgraftError(f"{file}: {error}") from None
+
+
+def psp_parts(groups: StateDicts, opts: Mapping[str, Plain]) -> Parts:
+    """The model of the groups: "state_dict", or "encoder" and "decoder"; "latent_avg" where it is there.
+
+    Raises PixgraftError for tensors that are missing, unknown or misshapen, for networks that do not fit each other,
+    and for an option that contradicts them. Options that are not there are not missed.
+    """
+    networks = psp(groups)
+    encoder, decoder = networks.get("encoder"), networks.get("decoder")
+    if not isinstance(encoder, Encoder) or not isinstance(decoder, Generator):
+        missing = "decoder" if encoder else "encoder"
+        raise PixgraftError(f"no whole model of pSp: it has no tensors of the {missing}: choose another file")
+    latent_avg = lone_tensor(groups, "latent_avg")
+    _check_opts(opts, encoder, decoder, latent_avg)
+    shape = (encoder.layers, encoder.code_dim)
+    average = torch.zeros(shape) if latent_avg is None else latent_avg.float().expand(shape).clone()
+    return Parts(encoder, decoder, average)
+
+
+def psp_method(parts: Parts, opts: Mapping[str, Plain]) -> PSP:
+    """The model as our method. What its conditions are the options say, and where they do not, their channels: one for
+    each label, one of a sketch, three of an image to be inverted.
+
+    Raises PixgraftError for a kind of condition that there is not.
+    """
+    encoder, decoder = parts.encoder, parts.decoder
+    channels = encoder.condition_channels
+    condition: Kind
+    if opts.get("label_nc") or channels not in (1, 3):
+        condition = "labels"
+    elif channels == 1:
+        condition = "sketch"
+    else:
+        condition = "lr" if "super_resolution" in str(opts.get("dataset_type")) else "self"
+    base, most = channel_limits("of the decoder", [width(layer, 1) for layer in decoder.synthesis.to_rgb])
+    config = PSPConfig(
+        image_size=2 << decoder.synthesis.layers // 2,
+        base_channels=base,
+        max_channels=most,
+        z_dim=decoder.z_dim,
+        w_dim=len(decoder.w_mean),
+        mapping_layers=len(decoder.mapping.layers),
+        input_size=encoder.input_size,
+        condition=condition,
+        classes=channels if condition == "labels" else PSPConfig.classes,
+        space="w+" if isinstance(encoder, StyleEncoder) else "w",
+        stages=encoder.stages,
+    )
+    with torch.device("meta"):
+        method = PSP(config)
+    method.encoder, method.generator = encoder, decoder
+    method.start = Start(encoder.layers, encoder.code_dim)
+    method.start.codes.copy_(parts.average)
+    return method
+
+
+def psp(groups: StateDicts) -> dict[str, nn.Module]:
+    """The encoder and the decoder, each where it is there.
+
+    Raises PixgraftError as `psp_parts` does. An encoder of one code needs a decoder, which says for how many styles.
+    """
+    groups = _split(groups)
+    networks: dict[str, nn.Module] = {}
+    decoder = _decoder(groups) if "decoder" in groups else None
+    if "encoder" in groups:
+        networks["encoder"] = encoder = _encoder(groups["encoder"], decoder)
+        if decoder and (encoder.layers, encoder.code_dim) != (decoder.synthesis.layers, len(decoder.w_mean)):
+            raise PixgraftError(
+                f"group encoder gives {encoder.layers} codes of {encoder.code_dim}, and group decoder takes "
+                f"{decoder.synthesis.layers} of {len(decoder.w_mean)}: they are not of one model"
+            )
+    if decoder:
+        networks["decoder"] = decoder
+    if not networks:
+        raise PixgraftError("no checkpoint of pSp: it has neither encoder nor decoder: choose another file or layout")
+    return networks
+
+
+def _split(groups: StateDicts) -> StateDicts:
+    """The groups, with those that lie in "state_dict" under names of their own."""
+    found: dict[str, Tensors] = {name: tensors for name, tensors in groups.items() if name != "state_dict"}
+    for name in ("encoder", "decoder"):
+        begin = f"{name}."
+        tensors = {key[len(begin) :]: x for key, x in groups.get("state_dict", {}).items() if key.startswith(begin)}
+        if tensors:
+            found[name] = tensors
+    return found
+
+
+def _decoder(groups: StateDicts) -> Generator:
+    tensors, mean = groups["decoder"], lone_tensor(groups, "latent_avg")
+    if mean is None:
+        return rosinality_generator(tensors, "decoder", None)
+    layers, w_dim = 2 * count(tensors, r"to_rgbs\.(\d+)\.") + 2, shape_of(tensors, "style.1.weight", 2, "decoder")[0]
+    if mean.shape not in ((w_dim,), (1, w_dim), (layers, w_dim)):
+        expected = f"({w_dim},), (1, {w_dim}) or ({layers}, {w_dim})"
+        raise PixgraftError(f"latent_avg is {tuple(mean.shape)}, expected {expected}, as group decoder asks for")
+    # Rows are the same as published; in doubles their mean is too.
+    return rosinality_generator(tensors, "decoder", mean.double().reshape(-1, w_dim).mean(0))
+
+
+def _encoder(tensors: Tensors, decoder: Generator | None) -> Encoder:
+    channels = _shape(tensors, "input_layer.0.weight", 4)[1]
+    blocks = range(count(tensors, r"body\.(\d+)\."))
+    widths = [_shape(tensors, f"body.{i}.res_layer.1.weight", 4)[0] for i in blocks]
+    stages = [(width, len(list(group))) for width, group in groupby(widths)]
+    if len(stages) != 4:
+        raise PixgraftError(f"group encoder, as of pSp: widths {widths} of its blocks are not of four stages")
+    styles = count(tensors, r"styles\.(\d+)\.")
+    with torch.device("meta"):  # no random weights that are thrown away
+        encoder: Encoder
+        if styles:
+            halvings = count(tensors, r"styles\.0\.convs\.(\d+)\.")
+            encoder = StyleEncoder(
+                condition_channels=channels,
+                styles=styles,
+                code_dim=_shape(tensors, "styles.0.linear.weight", 2)[0],
+                input_size=16 << halvings,
+                stages=stages,
+            )
+        elif decoder:
+            encoder = SingleStyleEncoder(
+                condition_channels=channels,
+                styles=decoder.synthesis.layers,
+                code_dim=_shape(tensors, "linear.weight", 2)[0],
+                stages=stages,
+            )
+        else:
+            raise PixgraftError("group encoder, of one code: how many styles it is for is the group decoder's to say")
+    encoder = encoder.to_empty(device="cpu")
+    filled(encoder, tensors, "encoder")
+    return encoder
+
+
+def _shape(tensors: Tensors, name: str, dimensions: int) -> torch.Size:
+    if name not in tensors or tensors[name].ndim != dimensions or not tensors[name].numel():
+        raise PixgraftError(f"group encoder, as of pSp: {name} is missing or of another shape")
+    return tensors[name].shape
+
+
+def _check_opts(opts: Mapping[str, Plain], encoder: Encoder, decoder: Generator, latent_avg: Tensor | None) -> None:
+    into_w, channels = isinstance(encoder, SingleStyleEncoder), encoder.condition_channels
+    found: dict[str, tuple[Plain, ...]] = {
+        "input_nc": (channels,),
+        "label_nc": (0, channels),  # 0 for conditions that are images
+        "output_size": (2 << decoder.synthesis.layers // 2,),
+        "n_styles": (encoder.layers,),
+        "encoder_type": ("BackboneEncoderUsingLastLayerIntoW" if into_w else "GradualStyleEncoder",),
+        "learn_in_w": (into_w,),
+        "start_from_latent_avg": (latent_avg is not None,),
+    }
+    for name, allowed in found.items():
+        if name in opts and opts[name] not in allowed:
+            said = "latent_avg says" if name == "start_from_latent_avg" else "the tensors say"
+            raise PixgraftError(f"opts: {name} is {opts[name]!r}, and {said} {allowed[-1]!r}: choose another file")

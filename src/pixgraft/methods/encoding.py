@@ -1,0 +1,268 @@
+"""What pSp and OME share: a condition becomes codes of a frozen generator, whose image of them is compared with the
+target.
+
+Shape letters: N images, S side of the generator's images, s side at which conditions enter and images are compared, C
+channels of a condition as data keeps it, M codes (of StyleGAN2 one for each layer), D numbers of a code.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.conditions import class_colors, condition_channels, fitted, from_levels, stored_channels
+from pixgraft.losses.identity import face_crop, identity
+from pixgraft.losses.reconstruction import l2
+from pixgraft.methods.base import Batch, Losses, Method, Preview, Role
+from pixgraft.methods.progan import ProGAN
+from pixgraft.methods.stylegan2 import StyleGAN2
+from pixgraft.networks import progan, stylegan2
+
+Kind = Literal["self", "labels", "sketch", "image", "lr"]
+"""What the condition is: the target itself (inversion), or as `layers.conditions` says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingConfig:
+    """What both methods have; the defaults are the papers' for faces at 1024."""
+
+    prior: str = ""
+    """The trained generator: a model or run folder of stylegan2 or progan, or a bundled model's name."""
+    generator: Literal["stylegan2", "progan"] = "stylegan2"
+    image_size: int = 1024
+    """S; this and the next four are the generator's, and are checked against the prior's."""
+    base_channels: int = 32768
+    max_channels: int = 512
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 8
+    train_generator: bool = False
+
+    input_size: int = 256
+    """s, a power of two from 32 to 1024."""
+    condition: Kind = "lr"
+    classes: int = 19
+    """Of labels."""
+
+    lambda_l2: float = 1.0
+    lambda_perceptual: float = 0.8
+    perceptual: Literal["lpips-alex", "lpips-vgg", "squeezenet"] = "lpips-alex"
+    """The network of the perceptual distance. Where LPIPS' weights are not to be had, training says so and takes
+    SqueezeNet, which comes with the package."""
+    lambda_identity: float = 0.1
+    identity: Literal["irse50", "mobilefacenet"] = "irse50"
+    """The network that embeds faces; it needs weights of its own."""
+
+    def __post_init__(self) -> None:
+        s = self.input_size
+        if not 32 <= s <= 1024 or s & (s - 1):
+            raise PixgraftError(f"input_size is {s}: choose a power of two from 32 to 1024")
+        if self.condition == "labels" and not 2 <= self.classes <= 256:
+            raise PixgraftError(f"classes is {self.classes}: choose a number from 2 to 256")
+        if min(self.lambda_l2, self.lambda_perceptual, self.lambda_identity) < 0:
+            raise PixgraftError("the lambdas must be at least 0")
+
+    @property
+    def condition_channels(self) -> int:
+        """Of a condition as the networks take it."""
+        return 3 if self.condition == "self" else condition_channels(self.condition, self.classes)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What became of N conditions: codes and images after each step, the starting ones first where a step sees them."""
+
+    codes: list[Tensor]
+    """(N, M, D) each."""
+    images: list[Tensor]
+    """(N, 3, S, S) each, clamped to [-1, 1]."""
+
+
+class Start(nn.Module):
+    """The code that all others are offsets from: the generator's average, (M, D)."""
+
+    codes: Tensor
+
+    def __init__(self, codes: int, code_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.zeros(codes, code_dim))
+
+
+class Encoding(Method):
+    """The base of both: generator, starting codes, losses and use. A subclass makes the encoder."""
+
+    averaged: ClassVar[tuple[str, ...]] = ("encoder",)
+    kept: ClassVar[tuple[str, ...]] = ("generator", "start")
+    config: EncodingConfig
+    encoder: nn.Module
+
+    def __init__(self, config: EncodingConfig) -> None:
+        super().__init__(config)
+        self.generator: stylegan2.Generator | progan.Generator
+        if config.generator == "stylegan2":
+            self.generator = stylegan2.Generator(
+                image_size=config.image_size,
+                base_channels=config.base_channels,
+                max_channels=config.max_channels,
+                z_dim=config.z_dim,
+                w_dim=config.w_dim,
+                mapping_layers=config.mapping_layers,
+            )
+        else:
+            self.generator = progan.Generator(
+                image_size=config.image_size,
+                z_dim=config.z_dim,
+                base_channels=config.base_channels,
+                max_channels=config.max_channels,
+            )
+        self.start = Start(self.codes, self.code_dim)
+
+    @property
+    @abstractmethod
+    def codes(self) -> int:
+        """M."""
+
+    @property
+    def code_dim(self) -> int:
+        """D: of w for StyleGAN2, of z for ProGAN."""
+        return self.config.w_dim if self.config.generator == "stylegan2" else self.config.z_dim
+
+    # --- borrowed networks ---
+
+    def wants(self) -> dict[Role, str]:
+        config = self.config
+        wanted: dict[Role, str] = {}
+        if config.lambda_perceptual:
+            wanted["perceptual"] = config.perceptual
+        if config.lambda_identity:
+            wanted["identity"] = config.identity
+        return wanted
+
+    @property
+    def prior(self) -> str:
+        if not self.config.prior:
+            raise PixgraftError(f"{self.name}: needs a trained generator: --set method.prior=MODEL names it")
+        return self.config.prior
+
+    @torch.no_grad()
+    def adopt(self, prior: Method) -> None:
+        """Take a prior's generator, and start from its average code.
+
+        ProGAN's codes have the mean zero, which has no direction for its first layer's normalisation to keep: there a
+        code drawn once and for all takes its place.
+
+        Raises PixgraftError if it is of another kind or size than the configuration's.
+        """
+        config = self.config
+        expected: type[Method] = StyleGAN2 if config.generator == "stylegan2" else ProGAN
+        if not isinstance(prior, StyleGAN2 | ProGAN) or not isinstance(prior, expected):
+            raise PixgraftError(f"{config.prior}: a model of {prior.name}, but method.generator is {config.generator}")
+        names = ["image_size", "base_channels", "max_channels", "z_dim"]
+        names += ["w_dim", "mapping_layers"] if config.generator == "stylegan2" else []
+        for name in names:
+            found, asked = getattr(prior.config, name), getattr(config, name)
+            if found != asked:
+                raise PixgraftError(
+                    f"{config.prior}: its generator's {name} is {found}, but the configuration's is {asked}: "
+                    f"--set method.{name}={found}, or choose another prior"
+                )
+        self.generator.load_state_dict(prior.generator.state_dict())
+        if isinstance(prior, StyleGAN2):
+            self.start.codes.copy_(prior.generator.w_mean.expand_as(self.start.codes))
+        else:
+            drawn = prior.draw_latents(1, torch.Generator().manual_seed(0))
+            self.start.codes.copy_(drawn.expand_as(self.start.codes))
+
+    # --- what the terms are made of ---
+
+    def condition_of(self, batch: Batch) -> Tensor:
+        """A batch's conditions as data keeps them, uint8 (N, C, s, s). Raises PixgraftError if it has none."""
+        if self.config.condition == "self":
+            return ((batch.images + 1) * 127.5).round().to(torch.uint8)
+        if batch.condition is None:
+            raise PixgraftError(f"{self.name}: images without conditions: train on pairs of both")
+        return batch.condition
+
+    def generate(self, codes: Tensor) -> Tensor:
+        """Images (N, 3, S, S) of codes (N, M, D), not clamped, with the noise kept with the weights."""
+        if not isinstance(self.generator, stylegan2.Generator):
+            raise NotImplementedError
+        images: Tensor = self.generator.synthesis(codes, noise="stored")
+        return images
+
+    def compared(self, images: Tensor, targets: Tensor, suffix: str = "") -> Losses:
+        """Eq. 15 of OME, which pSp has too: images (N, 3, S, S) against targets (N, 3, s, s), at the side s.
+
+        `suffix` ends the terms' names.
+        """
+        config = self.config
+        small = fitted(images, config.input_size)
+        losses = {f"l2{suffix}": config.lambda_l2 * l2(small, targets)}
+        if config.lambda_perceptual:
+            apart = self.feature("perceptual")(small, targets)
+            losses[f"perceptual{suffix}"] = config.lambda_perceptual * apart.mean()
+        if config.lambda_identity:
+            embed = self.feature("identity")
+            mine, theirs = (F.normalize(embed(face_crop(each)), dim=1) for each in (small, targets))
+            losses[f"identity{suffix}"] = config.lambda_identity * identity(mine, theirs)
+        return losses
+
+    # --- use ---
+
+    @abstractmethod
+    def encode(self, condition: Tensor, *, steps: int | None = None) -> Encoded:
+        """Codes and images of conditions as data keeps them, uint8 (N, C, s, s); None: the configuration's steps.
+
+        Raises PixgraftError for conditions of other channels, another side or a class beyond those there are, and for
+        steps that the method cannot take.
+        """
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Images (N, 3, S, S), clamped to [-1, 1], of codes (N, M, D). Raises PixgraftError for another shape."""
+        if codes.ndim != 3 or codes.shape[1:] != self.start.codes.shape:
+            expected = ", ".join(map(str, self.start.codes.shape))
+            raise PixgraftError(f"codes {tuple(codes.shape)}: the model's are (N, {expected})")
+        return self.generate(codes).clamp(-1, 1)
+
+    def random_codes(self, count: int, random: torch.Generator | None = None) -> Tensor:
+        """`count` codes (count, D) of the generator's own kind, drawn by a CPU generator: w of StyleGAN2."""
+        z = torch.stack([torch.randn(self.config.z_dim, generator=random) for _ in range(count)])
+        z = z.to(self.start.codes)
+        if not isinstance(self.generator, stylegan2.Generator):
+            return z
+        with torch.no_grad():
+            codes: Tensor = self.generator.mapping(z)
+        return codes
+
+    def checked(self, condition: Tensor) -> Tensor:
+        """The conditions themselves, on the method's device; PixgraftError as `encode` says."""
+        config = self.config
+        kind = "image" if config.condition == "self" else config.condition
+        shape = (stored_channels(kind), config.input_size, config.input_size)
+        if condition.dtype != torch.uint8 or condition.shape[1:] != shape:
+            expected = ", ".join(map(str, shape))
+            found = f"{tuple(condition.shape)} {condition.dtype}"
+            raise PixgraftError(f"conditions are {found}: give uint8 (N, {expected})")
+        if kind == "labels" and len(condition) and int(condition.max()) >= config.classes:
+            raise PixgraftError(f"a condition has class {int(condition.max())}: there are 0 to {config.classes - 1}")
+        return condition.to(self.start.codes.device)
+
+    def shown(self, condition: Tensor) -> Tensor:
+        """Conditions (N, C, s, s) as pictures (N, 3, s, s) in [-1, 1], each class in a colour of its own."""
+        if self.config.condition == "labels":
+            colors = class_colors(self.config.classes).to(condition.device)
+            return colors[condition[:, 0].long()].permute(0, 3, 1, 2)
+        return from_levels(condition).expand(-1, 3, -1, -1)
+
+    def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
+        """Conditions, the images after each step, the targets; the diversity is a pixel's deviation over the outputs,
+        which tells an encoder that gives one face for all."""
+        given = self.condition_of(Batch(images, {}, condition))
+        made = [fitted(each, self.config.input_size) for each in self.encode(given).images]
+        apart = made[-1].std(0, correction=0).mean()
+        return Preview(grid=torch.stack([self.shown(given), *made, images]), diversity=float(apart))

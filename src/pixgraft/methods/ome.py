@@ -1,0 +1,189 @@
+"""OME: Guo, Shao, Li 2023, "Image-to-image translation using an offset-based multi-scale codes GAN encoder".
+
+In each of N steps the encoder sees the condition beside the image made so far and moves the codes towards it (eqs. 1 to
+4); losses and an update of the encoder follow each step, from which the next one starts without a gradient. With
+StyleGAN2 the codes are its layers' (eq. 5); with ProGAN the maps that they become after `cut` layers are fused (eqs. 6
+to 11). There is no public code; the switches are those of Tables 2 and 3.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.conditions import joined
+from pixgraft.methods.base import Batch, Losses, Phase
+from pixgraft.methods.encoding import Encoded, Encoding, EncodingConfig
+from pixgraft.networks import progan
+from pixgraft.networks.ome import DynamicFusion, Encoder, static_fusion
+from pixgraft.networks.progan import stage_widths
+from pixgraft.optim import Ranger
+
+
+@dataclass(frozen=True, kw_only=True)
+class OMEConfig(EncodingConfig):
+    """The defaults are the paper's for faces with StyleGAN2."""
+
+    steps: int = 5
+    """N."""
+    offsets: bool = True
+    """OB: without it there is one step."""
+    many_codes: bool = True
+    """MC: without it one code is that of all layers; ProGAN has one in place of `progan_codes`."""
+    many_scales: bool = True
+    """MS: without it all codes come of the coarsest features."""
+    dynamic_fusion: bool = True
+    """DF, of ProGAN: without it maps are fused by their mean."""
+    progan_codes: int = 20
+    """M of ProGAN."""
+    cut: int = 8
+    """Layers of ProGAN before the fusion."""
+
+    depth: Literal[34, 50] = 50
+    """Of the ResNet: 50 for faces, 34 for scenes."""
+    encoder_channels: int = 64
+    """Of the ResNet's first layer."""
+    pyramid_channels: int = 256
+    small_stem: bool = False
+    """A first layer that keeps the side, for inputs below 128."""
+    lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 1:
+            raise PixgraftError(f"steps is {self.steps}: choose a number from 1")
+        if self.many_scales and not self.many_codes:
+            raise PixgraftError("many_scales without many_codes: one code comes of one scale: switch both off")
+        if self.generator == "progan":
+            layers = 2 * self.image_size.bit_length() - 4
+            if not 1 <= self.cut < layers:
+                raise PixgraftError(f"cut is {self.cut}: choose 1 to {layers - 1} of ProGAN's {layers} layers")
+            if self.many_codes and self.progan_codes < 3:
+                raise PixgraftError(f"progan_codes is {self.progan_codes}: choose 3 or more, or many_codes=false")
+        if self.lr <= 0:
+            raise PixgraftError(f"lr is {self.lr}: it must be above 0")
+
+
+class OME(Encoding):
+    """Encoder, frozen generator, fusion where there is one, and a phase for each step."""
+
+    name: ClassVar[str] = "ome"
+    Config: ClassVar[type] = OMEConfig
+    config: OMEConfig
+
+    def __init__(self, config: OMEConfig) -> None:
+        super().__init__(config)
+        many = config.many_codes
+        self.encoder = Encoder(
+            in_channels=config.condition_channels + 3,
+            image_size=config.input_size,
+            codes=self.codes,
+            code_dim=self.code_dim,
+            many_codes=many,
+            many_scales=config.many_scales,
+            order="styles" if config.generator == "stylegan2" else "even",
+            depth=config.depth,
+            base_channels=config.encoder_channels,
+            small_stem=config.small_stem,
+            width=config.pyramid_channels,
+        )
+        self.fusion: DynamicFusion | None = None
+        if config.generator == "progan" and config.dynamic_fusion and many:
+            widths = stage_widths(config.image_size, config.base_channels, config.max_channels)
+            self.fusion = DynamicFusion(widths[(config.cut - 1) // 2])
+            self.averaged = ("encoder", "fusion")  # type: ignore[misc]
+
+    @property
+    def codes(self) -> int:
+        config = self.config
+        if config.generator == "stylegan2":
+            return 2 * config.image_size.bit_length() - 4  # 2 log2(S) - 2
+        return config.progan_codes if config.many_codes else 1
+
+    @property
+    def steps(self) -> int:
+        """N, which is 1 without offsets."""
+        return self.config.steps if self.config.offsets else 1
+
+    # --- what the terms are made of ---
+
+    def generate(self, codes: Tensor) -> Tensor:
+        """Eqs. 5 and 11: images (N, 3, S, S) of codes (N, M, D), not clamped."""
+        if not isinstance(self.generator, progan.Generator):
+            return super().generate(codes)
+        cut = self.config.cut
+        maps = self.generator.features(codes.flatten(0, 1), layers=cut).unflatten(0, codes.shape[:2])
+        fused = static_fusion(maps) if self.fusion is None else self.fusion(maps)
+        return self.generator.from_features(fused, layers=cut)
+
+    def moved(self, condition: Tensor, codes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Eqs. 1 to 4, one step: codes (N, M, D) and their image (N, 3, S, S) give the next ones."""
+        config = self.config
+        kind = "image" if config.condition == "self" else config.condition
+        offsets: Tensor = self.encoder(joined(condition, image.clamp(-1, 1), kind=kind, classes=config.classes))
+        codes = codes + offsets
+        return codes, self.generate(codes)
+
+    def started(self, count: int) -> tuple[Tensor, Tensor]:
+        """The average codes and their image, for `count` conditions."""
+        codes = self.start.codes.unsqueeze(0)
+        with torch.no_grad():
+            image = self.generate(codes)
+        return codes.expand(count, -1, -1), image.expand(count, -1, -1, -1)
+
+    # --- the phases ---
+
+    def phases(self) -> list[Phase]:
+        return [
+            Phase(name=f"step{number}", losses=partial(self.step_losses, number), optimizer="encoder")
+            for number in range(1, self.steps + 1)
+        ]
+
+    def step_losses(self, number: int, batch: Batch) -> Losses:
+        """Eq. 15 after step `number`, from 1, on what the phase before left (or made anew, if it did not)."""
+        condition = self.condition_of(batch)
+        codes, image = self._before(number, batch, condition)
+        codes, image = self.moved(condition, codes, image)
+        batch.shared[f"codes{number}"], batch.shared[f"image{number}"] = codes.detach(), image.detach()
+        return self.compared(image, batch.images, f"_{number}")
+
+    def _before(self, number: int, batch: Batch, condition: Tensor) -> tuple[Tensor, Tensor]:
+        codes, image = self.started(len(batch.images)) if f"codes{number - 1}" not in batch.shared else (
+            batch.shared[f"codes{number - 1}"], batch.shared[f"image{number - 1}"]
+        )  # fmt: skip
+        if number > 1 and f"codes{number - 1}" not in batch.shared:
+            with torch.no_grad():
+                for _ in range(number - 1):
+                    codes, image = self.moved(condition, codes, image)
+        return codes, image
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Ranger for the encoder and the fusion, and for the generator if that is to be trained too."""
+        parameters = list(self.encoder.parameters())
+        if self.fusion is not None:
+            parameters += self.fusion.parameters()
+        if self.config.train_generator:
+            trained = self.generator if isinstance(self.generator, progan.Generator) else self.generator.synthesis
+            parameters += trained.parameters()
+        return {"encoder": Ranger(parameters, lr=self.config.lr)}
+
+    # --- use ---
+
+    @torch.no_grad()
+    def encode(self, condition: Tensor, *, steps: int | None = None) -> Encoded:
+        """Any number of steps from 1; more than the configuration's go on as the last ones did."""
+        number = self.steps if steps is None else steps
+        if number < 1:
+            raise PixgraftError(f"steps {number}: choose a number from 1")
+        given = self.checked(condition)
+        codes, image = self.started(len(given))
+        found = Encoded([codes], [image.clamp(-1, 1)])
+        for _ in range(number):
+            codes, image = self.moved(given, codes, image)
+            found.codes.append(codes)
+            found.images.append(image.clamp(-1, 1))
+        return found

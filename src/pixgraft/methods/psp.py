@@ -1,0 +1,97 @@
+"""pSp: Richardson et al. 2021, "Encoding in Style: a StyleGAN Encoder for Image-to-Image Translation", and its use for
+super-resolution.
+
+One pass: an encoder gives each of the generator's layers a code, as an offset from the average one. L2, a perceptual
+distance, identity and the codes' distance from the average.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.conditions import encoded
+from pixgraft.losses.latent import w_norm
+from pixgraft.methods.base import Batch, Losses, Phase
+from pixgraft.methods.encoding import Encoded, Encoding, EncodingConfig
+from pixgraft.networks.irse import STAGES
+from pixgraft.networks.psp import SingleStyleEncoder, StyleEncoder
+from pixgraft.optim import Ranger
+
+
+@dataclass(frozen=True, kw_only=True)
+class PSPConfig(EncodingConfig):
+    """The defaults are the published ones for super-resolution of faces."""
+
+    space: Literal["w+", "w"] = "w+"
+    """A code for each layer, or one for all."""
+    stages: tuple[tuple[int, int], ...] = STAGES
+    """Channels and blocks of the four stages of IR-SE-50."""
+    lambda_w: float = 0.005
+    """Of the codes' distance from the average."""
+    lr: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.generator != "stylegan2":
+            raise PixgraftError("generator: pSp has a code for each layer of StyleGAN2: choose stylegan2, or ome")
+        if self.lambda_w < 0 or self.lr <= 0:
+            raise PixgraftError("lambda_w must be at least 0, and lr above 0")
+
+
+class PSP(Encoding):
+    """Encoder, frozen generator and the one phase of a step."""
+
+    name: ClassVar[str] = "psp"
+    Config: ClassVar[type] = PSPConfig
+    config: PSPConfig
+
+    def __init__(self, config: PSPConfig) -> None:
+        super().__init__(config)
+        network = StyleEncoder if config.space == "w+" else SingleStyleEncoder
+        self.encoder = network(
+            condition_channels=config.condition_channels,
+            styles=self.codes,
+            code_dim=self.code_dim,
+            input_size=config.input_size,
+            stages=config.stages,
+        )
+
+    @property
+    def codes(self) -> int:
+        return 2 * self.config.image_size.bit_length() - 4  # 2 log2(S) - 2
+
+    def codes_of(self, condition: Tensor) -> Tensor:
+        """Codes (N, L, D) of conditions as data keeps them."""
+        config = self.config
+        kind = "image" if config.condition == "self" else config.condition
+        offsets: Tensor = self.encoder(encoded(condition, kind, config.classes, self.start.codes.dtype))
+        return self.start.codes + offsets.to(self.start.codes.dtype)
+
+    def phases(self) -> list[Phase]:
+        return [Phase(name="encoder", losses=self.encoder_losses, optimizer="encoder")]
+
+    def encoder_losses(self, batch: Batch) -> Losses:
+        """The distance of the generator's image from the target, and of the codes from the average."""
+        codes = self.codes_of(self.condition_of(batch))
+        losses = self.compared(self.generate(codes), batch.images)
+        if self.config.lambda_w:
+            losses["w_norm"] = self.config.lambda_w * w_norm(codes, self.start.codes)
+        return losses
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Ranger for the encoder, and for the generator's synthesis if that is to be trained too."""
+        parameters = list(self.encoder.parameters())
+        if self.config.train_generator:
+            parameters += self.generator.get_submodule("synthesis").parameters()
+        return {"encoder": Ranger(parameters, lr=self.config.lr)}
+
+    @torch.no_grad()
+    def encode(self, condition: Tensor, *, steps: int | None = None) -> Encoded:
+        if steps not in (None, 1):
+            raise PixgraftError(f"steps {steps}: pSp takes one step: leave --steps out, or use a model of ome")
+        codes = self.codes_of(self.checked(condition))
+        return Encoded([codes], [self.decode(codes)])

@@ -1,0 +1,279 @@
+"""StyleGAN2: Karras, Laine, Aittala, Hellsten, Lehtinen, Aila 2020, "Analyzing and Improving the Image Quality of
+StyleGAN", with the adaptive augmentation of Karras et al. 2020, "Training Generative Adversarial Networks with Limited
+Data" (ADA) for small data sets.
+
+Non-saturating loss with lazy R1 and path length regularisation (section 3.2 and 3.1), style mixing. Shape letters: N
+images, S side of an image, Z numbers of a code z, D numbers of a code w, L layers that take one.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.adaptive import adapted, adaptive_augment
+from pixgraft.layers.noise import Noise
+from pixgraft.losses.adversarial import fake_loss, non_saturating_generator_loss, real_loss
+from pixgraft.losses.penalties import path_lengths, r1_of_logits
+from pixgraft.methods.base import Batch, Losses, Phase, Preview
+from pixgraft.methods.prior import Prior
+from pixgraft.networks.stylegan2 import Discriminator, Generator, widths
+
+W_MEAN_DECAY = 0.995
+"""Of the running mean of w, for each step."""
+
+ADAPT_EVERY = 4
+"""Steps over which the overfitting measure is averaged before the augmentation moves (ADA, section 3.1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleGAN2Config:
+    """The defaults are the paper's configuration F at 1024."""
+
+    image_size: int = 1024
+    """S, a power of two from 8 to 1024."""
+    base_channels: int = 32768
+    """Channels at a side are base_channels / side and at most max_channels."""
+    max_channels: int = 512
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 8
+    discriminator_base_channels: int = 32768
+    discriminator_max_channels: int = 512
+
+    mixing: float = 0.9
+    """The share of images that two codes make in training."""
+    r1_gamma: float = 10.0
+    r1_every: int = 16
+    path_weight: float = 2.0
+    """Of path length regularisation; 0 does without."""
+    path_every: int = 4
+    path_decay: float = 0.01
+    """How fast the mean length, which lengths are held at, follows them: a share for each time."""
+    path_shrink: int = 2
+    """Path lengths are taken of so many times fewer images than a step has."""
+
+    augment: tuple[Literal["blit", "geometric", "color"], ...] = ("blit", "geometric", "color")
+    augment_target: float = 0.0
+    """r_t, the mean sign of the logits of real images that augmentation is to hold; 0: no augmentation."""
+    augment_images: int = 500_000
+    """In so many images the probability of augmentation moves from 0 to 1 at the fastest."""
+
+    generator_lr: float = 0.002
+    discriminator_lr: float = 0.002
+    betas: tuple[float, float] = (0.0, 0.99)
+
+    def __post_init__(self) -> None:
+        widths(self.image_size, self.base_channels, self.max_channels)
+        widths(self.image_size, self.discriminator_base_channels, self.discriminator_max_channels)
+        for name in ("z_dim", "w_dim", "mapping_layers", "r1_every", "path_every", "path_shrink", "augment_images"):
+            if getattr(self, name) < 1:
+                raise PixgraftError(f"{name} is {getattr(self, name)}: it must be 1 or more")
+        for name in ("mixing", "path_decay", "augment_target"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise PixgraftError(f"{name} is {getattr(self, name)}: choose a number from 0 to 1")
+        if min(self.r1_gamma, self.path_weight) < 0:
+            raise PixgraftError("r1_gamma and path_weight must be at least 0")
+        rates = (self.generator_lr, self.discriminator_lr)
+        if min(rates) <= 0 or not all(0 <= beta < 1 for beta in self.betas):
+            raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
+
+
+class StyleGAN2(Prior):
+    """Generator, discriminator and the phases of a step.
+
+    Buffers: `path_mean`, what path lengths are held at; `probability` of augmentation, and the `signs` that it follows.
+    """
+
+    name: ClassVar[str] = "stylegan2"
+    averaged: ClassVar[tuple[str, ...]] = ("generator",)
+    Config: ClassVar[type] = StyleGAN2Config
+    config: StyleGAN2Config
+    path_mean: Tensor
+    probability: Tensor
+    signs: Tensor
+
+    def __init__(self, config: StyleGAN2Config) -> None:
+        super().__init__(config)
+        self.generator = Generator(
+            image_size=config.image_size,
+            base_channels=config.base_channels,
+            max_channels=config.max_channels,
+            z_dim=config.z_dim,
+            w_dim=config.w_dim,
+            mapping_layers=config.mapping_layers,
+        )
+        self.discriminator = Discriminator(
+            image_size=config.image_size,
+            base_channels=config.discriminator_base_channels,
+            max_channels=config.discriminator_max_channels,
+        )
+        self.register_buffer("path_mean", torch.zeros(()))
+        self.register_buffer("probability", torch.zeros(()))
+        self.register_buffer("signs", torch.zeros(2))  # their sum since the last move, and of how many steps
+
+    @property
+    def latent_size(self) -> int:
+        return self.config.z_dim
+
+    @property
+    def layers(self) -> int:
+        """L."""
+        return self.generator.synthesis.layers
+
+    # --- what the terms are made of ---
+
+    def training_codes(self, count: int) -> tuple[Tensor, Tensor]:
+        """New codes W+ (N, L, D), some of them mixed of two, and the w (N, D) that they begin with."""
+        device = self.path_mean.device
+        first = self.generator.mapping(torch.randn(count, self.config.z_dim, device=device))
+        if not self.config.mixing:
+            return self.generator.spread(first), first
+        second = self.generator.mapping(torch.randn(count, self.config.z_dim, device=device))
+        crossover = torch.randint(1, self.layers, (count,), device=device)
+        whole = torch.rand(count, device=device) >= self.config.mixing
+        return self.generator.mix(first, second, torch.where(whole, self.layers, crossover)), first
+
+    def judged(self, images: Tensor) -> Tensor:
+        """Logits (N, 1) of images after augmentation."""
+        logits: Tensor = self.discriminator(self.augmented(images))
+        return logits
+
+    def augmented(self, images: Tensor) -> Tensor:
+        """Images as the discriminator sees them, at the present probability."""
+        if not self.config.augment_target:
+            return images
+        return adaptive_augment(images, self.probability, groups=self.config.augment)
+
+    # --- the phases ---
+
+    def phases(self) -> list[Phase]:
+        """The generator goes first: it leaves its images, detached, to the discriminator, and nothing is made twice."""
+        config = self.config
+        phases = [Phase(name="generator", losses=self.generator_losses, optimizer="generator")]
+        if config.path_weight:
+            phases.append(
+                Phase(
+                    name="path", losses=self.path_losses, optimizer="generator", every=config.path_every, precise=True
+                )
+            )
+        phases.append(Phase(name="discriminator", losses=self.discriminator_losses, optimizer="discriminator"))
+        if config.r1_gamma:
+            phases.append(
+                Phase(name="r1", losses=self.r1_losses, optimizer="discriminator", every=config.r1_every, precise=True)
+            )
+        return phases
+
+    def generator_losses(self, batch: Batch) -> Losses:
+        """-log s(D(G(z))), the non-saturating loss."""
+        images, w = self.generate(len(batch.images))
+        batch.shared["image"] = images.detach()
+        batch.observed["w_mean"] = w.detach().mean(0)
+        return {"generator": non_saturating_generator_loss(self.judged(images))}
+
+    def generate(self, count: int) -> tuple[Tensor, Tensor]:
+        """New images (N, 3, S, S) with new noise, and the w (N, D) of their first layers."""
+        codes, w = self.training_codes(count)
+        images: Tensor = self.generator.synthesis(codes, noise="random")
+        return images, w
+
+    def path_losses(self, batch: Batch) -> Losses:
+        """Eq. 4: an image should change by as much for a step of w in any direction, anywhere.
+
+        The mean length is that of the steps before, so that the loss of an image does not depend on its batch.
+        """
+        codes, _ = self.training_codes(max(1, len(batch.images) // self.config.path_shrink))
+        lengths = path_lengths(self.generator.synthesis(codes, noise="random"), codes)
+        batch.observed["path_length"] = lengths.detach().mean()
+        return {"path": self.config.path_weight * (lengths - self.path_mean).square().mean()}
+
+    def discriminator_losses(self, batch: Batch) -> Losses:
+        """The logistic loss, on the images that the generator's phase left (or made anew, if it did not)."""
+        if "image" not in batch.shared:
+            with torch.no_grad():
+                batch.shared["image"] = self.generate(len(batch.images))[0]
+        real = self.judged(batch.images)
+        if self.config.augment_target:
+            batch.observed["real_sign"] = real.detach().sign().mean()
+            batch.observed["augmentation"] = self.probability.clone()
+        return {"real": real_loss(real), "fake": fake_loss(self.judged(batch.shared["image"]))}
+
+    def r1_losses(self, batch: Batch) -> Losses:
+        """gamma / 2 times R1 on the real images, as they are after augmentation."""
+        images = self.augmented(batch.images).detach().requires_grad_()
+        return {"r1": self.config.r1_gamma / 2 * r1_of_logits(images, self.discriminator(images))}
+
+    @torch.no_grad()
+    def adapt(self, observed: dict[str, Tensor], images: int) -> None:
+        """Follow the mean of w and of path lengths; move the augmentation's probability every few steps."""
+        config = self.config
+        if "w_mean" in observed:
+            self.generator.w_mean.lerp_(observed["w_mean"].to(self.generator.w_mean), 1 - W_MEAN_DECAY)
+        if "path_length" in observed:
+            self.path_mean.lerp_(observed["path_length"].to(self.path_mean), config.path_decay)
+        if "real_sign" in observed:
+            self.signs += torch.stack((observed["real_sign"], torch.ones_like(observed["real_sign"]))).to(self.signs)
+            if self.signs[1] >= ADAPT_EVERY:
+                self.probability.fill_(
+                    adapted(
+                        float(self.probability),
+                        float(self.signs[0] / self.signs[1]),
+                        target=config.augment_target,
+                        images=images * ADAPT_EVERY,
+                        speed=config.augment_images,
+                    )
+                )
+                self.signs.zero_()
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Adam for each network, its rate and decays to the power of n / (n + 1) where a lazy phase makes for one more
+        step in n (appendix B)."""
+        config = self.config
+        lazy = {
+            "generator": config.path_every if config.path_weight else 0,
+            "discriminator": config.r1_every if config.r1_gamma else 0,
+        }
+        rates = {"generator": config.generator_lr, "discriminator": config.discriminator_lr}
+        optimizers: dict[str, Optimizer] = {}
+        for name, every in lazy.items():
+            share = every / (every + 1) if every else 1.0
+            betas = (config.betas[0] ** share, config.betas[1] ** share)
+            network = self.get_submodule(name)
+            optimizers[name] = Adam(network.parameters(), lr=rates[name] * share, betas=betas, fused=True)
+        return optimizers
+
+    # --- use ---
+
+    @torch.no_grad()
+    def codes(self, z: Tensor, *, truncation: float = 1.0) -> Tensor:
+        """w (N, D) of codes z (N, Z), moved to the mean of w by a truncation below 1."""
+        return self.generator.truncate(self.generator.mapping(z), truncation)
+
+    def mixed(self, first: Tensor, second: Tensor, crossover: int) -> Tensor:
+        """W+ (N, L, D) of w `first` (N, D) in the layers below `crossover`, and of `second` from there on."""
+        return self.generator.mix(first, second, crossover)
+
+    def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
+        return self.generator.synthesis.draw_noise(count, random)
+
+    @torch.no_grad()
+    def synthesize(self, w_plus: Tensor, *, noise: Noise = "stored") -> Tensor:
+        """Images (N, 3, S, S), clamped to [-1, 1], of codes W+ (N, L, D)."""
+        images: Tensor = self.generator.synthesis(w_plus, noise=noise)
+        return images.clamp(-1, 1)
+
+    def sample(self, z: Tensor, *, truncation: float = 1.0, noise: Noise = "stored") -> Tensor:
+        return self.synthesize(self.generator.spread(self.codes(z, truncation=truncation)), noise=noise)
+
+    def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
+        """The real images, three rows of samples and one truncated by 0.7; the diversity is a pixel's deviation over
+        the samples."""
+        random = torch.Generator().manual_seed(0)
+        rows = [self.draw_latents(len(images), random).to(images.device) for _ in range(3)]
+        samples = [self.sample(z) for z in rows]
+        truncated = self.sample(rows[0], truncation=0.7)
+        apart = torch.cat(samples).std(0, correction=0).mean()
+        return Preview(grid=torch.stack([images, *samples, truncated]), diversity=float(apart))

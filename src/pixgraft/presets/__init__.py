@@ -1,0 +1,50 @@
+"""The published experiments and ours, one function each, one file a method.
+
+A paper's preset (`paper`) follows its text, an `official` one its published code; what differs between them is what is
+written out there.
+"""
+
+from collections.abc import Callable
+
+from pixgraft.errors import PixgraftError
+from pixgraft.experiment import Experiment
+from pixgraft.presets import grit, i2ilr, ome, progan, psp, stylegan2
+
+PRESETS: dict[str, Callable[[], Experiment]] = {
+    "i2ilr-paper-128": i2ilr.paper_128,
+    "i2ilr-paper-256": i2ilr.paper_256,
+    "i2ilr-official-128": i2ilr.official_128,
+    "i2ilr-portraits-128": i2ilr.portraits_128,
+    "i2ilr-small-64": i2ilr.small_64,
+    "i2ilr-tiny-32": i2ilr.tiny_32,
+    "grit-paper-256": grit.paper_256,
+    "grit-paper-512": grit.paper_512,
+    "grit-faces-128": grit.faces_128,
+    "grit-small-64": grit.small_64,
+    "grit-tiny-32": grit.tiny_32,
+    "stylegan2-paper-1024": stylegan2.paper_1024,
+    "stylegan2-paper-256": stylegan2.paper_256,
+    "stylegan2-portraits-128": stylegan2.portraits_128,
+    "stylegan2-small-32": stylegan2.small_32,
+    "stylegan2-tiny-32": stylegan2.tiny_32,
+    "progan-paper-1024": progan.paper_1024,
+    "progan-paper-256": progan.paper_256,
+    "progan-small-32": progan.small_32,
+    "progan-tiny-32": progan.tiny_32,
+    "psp-paper-1024": psp.paper_1024,
+    "psp-portraits-128": psp.portraits_128,
+    "psp-small-32": psp.small_32,
+    "psp-tiny-32": psp.tiny_32,
+    "ome-paper-stylegan2-1024": ome.paper_stylegan2_1024,
+    "ome-paper-progan-1024": ome.paper_progan_1024,
+    "ome-portraits-128": ome.portraits_128,
+    "ome-small-32": ome.small_32,
+    "ome-tiny-32": ome.tiny_32,
+}
+
+
+def preset(name: str) -> Experiment:
+    """The experiment of that name, or a PixgraftError that lists those there are."""
+    if name not in PRESETS:
+        raise PixgraftError(f"no preset named {name}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]()

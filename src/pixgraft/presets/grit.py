@@ -1,0 +1,92 @@
+"""The experiments of GRIT (Suri et al.), published and ours."""
+
+from pixgraft.data.celebamask import mirrored
+from pixgraft.experiment import DataConfig, Experiment, TrainConfig
+from pixgraft.methods.grit import GRITConfig
+
+
+def paper_256() -> Experiment:
+    """Suri et al. at 256 with 19 labels (CelebAMask-HQ's own order); StEP's sizes and rates where it is silent."""
+    return Experiment(
+        name="grit-paper-256",
+        kind="grit",
+        data=DataConfig(mirrored=mirrored("celebamask-hq")),
+        method=GRITConfig(),
+        train=TrainConfig(batch=8, images=900_000),
+    )
+
+
+def paper_512() -> Experiment:
+    """The same at 512."""
+    return Experiment(
+        name="grit-paper-512",
+        kind="grit",
+        data=DataConfig(mirrored=mirrored("celebamask-hq")),
+        method=GRITConfig(image_size=512),
+        train=TrainConfig(batch=8, images=900_000),
+    )
+
+
+def faces_128() -> Experiment:
+    """For a GPU and some thousands of faces under eight labels: background, face, brows, eyes, nose, mouth."""
+    return Experiment(
+        name="grit-faces-128",
+        kind="grit",
+        data=DataConfig(mirrored=((2, 3), (4, 5))),
+        method=GRITConfig(image_size=128, classes=8, style_lr=1e-3),
+        train=TrainConfig(
+            batch=32, images=1_500_000, precision="bfloat16", channels_last=True, average_decay=0.9995
+        ),
+    )
+
+
+def small_64() -> Experiment:
+    """For a laptop's CPU, and the same eight labels."""
+    return Experiment(
+        name="grit-small-64",
+        kind="grit",
+        data=DataConfig(mirrored=((2, 3), (4, 5))),
+        method=GRITConfig(
+            image_size=64,
+            classes=8,
+            generator_channels=24,
+            generator_max_channels=192,
+            blocks=2,
+            style_channels=(16, 32, 48, 64),
+            discriminator_channels=16,
+            style_lr=1e-3,
+        ),
+        train=TrainConfig(
+            batch=8,
+            images=200_000,
+            precision="bfloat16",
+            channels_last=True,
+            average_decay=0.998,
+            checkpoint_every=5_000,
+            sample_every=2_000,
+            log_every=400,
+        ),
+    )
+
+
+def tiny_32() -> Experiment:
+    """For tests: seconds on one core."""
+    return Experiment(
+        name="grit-tiny-32",
+        kind="grit",
+        method=GRITConfig(
+            image_size=32,
+            classes=4,
+            generator_channels=8,
+            generator_max_channels=16,
+            downsamplings=2,
+            blocks=1,
+            style_channels=(8, 16),
+            discriminator_channels=8,
+            discriminator_max_channels=16,
+            discriminator_layers=2,
+            discriminator_scales=2,
+            style_lr=1e-3,
+        ),
+        train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
+    )

@@ -1,0 +1,106 @@
+"""The experiments of OME (Guo et al. 2023), published and ours; all for super-resolution of faces."""
+
+from pixgraft.experiment import DataConfig, Experiment, TrainConfig
+from pixgraft.methods.ome import OMEConfig
+
+
+def paper_stylegan2_1024() -> Experiment:
+    """Its faces with StyleGAN2; batch and length, of which it says nothing, are pSp's."""
+    return Experiment(
+        name="ome-paper-stylegan2-1024",
+        kind="ome",
+        method=OMEConfig(),
+        train=TrainConfig(batch=8, images=4_000_000),
+    )
+
+
+def paper_progan_1024() -> Experiment:
+    """Its faces with ProGAN: 20 codes, fused after layer 8."""
+    return Experiment(
+        name="ome-paper-progan-1024",
+        kind="ome",
+        method=OMEConfig(generator="progan", base_channels=2**14),
+        train=TrainConfig(batch=8, images=4_000_000),
+    )
+
+
+def portraits_128() -> Experiment:
+    """For a GPU, on the prior of stylegan2-portraits-128."""
+    return Experiment(
+        name="ome-portraits-128",
+        kind="ome",
+        method=OMEConfig(
+            prior="stylegan2-portraits-128",
+            image_size=128,
+            base_channels=8192,
+            max_channels=256,
+            mapping_layers=4,
+            input_size=128,
+            perceptual="squeezenet",
+            lambda_identity=0.0,
+            depth=34,
+            encoder_channels=32,
+            pyramid_channels=128,
+            small_stem=True,
+        ),
+        train=TrainConfig(batch=16, images=400_000, precision="bfloat16", channels_last=True),
+    )
+
+
+def small_32() -> Experiment:
+    """For a laptop's CPU, on the prior of stylegan2-small-32."""
+    return Experiment(
+        name="ome-small-32",
+        kind="ome",
+        method=OMEConfig(
+            prior="stylegan2-portraits-32",
+            image_size=32,
+            base_channels=1024,
+            max_channels=128,
+            z_dim=128,
+            w_dim=128,
+            mapping_layers=4,
+            input_size=32,
+            perceptual="squeezenet",
+            lambda_identity=0.0,
+            depth=34,
+            encoder_channels=8,
+            pyramid_channels=32,
+            small_stem=True,
+        ),
+        data=DataConfig(factors=(1, 2, 4, 8, 16)),
+        train=TrainConfig(
+            batch=8,
+            images=40_000,
+            average_decay=0.998,
+            checkpoint_every=10_000,
+            sample_every=5_000,
+            log_every=1_000,
+        ),
+    )
+
+
+def tiny_32() -> Experiment:
+    """For tests: seconds on one core, two steps on the prior of stylegan2-tiny-32."""
+    return Experiment(
+        name="ome-tiny-32",
+        kind="ome",
+        method=OMEConfig(
+            image_size=32,
+            base_channels=256,
+            max_channels=16,
+            z_dim=16,
+            w_dim=16,
+            mapping_layers=2,
+            input_size=32,
+            lambda_perceptual=0.0,
+            lambda_identity=0.0,
+            steps=2,
+            depth=34,
+            encoder_channels=4,
+            pyramid_channels=8,
+            small_stem=True,
+        ),
+        data=DataConfig(factors=(1, 4)),
+        train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
+    )

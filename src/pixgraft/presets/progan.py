@@ -1,0 +1,56 @@
+"""The experiments of ProGAN (Karras et al. 2018), published and ours."""
+
+from pixgraft.experiment import Experiment, TrainConfig
+from pixgraft.methods.progan import ProGANConfig
+
+
+def paper_1024() -> Experiment:
+    """Karras et al. 2018, for CelebA-HQ: 600 thousand images for each fade and each settling, then on to 12 million."""
+    return Experiment(
+        name="progan-paper-1024",
+        kind="progan",
+        method=ProGANConfig(),
+        train=TrainConfig(batch=16, images=12_000_000, average_warmup=False),
+    )
+
+
+def paper_256() -> Experiment:
+    """The same at 256, as for LSUN."""
+    return Experiment(
+        name="progan-paper-256",
+        kind="progan",
+        method=ProGANConfig(image_size=256),
+        train=TrainConfig(batch=16, images=12_000_000, average_warmup=False),
+    )
+
+
+def small_32() -> Experiment:
+    """For a laptop's CPU."""
+    return Experiment(
+        name="progan-small-32",
+        kind="progan",
+        method=ProGANConfig(
+            image_size=32, z_dim=128, base_channels=1024, max_channels=128, fade_images=30_000, settle_images=30_000
+        ),
+        train=TrainConfig(
+            batch=16,
+            images=400_000,
+            precision="bfloat16",
+            channels_last=True,
+            checkpoint_every=20_000,
+            sample_every=10_000,
+            log_every=2_000,
+        ),
+    )
+
+
+def tiny_32() -> Experiment:
+    """For tests: seconds on one core, and fully grown after 200 images."""
+    return Experiment(
+        name="progan-tiny-32",
+        kind="progan",
+        method=ProGANConfig(
+            image_size=32, z_dim=16, base_channels=256, max_channels=16, fade_images=40, settle_images=20
+        ),
+        train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
+    )

@@ -1,0 +1,89 @@
+"""The experiments of pSp (Richardson et al. 2021), published and ours; all for super-resolution of faces."""
+
+from pixgraft.experiment import DataConfig, Experiment, TrainConfig
+from pixgraft.methods.psp import PSPConfig
+
+
+def paper_1024() -> Experiment:
+    """Its sizes, weights and rate, on a prior of FFHQ at 1024; at most half a million steps of 8."""
+    return Experiment(
+        name="psp-paper-1024",
+        kind="psp",
+        method=PSPConfig(),
+        train=TrainConfig(batch=8, images=4_000_000),
+    )
+
+
+def portraits_128() -> Experiment:
+    """For a GPU, on the prior of stylegan2-portraits-128."""
+    return Experiment(
+        name="psp-portraits-128",
+        kind="psp",
+        method=PSPConfig(
+            prior="stylegan2-portraits-128",
+            image_size=128,
+            base_channels=8192,
+            max_channels=256,
+            mapping_layers=4,
+            input_size=128,
+            stages=((32, 2), (64, 2), (128, 4), (256, 2)),
+            perceptual="squeezenet",
+            lambda_identity=0.0,
+            lr=3e-4,
+        ),
+        train=TrainConfig(batch=16, images=400_000, precision="bfloat16", channels_last=True),
+    )
+
+
+def small_32() -> Experiment:
+    """For a laptop's CPU, on the prior of stylegan2-small-32."""
+    return Experiment(
+        name="psp-small-32",
+        kind="psp",
+        method=PSPConfig(
+            prior="stylegan2-portraits-32",
+            image_size=32,
+            base_channels=1024,
+            max_channels=128,
+            z_dim=128,
+            w_dim=128,
+            mapping_layers=4,
+            input_size=32,
+            stages=((16, 1), (32, 1), (64, 2), (128, 1)),
+            perceptual="squeezenet",
+            lambda_identity=0.0,
+            lr=1e-3,
+        ),
+        data=DataConfig(factors=(1, 2, 4, 8, 16)),
+        train=TrainConfig(
+            batch=8,
+            images=60_000,
+            average_decay=0.998,
+            checkpoint_every=10_000,
+            sample_every=5_000,
+            log_every=1_000,
+        ),
+    )
+
+
+def tiny_32() -> Experiment:
+    """For tests: seconds on one core, on the prior of stylegan2-tiny-32."""
+    return Experiment(
+        name="psp-tiny-32",
+        kind="psp",
+        method=PSPConfig(
+            image_size=32,
+            base_channels=256,
+            max_channels=16,
+            z_dim=16,
+            w_dim=16,
+            mapping_layers=2,
+            input_size=32,
+            stages=((8, 1), (8, 1), (16, 1), (16, 1)),
+            lambda_perceptual=0.0,
+            lambda_identity=0.0,
+            lr=1e-3,
+        ),
+        data=DataConfig(factors=(1, 4)),
+        train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
+    )

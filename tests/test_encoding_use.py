@@ -1,0 +1,385 @@
+"""pSp and OME used on files: images, strips, codes and reports; the same bytes in any company; what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from PIL import Image
+
+from cases import tiny_prior
+from encoders import codes, pixels, saved, tiles, translate
+from pixgraft.cli import main
+from pixgraft.data.degrade import Degradation
+from pixgraft.data.images import decode, from_uint8, to_tensor, to_uint8
+from pixgraft.encoder import Encoder
+from pixgraft.encoding import encode_files
+from pixgraft.engine.distributed import World
+from pixgraft.methods.encoding import Encoding
+from pixgraft.metrics.consistency import consistency
+from pixgraft.models import load_model
+from training import make_images
+from using import refusal
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "sources"
+LAYERS = 8
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def ome(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("ome") / "ome", "ome")
+
+
+@pytest.fixture(scope="module")
+def psp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("psp") / "psp", "psp")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three of 64 x 68 pixels."""
+    return make_images(tmp_path_factory.mktemp("images") / "images", 3, side=64)
+
+
+@pytest.fixture(scope="module")
+def done(ome: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three samples of each, as the command makes them, at a quarter of their side."""
+    out = tmp_path_factory.mktemp("done") / "out"
+    assert translate(ome, images, out, "--factor", 4, "--samples", 3, "--seed", 5) == 0
+    return out
+
+
+def report(out: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / f"{name}.json").read_text())
+    return found
+
+
+# --- what comes out ---
+
+
+def test_every_condition_gives_images_codes_a_strip_and_a_report(ome: Path, done: Path) -> None:
+    parts = [f"_{number}{end}" for number in range(3) for end in (".png", "_codes.safetensors")]
+    expected = {f"{name}{part}" for name in ("00", "01", "02") for part in (*parts, "_strip.png", ".json")}
+    assert {path.name for path in done.iterdir()} == expected
+    weights = json.loads((ome / "model.json").read_text())["weights"]["sha256"]
+    found = report(done, "01")
+    assert (found["weights_sha256"], found["seed"], found["steps"], found["mix_from"]) == (weights, 5, 2, LAYERS // 2)
+    assert found["seconds"] >= 0 and found["condition"]["name"] == "01.png" and found["factor"] == 4
+    assert found["outputs"][2]["codes"] == "01_2_codes.safetensors" and found["notes"] == []
+    with safetensors.safe_open(str(done / "01_2_codes.safetensors"), "pt") as file:
+        metadata = json.loads(file.metadata()["pixgraft"])
+    assert (metadata["weights_sha256"], metadata["steps"], metadata["seed"]) == (weights, 2, 5)
+    picture = Image.open(done / "01_0.png")
+    assert picture.size == (32, 32) and "Synthesised by a neural network" in picture.info["Description"]
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_strip_shows_each_step(ome: Path, images: Path, tmp_path: Path, steps: int) -> None:
+    assert translate(ome, images / "00.png", tmp_path, "--steps", steps) == 0
+    shown = tiles(tmp_path / "00_strip.png")
+    assert len(shown) == steps + 2 and len({each.numpy().tobytes() for each in shown}) == steps + 2
+    assert torch.equal(shown[-1], pixels(tmp_path / "00.png"))
+    model = load_model(ome)
+    assert isinstance(model.method, Encoding)
+    start = to_uint8(model.method.decode(model.method.start.codes.unsqueeze(0)))[0]
+    assert torch.equal(shown[1], start)
+    found = report(tmp_path, "00")
+    assert found["steps"] == steps == len(found["codes_changed_by"])
+    if steps == 1:
+        moved = codes(tmp_path / "00_codes.safetensors") - model.method.start.codes
+        assert found["codes_changed_by"][0] == pytest.approx(float(moved.square().mean().sqrt()), abs=1e-5)
+
+
+def test_psp_has_the_strip_too(psp: Path, images: Path, tmp_path: Path) -> None:
+    assert translate(psp, images / "00.png", tmp_path) == 0
+    _, start, image = tiles(tmp_path / "00_strip.png")
+    assert torch.equal(image, pixels(tmp_path / "00.png")) and not torch.equal(start, image)
+    assert len(report(tmp_path, "00")["codes_changed_by"]) == 1
+
+
+@pytest.mark.parametrize("name", ["ome", "psp"])
+def test_codes_go_back_to_the_same_bytes(
+    name: str, images: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    model: Path = request.getfixturevalue(name)
+    out = tmp_path / "out"
+    assert translate(model, images / "02.png", out, "--samples", 2) == 0
+    for stem in ("02_0", "02_1"):
+        command = ["translate", model, "--codes", out / f"{stem}_codes.safetensors", "--out", tmp_path / "back"]
+        assert main([*map(str, command), "--device", "cpu"]) == 0
+        assert (tmp_path / "back" / f"{stem}.png").read_bytes() == (out / f"{stem}.png").read_bytes()
+
+
+def test_company_changes_no_byte(ome: Path, images: Path, done: Path, tmp_path: Path) -> None:
+    """Alone, with fewer samples, or shared by two processes."""
+    encoder = Encoder(load_model(ome), CPU, factor=4)
+    for rank in range(2):
+        made = encode_files(encoder, images, tmp_path / "two", samples=3, seed=5, world=World(rank, 2, 0))
+        assert [each.condition for each in made] == (["00.png", "02.png"] if rank == 0 else ["01.png"])
+    assert translate(ome, images / "01.png", tmp_path / "alone", "--factor", 4, "--samples", 2, "--seed", 5) == 0
+    for out in (tmp_path / "two", tmp_path / "alone"):
+        files = [path for path in out.iterdir() if path.suffix != ".json"]
+        assert len(files) == (21 if out.name == "two" else 5)
+        assert all(path.read_bytes() == (done / path.name).read_bytes() for path in files)
+
+
+def test_samples_differ_in_fine_styles_alone(ome: Path, images: Path, done: Path, tmp_path: Path) -> None:
+    own, first, second = (codes(done / f"00_{number}_codes.safetensors") for number in range(3))
+    half = LAYERS // 2
+    assert torch.equal(own[:half], first[:half]) and torch.equal(own[:half], second[:half])
+    assert not torch.isclose(own[half:], first[half:]).all(1).any()
+    assert not torch.isclose(second[half:], first[half:]).all(1).any()
+    assert torch.equal(first[half:], first[half].expand(half, -1))  # one random w
+    assert torch.equal(first[half:], codes(done / "01_1_codes.safetensors")[half:])  # of (seed, number) alone
+    assert (pixels(done / "00_0.png") != pixels(done / "00_1.png")).any()
+    assert translate(ome, images / "00.png", tmp_path, "--factor", 4, "--samples", 2, "--mix-from", 6) == 0
+    other = codes(tmp_path / "00_1_codes.safetensors")
+    assert torch.equal(other[:6], own[:6]) and not torch.isclose(other[6:], own[6:]).all(1).any()
+    assert not torch.isclose(other[6], first[6]).all()  # another seed
+
+
+def test_the_layer_from_which_samples_differ_goes_with_the_generator(ome: Path) -> None:
+    encoder = Encoder(load_model(ome), CPU)
+    for count, expected in ((8, 4), (14, 7), (16, 8), (18, 8)):
+        encoder.check_layers = lambda option, count=count: count  # type: ignore[method-assign, misc]
+        assert encoder.mix_from(None) == expected and encoder.mix_from(3) == 3
+
+
+# --- low resolution ---
+
+
+def test_an_image_is_shrunk_as_in_training(ome: Path, images: Path) -> None:
+    encoder = Encoder(load_model(ome), CPU, factor=8)
+    data = (images / "00.png").read_bytes()
+    found = encoder.condition(data, "00.png")
+    whole = decode(data, "00.png").crop((0, 2, 64, 66)).resize((32, 32), Image.Resampling.LANCZOS)
+    degraded = Degradation(factors=(8,))(to_tensor(whole).unsqueeze(0), 8)
+    assert torch.equal(found.pixels, to_uint8(degraded)[0])
+    assert found.small is not None and found.small.shape == (3, 4, 4)
+
+
+def test_the_consistency_is_that_of_the_files(ome: Path, images: Path, done: Path, tmp_path: Path) -> None:
+    """With an image that was shrunk, one that is small, and one that is not."""
+    small = Image.open(images / "00.png").resize((8, 8))
+    small.save(tmp_path / "small.png")
+    Image.open(images / "00.png").resize((32, 32)).save(tmp_path / "whole.png")
+    assert translate(ome, tmp_path, tmp_path.parent / "lr") == 0
+    for name, side in (("small", 8), ("whole", 32)):
+        target = pixels(tmp_path / f"{name}.png").unsqueeze(0).float()
+        expected = consistency(pixels(tmp_path.parent / "lr" / f"{name}.png").unsqueeze(0), target)[0]
+        figures = report(tmp_path.parent / "lr", name)["outputs"][0]["difference"]
+        assert figures["cells"] == side**2 and figures == pytest.approx(vars(expected)) and expected.largest > 1
+    shrunk = Encoder(load_model(ome), CPU, factor=4).condition((images / "01.png").read_bytes(), "01.png").small
+    assert shrunk is not None
+    for output in report(done, "01")["outputs"]:
+        expected = consistency(pixels(done / output["image"]).unsqueeze(0), shrunk.unsqueeze(0).float())[0]
+        assert output["difference"] == pytest.approx(vars(expected))
+
+
+def test_a_side_that_does_not_divide_is_told_of(
+    ome: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.open(images / "00.png").resize((11, 11)).save(tmp_path / "odd.png")
+    assert translate(ome, tmp_path / "odd.png", tmp_path / "out") == 0
+    assert "odd.png: 32 is no multiple of 11" in capsys.readouterr().out
+    assert "difference" not in report(tmp_path / "out", "odd")["outputs"][0]
+    assert report(tmp_path / "out", "odd")["operator"] is None
+
+
+# --- other conditions, another generator ---
+
+
+def test_labels_in_colours_are_those_of_indices(tmp_path: Path) -> None:
+    model = saved(tmp_path / "model", "ome", "condition=labels", "classes=3")
+    indices = np.arange(32 * 32).reshape(32, 32) // 7 % 3
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    for kind in ("index", "color"):
+        (tmp_path / kind).mkdir()
+    Image.fromarray(indices.astype(np.uint8)).save(tmp_path / "index" / "a.png")
+    Image.fromarray(colors[indices]).save(tmp_path / "color" / "a.png")
+    (tmp_path / "palette.txt").write_text("red 255 0 0\ngreen 0 255 0\nblue 0 0 255\n")
+    assert translate(model, tmp_path / "index", tmp_path / "one") == 0
+    assert translate(model, tmp_path / "color", tmp_path / "two", "--palette", tmp_path / "palette.txt") == 0
+    assert (tmp_path / "one" / "a.png").read_bytes() == (tmp_path / "two" / "a.png").read_bytes()
+    assert "difference" not in report(tmp_path / "one", "a")["outputs"][0]
+
+
+def test_progan_has_codes_but_no_layers(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = saved(tmp_path / "model", "ome", "condition=self", "cut=4", "progan_codes=4", prior="progan")
+    out = tmp_path / "out"
+    assert translate(model, images, out) == 0
+    assert codes(out / "00_codes.safetensors").shape == (4, 16)
+    a, b = (out / f"{name}_codes.safetensors" for name in ("00", "01"))
+    assert main([str(each) for each in ("edit", model, a, b, "--out", tmp_path / "edit", "--steps", 3)]) == 0
+    assert "no" in refusal(capsys, "edit", model, a, b, "--out", out, "--layers", "coarse")
+    wanted = refusal(capsys, "translate", model, "--condition", images, "--out", out, "--samples", 2)
+    assert "--samples: " in wanted and "progan" in wanted
+
+
+# --- codes edited ---
+
+
+def test_codes_are_gone_between(ome: Path, images: Path, done: Path, tmp_path: Path) -> None:
+    a, b = (done / f"{name}_0_codes.safetensors" for name in ("00", "01"))
+    out = tmp_path / "edit"
+    assert main([str(each) for each in ("edit", ome, a, b, "--out", out, "--steps", 3, "--device", "cpu")]) == 0
+    made = [codes(out / f"{number:06d}_codes.safetensors") for number in range(3)]
+    assert torch.equal(made[0], codes(a)) and torch.equal(made[2], codes(b))
+    torch.testing.assert_close(made[1], (codes(a) + codes(b)) / 2)
+    assert (out / "000000.png").read_bytes() == (done / "00_0.png").read_bytes()
+    assert (out / "000002.png").read_bytes() == (done / "01_0.png").read_bytes()
+    shown = tiles(out / "strip.png")
+    assert len(shown) == 3 and torch.equal(shown[1], pixels(out / "000001.png"))
+    assert [output["share"] for output in report(out, "edit")["outputs"]] == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize(("layers", "first", "last"), [("coarse", 0, 3), ("middle", 4, 7), ("5", 5, 5)])
+def test_layers_are_taken(ome: Path, done: Path, tmp_path: Path, layers: str, first: int, last: int) -> None:
+    a, b = (done / f"{name}_0_codes.safetensors" for name in ("00", "01"))
+    command = ["edit", ome, a, b, "--out", tmp_path, "--layers", layers, "--device", "cpu"]
+    assert main([str(each) for each in command]) == 0
+    expected = codes(a)
+    expected[first : last + 1] = codes(b)[first : last + 1]
+    assert torch.equal(codes(tmp_path / "000000_codes.safetensors"), expected)
+    shown = tiles(tmp_path / "strip.png")
+    assert [torch.equal(each, pixels(file)) for each, file in zip(
+        shown, (done / "00_0.png", tmp_path / "000000.png", done / "01_0.png"), strict=True
+    )] == [True] * 3  # fmt: skip
+
+
+def test_codes_of_another_model_are_told_of(
+    psp: Path, ome: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = done / "00_0_codes.safetensors"
+    assert main([str(each) for each in ("translate", psp, "--codes", file, "--out", tmp_path)]) == 0
+    assert "00_0_codes.safetensors: codes of another model" in capsys.readouterr().out
+    assert main([str(each) for each in ("translate", ome, "--codes", file, "--out", tmp_path)]) == 0
+    assert "codes of" not in capsys.readouterr().out
+
+
+# --- faces ---
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One face, two of which the right one is larger, and none."""
+    folder = tmp_path_factory.mktemp("faces") / "faces"
+    folder.mkdir()
+    one, other = (Image.open(EXAMPLES / f"face{number}.png").convert("RGB").resize((160, 160)) for number in (1, 2))
+    pair = Image.new("RGB", (360, 240), "grey")
+    pair.paste(other.resize((110, 110)), (5, 60))
+    pair.paste(one, (180, 40))
+    pair.save(folder / "pair.png")
+    one.save(folder / "one.png")
+    Image.new("RGB", (90, 90), "grey").save(folder / "wall.png")
+    return folder
+
+
+def test_faces_are_aligned_first(
+    ome: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pixgraft.faces import align
+
+    out = tmp_path / "out"
+    assert translate(ome, faces, out, "--align", "--factor", 4) == 1
+    said = capsys.readouterr().out
+    assert "pair.png: 2 faces: the largest was taken" in said
+    assert "left out: wall.png: no face found" in said and "2 made, 1 left out" in said
+    assert {path.name for path in out.glob("*.json")} == {"one.json", "pair.json"}
+    assert report(out, "pair")["notes"] == ["2 faces: the largest was taken"] and report(out, "one")["notes"] == []
+    crop = to_tensor(align(Image.open(faces / "pair.png").convert("RGB"), 32).image).unsqueeze(0)
+    shown = Degradation(factors=(4,))(crop, 4)
+    assert torch.equal(tiles(out / "pair_strip.png")[0], to_uint8(from_uint8(to_uint8(shown)))[0])
+    assert (tiles(out / "pair_strip.png")[0].float() - tiles(out / "one_strip.png")[0].float()).abs().mean() < 20
+
+
+# --- what is refused ---
+
+
+def test_conditions_that_do_not_fit(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = saved(tmp_path / "model", "psp", "condition=labels", "classes=3")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.full((32, 32), 1, np.uint8)).save(tmp_path / "in" / "a.png")
+    Image.fromarray(np.full((32, 32), 5, np.uint8)).save(tmp_path / "in" / "b.png")
+
+    def said(condition: Path, *flags: object) -> str:
+        return refusal(capsys, "translate", model, "--condition", condition, "--out", tmp_path / "out", *flags)
+
+    assert "b.png: value 5 at (0, 0), but there are 3 classes" in said(tmp_path / "in")
+    assert "00.png: an image of mode RGB, not of class indices" in said(images)
+    assert "02.png: an image of mode RGB" not in said(images, "--skip-bad")  # the first and how many more
+    assert "(and 2 more)" in said(images, "--skip-bad")
+    assert "--align: " in said(images, "--align") and "--factor 4: " in said(images, "--factor", 4)
+    assert translate(model, tmp_path / "in", tmp_path / "half", "--skip-bad") == 1
+    assert (tmp_path / "half" / "a.png").exists() and not (tmp_path / "half" / "b.png").exists()
+
+
+def test_settings_that_do_not_fit(
+    ome: Path, psp: Path, model: Path, images: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+
+    def said(*flags: object, using: Path = ome, condition: Path = images) -> str:
+        return refusal(capsys, "translate", using, "--condition", condition, "--out", out, *flags)
+
+    assert said("--steps", 0) == "--steps 0: choose a number from 1"
+    assert "--steps 2: a model of psp takes one step" in said("--steps", 2, using=psp)
+    assert "--samples 0" in said("--samples", 0)
+    assert "--mix-from 3: says where samples differ" in said("--mix-from", 3)
+    assert "--mix-from 8: the model has the layers 0 to 7" in said("--samples", 2, "--mix-from", 8)
+    assert "factor 5: images of 32 pixels cannot be shrunk" in said("--factor", 5)
+    assert "factors (0,)" in said("--factor", 0)
+    assert "--palette: " in said("--palette", tmp_path / "palette.txt")
+    assert "a model of ome, which takes no --style: leave it out" in said("--style", images / "00.png")
+    assert "a model of i2ilr, which takes no --condition" in said(using=model)
+    assert "which takes no --steps" in refusal(
+        capsys, "translate", model, "--source", images, "--target", images, "--out", out, "--steps", 2
+    )
+    assert "--codes does not go with --condition" in said("--codes", images)
+    assert "a model of ome: say what to make images of: --condition" in refusal(capsys, "translate", ome, "--out", out)
+    assert "makes images of codes alone: use pixgraft sample" in said(using=Path(tiny_prior("stylegan2")))
+    assert "is inside" in refusal(capsys, "translate", ome, "--condition", images, "--out", images / "out")
+    assert not out.exists()
+    assert "wall.png: no face found" in said("--align", condition=faces / "wall.png")
+    Image.new("RGB", (20, 20)).save(tmp_path / "few.png")
+    assert "few.png: 20 x 20 pixels, but --factor 4" in said("--factor", 4, condition=tmp_path / "few.png")
+    clash = make_images(tmp_path / "clash", 2)
+    (clash / "00.png").rename(clash / "a.png")
+    (clash / "01.png").rename(clash / "a_strip.png")
+    assert "a_strip.png: would be written for 2" in said(condition=clash)
+
+
+def test_codes_that_do_not_fit(
+    ome: Path, model: Path, done: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, out = done / "00_0_codes.safetensors", tmp_path / "out"
+    torch_save = safetensors.torch.save_file
+    torch_save({"codes": torch.zeros(3, 16)}, tmp_path / "short.safetensors")
+    torch_save({"w": torch.zeros(8, 16)}, tmp_path / "other.safetensors")
+    torch_save({"codes": torch.full((8, 16), torch.nan)}, tmp_path / "nan.safetensors")
+
+    def said(file: Path, *flags: object) -> str:
+        return refusal(capsys, "translate", ome, "--codes", file, "--out", out, *flags)
+
+    assert "short.safetensors: codes (3, 16), but" in said(tmp_path / "short.safetensors")
+    assert "other.safetensors: no tensor codes" in said(tmp_path / "other.safetensors")
+    assert "nan.safetensors: codes that are not finite" in said(tmp_path / "nan.safetensors")
+    assert "00.png: no safetensors file" in said(images / "00.png")
+    assert "nowhere: No such file" in said(tmp_path / "nowhere")
+    assert "--codes does not go with --steps" in said(good, "--steps", 2)
+
+    def edited(*flags: object, using: Path = ome, second: Path = good) -> str:
+        return refusal(capsys, "edit", using, good, second, "--out", out, *flags)
+
+    assert "--steps 1: choose a number from 2" in edited("--steps", 1)
+    assert "--layers fine: the model has the layers 0 to 7" in edited("--layers", "fine")
+    assert "--layers thin: choose coarse" in edited("--layers", "thin")
+    assert "a model of i2ilr, which has no encoder" in edited(using=model)
+    assert "short.safetensors" in edited(second=tmp_path / "short.safetensors")
+    assert not out.exists()

@@ -1,0 +1,52 @@
+"""A prior's samples against real images."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cases import tiny_prior
+from pixgraft.cli import main
+from pixgraft.evaluation.priors import Samples
+from pixgraft.models import load_model
+from pixgraft.sampler import Sampler
+from training import make_images
+from using import opened, refusal
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("data") / "images", 8)
+
+
+@pytest.mark.parametrize("kind", ["stylegan2", "progan"])
+def test_samples_are_measured_against_reals(kind: str, data: Path, tmp_path: Path) -> None:
+    command = ["evaluate", tiny_prior(kind), "--data", data, "--protocol", "samples", "--samples", "7"]
+    assert main([*map(str, command), "--out", str(tmp_path / "out"), "--device", "cpu", "--bootstrap", "0"]) == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    (row,) = result["rows"]
+    assert row["images"] == 7
+    assert {"FD-SqueezeNet", "coverage (SqueezeNet)"} & row["values"].keys()
+    assert all(value["value"] >= 0 for name, value in row["values"].items() if name.startswith("FD"))
+    assert result["protocol"]["real"]["fitted_to"] == 32
+    assert result["published"][0]["values"]["fd"] == "2.84 FID"
+
+
+def test_they_are_the_samples_that_the_command_draws(tmp_path: Path) -> None:
+    folder = tiny_prior("stylegan2")
+    subject = Samples("tiny", Sampler(load_model(folder), torch.device("cpu")), count=3, seed=4)
+    assert main(["sample", folder, "--count", "3", "--seed", "4", "--out", str(tmp_path), "--device", "cpu"]) == 0
+    for number in range(3):
+        drawn = opened((tmp_path / f"{number:06d}.png").read_bytes())
+        assert (subject[number].images[0].permute(1, 2, 0).numpy() == drawn).all()
+
+
+def test_what_does_not_fit_is_refused(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--data", data, "--protocol", "samples", "--device", "cpu")
+    assert "makes no images of codes alone" in refusal(capsys, "evaluate", model, *asked)
+    prior = tiny_prior("stylegan2")
+    assert "--samples 1: a set of samples needs" in refusal(capsys, "evaluate", prior, *asked, "--samples", 1)
+    assert "--size 64: the model makes images of 32" in refusal(capsys, "evaluate", prior, *asked, "--size", 64)
+    assert "has no part in samples" in refusal(capsys, "evaluate", prior, *asked, "--real", data)
+    assert "the metrics on sets need at least 6" in refusal(capsys, "evaluate", prior, *asked, "--samples", 3)

@@ -1,0 +1,449 @@
+"""Generative priors in use: samples, mixed styles and walks, by small models with random weights."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pixgraft.cli import main
+from pixgraft.data.images import gif_bytes
+from pixgraft.methods.prior import Prior
+from pixgraft.methods.progan import ProGAN, ProGANConfig
+from pixgraft.methods.stylegan2 import StyleGAN2, StyleGAN2Config
+from pixgraft.models import load_model, save_model
+from pixgraft.sampler import Sampler
+from pixgraft.sampling import sample_files, walk, walk_files
+from using import refusal
+
+CPU = torch.device("cpu")
+LAYERS = 6  # of StyleGAN2 at 16 pixels
+
+
+def wild(method: StyleGAN2 | ProGAN) -> Prior:
+    """The method with weights that all have an effect."""
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in method.generator.named_parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=random) * (0.5 if "noise" in name else 0.1))
+    return method
+
+
+@pytest.fixture(scope="module")
+def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of StyleGAN2."""
+    torch.manual_seed(0)
+    method = StyleGAN2(
+        StyleGAN2Config(
+            image_size=16, base_channels=64, max_channels=8, z_dim=6, w_dim=5, mapping_layers=2,
+            discriminator_base_channels=64,
+        )
+    )  # fmt: skip
+    method.generator.w_mean.normal_()
+    folder = tmp_path_factory.mktemp("priors") / "styled"
+    save_model(folder, wild(method), info={})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of ProGAN."""
+    torch.manual_seed(0)
+    method = ProGAN(ProGANConfig(image_size=16, z_dim=6, base_channels=64, max_channels=8))
+    folder = tmp_path_factory.mktemp("priors") / "grown"
+    save_model(folder, wild(method), info={})
+    return folder
+
+
+def opened(folder: Path) -> Sampler:
+    return Sampler(load_model(folder), CPU)
+
+
+def pixels(path: Path) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(path))
+
+
+def run(verb: str, model: Path, out: Path, *flags: object) -> Path:
+    """What the command line writes."""
+    assert main([str(each) for each in [verb, model, "--out", out, "--device", "cpu", *flags]]) == 0
+    return out
+
+
+def samples(out: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(out.glob("0*.png"))]
+
+
+def cell(path: Path, row: int, column: int, *, side: int = 16) -> np.ndarray[Any, Any]:
+    """An image of a grid."""
+    y, x = (2 + place * (side + 2) for place in (row, column))
+    return pixels(path)[y : y + side, x : x + side]
+
+
+# --- samples ---
+
+
+def test_what_sample_writes(styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run("sample", styled, tmp_path / "out", "--count", 3, "--seed", 7, "--truncation", 0.5)
+    names = ["000000.png", "000001.png", "000002.png", "grid.png", "latents.safetensors", "samples.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    report = json.loads((out / "samples.json").read_text())
+    sha256 = load_model(styled).weights_sha256
+    expected = {"seed": 7, "truncation": 0.5, "noise": "stored", "weights_sha256": sha256, "method": "stylegan2"}
+    assert {key: report[key] for key in expected} == expected and report["count"] == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 images" in said and "seed 7, truncation 0.5" in said and sha256 in said
+    image = Image.open(out / "000002.png")
+    assert image.size == (16, 16) and "Synthesised" in image.text["Description"]  # type: ignore[attr-defined]
+    assert json.loads(image.text["pixgraft"]) == {**expected, "sample": 2}  # type: ignore[attr-defined]
+    with safetensors.safe_open(str(out / "latents.safetensors"), "pt") as file:
+        assert {key: file.metadata()[key] for key in expected} == {key: str(value) for key, value in expected.items()}
+    codes = safetensors.torch.load_file(out / "latents.safetensors")
+    assert {name: tuple(each.shape) for name, each in codes.items()} == {"z": (3, 6), "w": (3, 5)}
+    assert pixels(out / "grid.png").shape == (38, 38, 3)
+    for index in range(3):
+        assert np.array_equal(cell(out / "grid.png", *divmod(index, 2)), pixels(out / f"00000{index}.png"))
+    assert (cell(out / "grid.png", 1, 1) == 255).all()
+
+
+@pytest.mark.parametrize("flags", [(), ("--noise", "random"), ("--truncation", 0.3, "--noise", "none")])
+def test_a_sample_is_the_same_in_any_company(styled: Path, tmp_path: Path, flags: tuple[object, ...]) -> None:
+    many = samples(run("sample", styled, tmp_path / "many", "--count", 5, "--seed", 1, *flags))
+    few = samples(run("sample", styled, tmp_path / "few", "--count", 2, "--seed", 1, *flags))
+    assert len(set(many)) == 5 and few == many[:2]
+    other = samples(run("sample", styled, tmp_path / "other", "--count", 2, "--seed", 2, *flags))
+    assert not set(other) & set(many)
+
+
+@pytest.mark.parametrize("noise", ["stored", "random"])
+def test_passes_of_many_are_filled_up(styled: Path, noise: Any) -> None:
+    """As a GPU takes them: each image with its own code and noise, and a count that fills no pass."""
+    one, many = opened(styled), opened(styled)
+    many.pass_size = 4
+    z = one.latents(3, 0, 6)
+    torch.testing.assert_close(many.codes(z), one.codes(z))
+    w = one.codes(z)
+    alone, together = (each.images(w, noise=noise, seed=3, first=2) for each in (one, many))
+    assert alone.shape == together.shape == (6, 3, 16, 16)
+    assert (alone.int() - together.int()).abs().max() <= 1
+    assert torch.equal(one.images(w[4:], noise=noise, seed=3, first=6), alone[4:])
+
+
+def test_noise_and_truncation_have_their_effects(styled: Path, tmp_path: Path) -> None:
+    made = {
+        kind: samples(run("sample", styled, tmp_path / kind, "--count", 2, "--truncation", 0, "--noise", kind))
+        for kind in ("stored", "random", "none")
+    }
+
+    def seen(kind: str) -> list[bytes]:
+        return [pixels(tmp_path / kind / f"00000{index}.png").tobytes() for index in range(2)]
+
+    assert len(set(seen("stored"))) == len(set(seen("none"))) == 1  # of one w, by truncation
+    assert len({*seen("stored"), *seen("none"), *seen("random")}) == 4
+    again = samples(run("sample", styled, tmp_path / "again", "--count", 2, "--truncation", 0, "--noise", "random"))
+    assert again == made["random"]
+    method = load_model(styled).method
+    assert isinstance(method, StyleGAN2)
+    w = safetensors.torch.load_file(tmp_path / "none" / "latents.safetensors")["w"]
+    torch.testing.assert_close(w, method.generator.w_mean.expand(2, -1))
+
+
+def test_progan_has_neither(grown: Path, tmp_path: Path) -> None:
+    out = run("sample", grown, tmp_path / "out", "--count", 3, "--seed", 1)
+    few = run("sample", grown, tmp_path / "few", "--count", 1, "--seed", 1)
+    assert len(set(samples(out))) == 3 and samples(few) == samples(out)[:1]
+    assert set(safetensors.torch.load_file(out / "latents.safetensors")) == {"z"}
+    assert json.loads((out / "samples.json").read_text())["noise"] == "none"
+
+
+def test_a_network_half_grown_makes_smaller_images(tmp_path: Path) -> None:
+    method = ProGAN(ProGANConfig(image_size=16, z_dim=6, base_channels=64, max_channels=8))
+    save_model(tmp_path / "young", method, info={"images_seen": 0})
+    out = run("sample", tmp_path / "young", tmp_path / "out", "--count", 1)
+    assert pixels(out / "000000.png").shape == (4, 4, 3)
+
+
+def test_large_images_are_shrunk_in_the_grid(tmp_path: Path) -> None:
+    method = ProGAN(ProGANConfig(image_size=512, z_dim=2, base_channels=512, max_channels=2))
+    save_model(tmp_path / "large", method, info={})
+    out = run("sample", tmp_path / "large", tmp_path / "out", "--count", 2)
+    assert pixels(out / "000001.png").shape == (512, 512, 3)
+    assert pixels(out / "grid.png").shape == (260, 518, 3)
+
+
+def test_a_second_run_overwrites_its_own_and_leaves_the_rest(grown: Path, tmp_path: Path) -> None:
+    out = run("sample", grown, tmp_path, "--count", 2)
+    (out / "note.txt").write_text("mine")
+    first = samples(out)
+    run("sample", grown, out, "--count", 2, "--seed", 5)
+    assert not set(samples(out)) & set(first) and (out / "note.txt").read_text() == "mine"
+
+
+# --- saved latents ---
+
+
+def test_latents_give_the_same_images_again(styled: Path, tmp_path: Path) -> None:
+    flags = ("--seed", 4, "--truncation", 0.7, "--noise", "random")
+    out = run("sample", styled, tmp_path / "out", "--count", 3, *flags)
+    file = out / "latents.safetensors"
+    again = run("sample", styled, tmp_path / "again", "--latents", file)
+    codes = safetensors.torch.load_file(file)
+    with safetensors.safe_open(str(file), "pt") as opened_file:
+        metadata = opened_file.metadata()
+    only_w = {
+        "w": {"w": codes["w"]},
+        "plus": {"w": codes["w"].unsqueeze(1).repeat(1, LAYERS, 1)},
+    }
+    for name, tensors in only_w.items():
+        safetensors.torch.save_file(tensors, tmp_path / f"{name}.safetensors", metadata)
+        run("sample", styled, tmp_path / name, "--latents", tmp_path / f"{name}.safetensors")
+    for index in range(3):
+        for name in ("again", "w", "plus"):
+            assert np.array_equal(pixels(tmp_path / name / f"00000{index}.png"), pixels(out / f"00000{index}.png"))
+    report = json.loads((again / "samples.json").read_text())
+    assert [report[key] for key in ("seed", "truncation", "noise", "count")] == [4, 0.7, "random", 3]
+    assert report["latents"]["name"] == "latents.safetensors"
+    plain = run("sample", styled, tmp_path / "plain", "--latents", file, "--truncation", 1, "--count", 2)
+    assert len(samples(plain)) == 2
+    assert not np.array_equal(pixels(plain / "000000.png"), pixels(out / "000000.png"))
+
+
+def test_z_of_one_model_are_z_of_another(styled: Path, grown: Path, tmp_path: Path) -> None:
+    file = run("sample", styled, tmp_path / "out", "--count", 2, "--seed", 4) / "latents.safetensors"
+    run("sample", grown, tmp_path / "theirs", "--latents", file)
+    run("sample", grown, tmp_path / "own", "--count", 2, "--seed", 4)
+    for name in ("000000.png", "000001.png"):
+        assert np.array_equal(pixels(tmp_path / "theirs" / name), pixels(tmp_path / "own" / name))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "flags", "named"),
+    [
+        ({"v": torch.zeros(2, 6)}, (), "holds v; a model of stylegan2 takes z or w"),
+        ({"z": torch.zeros(2, 7)}, (), r"z is \(2, 7\), the model takes \(N, 6\)"),
+        ({"z": torch.zeros(0, 6)}, (), r"z is \(0, 6\)"),
+        ({"z": torch.tensor(1.0)}, (), r"z is \(\)"),
+        ({"z": torch.full((1, 6), torch.nan)}, (), "not finite"),
+        ({"w": torch.zeros(2, 5, 5)}, (), r"the model takes \(N, 5\) or \(N, 6, 5\)"),
+        ({"w": torch.zeros(2, 5)}, ("--truncation", 0.5), "taken as they are"),
+        ({"z": torch.zeros(2, 6)}, ("--count", 3), "choose a number from 1 to 2"),
+        (None, (), "not a safetensors file"),
+    ],
+)
+def test_latents_that_cannot_be_used(
+    styled: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    tensors: dict[str, Tensor] | None,
+    flags: tuple[object, ...],
+    named: str,
+) -> None:
+    file = tmp_path / "codes.safetensors"
+    file.write_bytes(b"no" if tensors is None else safetensors.torch.save(tensors))
+    said = refusal(capsys, "sample", styled, "--out", tmp_path / "out", "--latents", file, *flags)
+    assert re.search(named, said) and str(file) in said and not (tmp_path / "out").exists()
+
+
+# --- mixed styles ---
+
+
+def test_the_grid_of_mixed_styles(styled: Path, tmp_path: Path) -> None:
+    flags = ("--rows", 2, "--columns", 3, "--seed", 9)
+    grid = run("mix", styled, tmp_path / "new" / "mix.png", *flags, "--layers", "3-5")
+    out = run("sample", styled, tmp_path / "out", "--count", 5, "--seed", 9)
+    sources = [pixels(out / f"00000{index}.png") for index in range(5)]
+    assert pixels(grid).shape == (3 * 18 + 2, 4 * 18 + 2, 3)
+    assert (cell(grid, 0, 0) == 255).all()
+    for row in range(2):
+        assert np.array_equal(cell(grid, row + 1, 0), sources[row])
+    for column in range(3):
+        assert np.array_equal(cell(grid, 0, column + 1), sources[2 + column])
+    sampler = opened(styled)
+    w = sampler.codes(sampler.latents(9, 0, 5))
+    for row in range(2):
+        for column in range(3):
+            codes = sampler.styled().mixed(w[row : row + 1], w[2 + column : 3 + column], 3)
+            expected = sampler.images(codes)[0].permute(1, 2, 0).numpy()
+            assert np.array_equal(cell(grid, row + 1, column + 1), expected)
+    text = Image.open(grid).text  # type: ignore[attr-defined]
+    assert json.loads(text["pixgraft"])["layers"] == [3, 5] and "Synthesised" in text["Description"]
+
+
+def test_all_layers_or_those_that_are_left(styled: Path, tmp_path: Path) -> None:
+    whole = run("mix", styled, tmp_path / "whole.png", "--rows", 1, "--columns", 1, "--layers", "0-5")
+    assert np.array_equal(cell(whole, 1, 1), cell(whole, 0, 1))
+    coarse = run("mix", styled, tmp_path / "coarse.png", "--rows", 1, "--columns", 1)
+    low = run("mix", styled, tmp_path / "low.png", "--rows", 1, "--columns", 1, "--layers", "0-3")
+    assert np.array_equal(pixels(coarse), pixels(low)) and not np.array_equal(pixels(low), pixels(whole))
+
+
+def test_the_names_of_layers() -> None:
+    config = StyleGAN2Config(image_size=64, base_channels=64, max_channels=2, discriminator_base_channels=64)
+    sampler = object.__new__(Sampler)
+    sampler.method = StyleGAN2(config)  # of 10 layers
+    found = [sampler.layers(text) for text in ("coarse", "middle", "fine", "2-6", "9")]
+    assert found == [(0, 3), (4, 7), (8, 9), (2, 6), (9, 9)]
+
+
+# --- walks ---
+
+
+@pytest.mark.parametrize("straight", [True, False])
+@pytest.mark.parametrize("loop", [True, False])
+def test_a_walk_passes_its_points_at_one_pace(straight: bool, loop: bool) -> None:
+    points = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    path = walk(points, frames=4, loop=loop, straight=straight)
+    assert path.shape == (12 if loop else 9, 5)
+    ends = points if loop else points[:2]
+    torch.testing.assert_close(path[: 4 * len(ends) : 4], ends)
+    if not loop:
+        assert torch.equal(path[-1], points[2])
+    closed = torch.cat([path, points[:1]]) if loop else path
+    for leg in range(len(ends)):
+        way = closed[4 * leg : 4 * leg + 5]
+        if straight:
+            torch.testing.assert_close(way.diff(dim=0), ((way[-1] - way[0]) / 4).expand(4, -1))
+        else:
+            unit = way / way.norm(dim=1, keepdim=True)
+            angles = (unit[1:] * unit[:-1]).sum(1).acos()
+            torch.testing.assert_close(angles, (unit[0] @ unit[-1]).acos().div(4).expand(4))
+            torch.testing.assert_close(way.norm(dim=1).diff(), ((way[-1].norm() - way[0].norm()) / 4).expand(4))
+
+
+def test_a_walk_between_one_direction_or_opposite_ones_is_straight() -> None:
+    path = walk(torch.tensor([[1.0, 0.0], [3.0, 0.0], [-1.0, 0.0]]), frames=2, loop=False, straight=False)
+    torch.testing.assert_close(path[:, 0], torch.tensor([1.0, 2.0, 3.0, 1.0, -1.0]))
+
+
+@pytest.mark.parametrize("name", ["styled", "grown"])
+def test_a_walk_shows_the_samples_and_what_is_between(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    model: Path = request.getfixturevalue(name)
+    frames = run("walk", model, tmp_path / "walk", "--points", 3, "--frames", 3, "--no-loop", "--seed", 5)
+    out = run("sample", model, tmp_path / "out", "--count", 3, "--seed", 5)
+    assert len(list(frames.iterdir())) == len(samples(frames)) == len(set(samples(frames))) == 7
+    for index in range(3):
+        assert np.array_equal(pixels(frames / f"00000{3 * index}.png"), pixels(out / f"00000{index}.png"))
+    sampler = opened(model)
+    path = walk(sampler.codes(sampler.latents(5, 0, 3)), frames=3, loop=False, straight=name == "styled")
+    between = sampler.images(path[4:5])[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(pixels(frames / "000004.png"), between)
+
+
+def test_a_walk_does_not_flicker(styled: Path, tmp_path: Path) -> None:
+    out = run("walk", styled, tmp_path / "walk", "--points", 2, "--frames", 3, "--truncation", 0)
+    assert len({pixels(path).tobytes() for path in out.iterdir()}) == 1
+
+
+@pytest.mark.parametrize(("flags", "loop", "count"), [((), 0, 6), (("--no-loop",), None, 4)])
+def test_a_walk_as_a_gif(styled: Path, tmp_path: Path, flags: tuple[str, ...], loop: int | None, count: int) -> None:
+    gif = Image.open(run("walk", styled, tmp_path / "walk.gif", "--points", 2, "--frames", 3, *flags))
+    assert gif.n_frames == count and gif.size == (16, 16)  # type: ignore[attr-defined]
+    assert gif.info["duration"] == 40 and gif.info.get("loop") == loop and b"Synthesised" in gif.info["comment"]
+    frames = run("walk", styled, tmp_path / "walk", "--points", 2, "--frames", 3, *flags)
+    for index in range(count):  # 256 pixels have their own colours within the palette
+        gif.seek(index)
+        difference = np.asarray(gif.convert("RGB")).astype(int) - pixels(frames / f"00000{index}.png")
+        assert abs(difference).mean() < 2
+
+
+def test_a_gif_of_one_frame() -> None:
+    assert gif_bytes([torch.zeros(3, 4, 4, dtype=torch.uint8)], milliseconds=40, loop=True, comment="c")[:3] == b"GIF"
+
+
+# --- what people do wrong, and ctrl-C ---
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags", "named"),
+    [
+        ("sample", ("--count", 0), "--count 0: choose a number from 1"),
+        ("sample", ("--truncation", -0.5), "--truncation -0.5"),
+        ("sample", ("--truncation", "nan"), "--truncation nan"),
+        ("mix", ("--truncation", "inf"), "--truncation inf"),
+        ("mix", ("--layers", "4-6"), "--layers 4-6: the model has the layers 0 to 5"),
+        ("mix", ("--layers", "3-2"), "--layers 3-2"),
+        ("mix", ("--layers", "fine"), "--layers fine: the model has the layers 0 to 5"),
+        ("mix", ("--layers", "eyes"), "--layers eyes: choose coarse, middle, fine or a range such as 4-7"),
+        ("mix", ("--rows", 0), "--rows 0 --columns 4"),
+        ("mix", ("--columns", 10**9), "up to 100,000,000 pixels"),
+        ("walk", ("--points", 1), "--points 1"),
+        ("walk", ("--frames", 0), "--frames 0"),
+        ("walk", ("--frames", 10**12), "100,000 frames"),
+    ],
+)
+def test_settings_that_do_not_fit(
+    styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, flags: tuple[object, ...], named: str
+) -> None:
+    out = tmp_path / "new" / {"sample": "out", "mix": "mix.png", "walk": "walk.gif"}[verb]
+    assert named in refusal(capsys, verb, styled, "--out", out, "--device", "cpu", *flags)
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags", "named"),
+    [
+        ("sample", ("--noise", "none"), "--noise none: a model of progan takes none"),
+        ("sample", ("--truncation", 0.5), "--truncation 0.5: a model of progan has no w"),
+        ("walk", ("--truncation", 0.5), "--truncation 0.5"),
+        ("mix", (), "a model of progan, which has no styles to mix"),
+    ],
+)
+def test_what_progan_does_not_have(
+    grown: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, flags: tuple[object, ...], named: str
+) -> None:
+    out = tmp_path / "new" / {"sample": "out", "mix": "mix.png", "walk": "walk.gif"}[verb]
+    assert named in refusal(capsys, verb, grown, "--out", out, "--device", "cpu", *flags)
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "named"),
+    [
+        ("sample", "file", "file: cannot be made: File exists"),
+        ("mix", "mix.jpg", "mix.jpg: a PNG file is written: end the name in .png"),
+        ("mix", "folder.png", "folder.png: is a folder"),
+        ("walk", "walk.mp4", "walk.mp4: a walk is written as a GIF or as PNG files"),
+        ("walk", "folder.gif", "folder.gif: is a folder"),
+        ("walk", "file", "file: cannot be made: File exists"),
+    ],
+)
+def test_places_that_cannot_be_written(
+    styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, name: str, named: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for folder in ("folder.png", "folder.gif"):
+        (tmp_path / folder).mkdir()
+    assert named in refusal(capsys, verb, styled, "--out", tmp_path / name, "--device", "cpu")
+    assert (tmp_path / "file").read_text() == "mine" and len(list(tmp_path.rglob("*"))) == 3
+
+
+@pytest.mark.parametrize("verb", ["sample", "mix", "walk"])
+def test_a_model_that_takes_images_is_sent_to_its_verb(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    said = refusal(capsys, verb, model, "--out", tmp_path / "out", "--device", "cpu")
+    assert "use pixgraft translate with --source and --target" in said and not list(tmp_path.iterdir())
+
+
+def test_an_interruption_leaves_whole_files_only(styled: Path, tmp_path: Path) -> None:
+    whole = run("sample", styled, tmp_path / "whole", "--count", 3)
+
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample_files(opened(styled), tmp_path / "out", count=3, progress=stop)
+    left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert left == {name: (whole / name).read_bytes() for name in ("000000.png", "000001.png")}
+    with pytest.raises(KeyboardInterrupt):
+        walk_files(opened(styled), tmp_path / "film" / "walk.gif", frames=2, progress=stop)
+    assert not list((tmp_path / "film").iterdir())
