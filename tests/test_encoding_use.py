@@ -292,7 +292,8 @@ def test_faces_are_aligned_first(
     assert "pair.png: 2 faces: the largest was taken" in said
     assert "left out: wall.png: no face found" in said and "2 made, 1 left out" in said
     assert {path.name for path in out.glob("*.json")} == {"one.json", "pair.json"}
-    assert report(out, "pair")["notes"] == ["2 faces: the largest was taken"] and report(out, "one")["notes"] == []
+    assert "2 faces: the largest was taken" in report(out, "pair")["notes"]
+    assert not [note for note in report(out, "one")["notes"] if "faces" in note]
     crop = to_tensor(align(Image.open(faces / "pair.png").convert("RGB"), 32).image).unsqueeze(0)
     shown = Degradation(factors=(4,))(crop, 4)
     assert torch.equal(tiles(out / "pair_strip.png")[0], to_uint8(from_uint8(to_uint8(shown)))[0])

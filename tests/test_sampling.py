@@ -103,7 +103,8 @@ def test_what_sample_writes(styled: Path, tmp_path: Path, capsys: pytest.Capture
     assert image.size == (16, 16) and "Synthesised" in image.text["Description"]  # type: ignore[attr-defined]
     assert json.loads(image.text["pixgraft"]) == {**expected, "sample": 2}  # type: ignore[attr-defined]
     with safetensors.safe_open(str(out / "latents.safetensors"), "pt") as file:
-        assert {key: file.metadata()[key] for key in expected} == {key: str(value) for key, value in expected.items()}
+        told = json.loads(file.metadata()["pixgraft"])
+    assert {key: told[key] for key in expected} == {key: str(value) for key, value in expected.items()}
     codes = safetensors.torch.load_file(out / "latents.safetensors")
     assert {name: tuple(each.shape) for name, each in codes.items()} == {"z": (3, 6), "w": (3, 5)}
     assert pixels(out / "grid.png").shape == (38, 38, 3)
@@ -193,6 +194,8 @@ def test_latents_give_the_same_images_again(styled: Path, tmp_path: Path) -> Non
     out = run("sample", styled, tmp_path / "out", "--count", 3, *flags)
     file = out / "latents.safetensors"
     again = run("sample", styled, tmp_path / "again", "--latents", file)
+    same = run("sample", styled, tmp_path / "same", "--count", 3, *flags)
+    assert (same / "latents.safetensors").read_bytes() == file.read_bytes()
     codes = safetensors.torch.load_file(file)
     with safetensors.safe_open(str(file), "pt") as opened_file:
         metadata = opened_file.metadata()

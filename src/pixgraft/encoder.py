@@ -7,7 +7,6 @@ size. Shape letters are those of `methods/encoding.py`.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -24,7 +23,6 @@ from pixgraft.methods.encoding import Encoding
 from pixgraft.methods.psp import PSP
 from pixgraft.models import Model
 from pixgraft.sampler import layer_range
-from pixgraft.version import __version__
 
 PHOTOGRAPHS = ("self", "image", "lr")
 """The conditions in which there may be a face to align."""
@@ -97,18 +95,6 @@ class Encoder:
             kind = "image" if config.condition == "self" else config.condition
             self.kind = ConditionKind(kind=kind, classes=classes)
 
-    @property
-    def about(self) -> dict[str, Any]:
-        """What reports say of the model."""
-        return {
-            "model": self.model.name,
-            "method": self.method.name,
-            "weights_sha256": self.model.weights_sha256,
-            "version": __version__,
-        }
-
-    # --- conditions ---
-
     def condition(self, data: bytes, name: str) -> Condition:
         """A file as the method takes it; `name` is what errors call it.
 
@@ -121,9 +107,7 @@ class Encoder:
                 found = aligned(picture, self.size, name=name)
             except PixgraftError as error:
                 raise NoFaceError(str(error)) from None
-            if found.others:
-                notes.append(f"{len(found.others) + 1} faces: the largest was taken")
-            picture = found.image
+            picture, notes = found.image, found.notes
         if self.kind.kind != "lr":
             return Condition(self.kind.fit(picture, self.size), None, notes)
         if self.factor > 1:

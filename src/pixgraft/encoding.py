@@ -76,7 +76,7 @@ def encode_files(
     _check_names(named, samples)
     output_folder(out, source.path)
     settings = {
-        **encoder.about, "seed": seed, "samples": samples, "mix_from": first_mixed, "factor": encoder.factor,
+        **encoder.model.about, "seed": seed, "samples": samples, "mix_from": first_mixed, "factor": encoder.factor,
         "aligned": encoder.align,
     }  # fmt: skip
     names = source.names[world.rank :: world.size]
@@ -152,7 +152,7 @@ def _write(
     encoder: Encoder, out: Path, stem: str, codes: Tensor, image: Tensor, told: dict[str, Any]
 ) -> None:
     """Write one output's codes (M, D), with what is told of them, and its image uint8 (3, S, S)."""
-    about = {key: value for key, value in encoder.about.items() if key != "model"}
+    about = {key: value for key, value in encoder.model.about.items() if key != "model"}
     # All in one entry: several would be written in an order that changes from run to run.
     metadata = {"pixgraft": json.dumps({**about, **told}, sort_keys=True)}
     write_bytes(out / f"{stem}{CODES}", safetensors.torch.save({"codes": codes.contiguous()}, metadata))
@@ -161,7 +161,7 @@ def _write(
 
 def _write_image(path: Path, encoder: Encoder, image: Tensor) -> None:
     """Its text says nothing that the codes do not hold, so that the image of saved codes has the same bytes."""
-    about = encoder.about
+    about = encoder.model.about
     text = {
         "Software": f"pixgraft {__version__}",
         "Description": f"Synthesised by a neural network (pixgraft, model {PurePosixPath(about['model']).name}); "
@@ -266,7 +266,7 @@ def edit_files(
     strip = images if layers is None else [encoder.decode(a.codes), *images, encoder.decode(b.codes)]
     _write_strip(out / "strip.png", encoder, [from_uint8(image) for image in strip])
     report = {
-        **encoder.about,
+        **encoder.model.about,
         "first": {"name": first.name, "sha256": a.sha256, "note": a.note},
         "second": {"name": second.name, "sha256": b.sha256, "note": b.note},
         "layers": [begin, end],

@@ -65,6 +65,16 @@ class Aligned:
     beyond: float
     """How much of `image`, 0..1, lies beyond the picture and is filled from it."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of it."""
+        notes = []
+        if self.others:
+            notes.append(f"{len(self.others) + 1} faces: the largest was taken")
+        if self.beyond > MUCH_BEYOND:
+            notes.append(f"{self.beyond:.0%} of the crop lies beyond the picture and is filled from it")
+        return notes
+
 
 @dataclass(frozen=True)
 class AlignedFiles:
@@ -144,7 +154,7 @@ def align_files(
             else:
                 write_image(path, to_tensor(aligned.image))
                 origins[path] = name
-                notes += [Finding(name, note, usable=True) for note in _notes(aligned)]
+                notes += [Finding(name, note, usable=True) for note in aligned.notes]
             if progress is not None:
                 progress(done, len(images.names))
     finally:
@@ -157,15 +167,6 @@ def _check(size: int, template: str) -> None:
         raise PixgraftError(f"a size of {size}: choose a number of pixels from 1")
     if template not in TEMPLATES:
         raise PixgraftError(f"no template named {template}: choose one of {', '.join(TEMPLATES)}")
-
-
-def _notes(aligned: Aligned) -> list[str]:
-    notes = []
-    if aligned.others:
-        notes.append(f"{len(aligned.others) + 1} faces: the largest was taken")
-    if aligned.beyond > MUCH_BEYOND:
-        notes.append(f"{aligned.beyond:.0%} of the crop lies beyond the picture and is filled from it")
-    return notes
 
 
 # --- the cascade ---

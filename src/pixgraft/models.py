@@ -25,6 +25,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.files import json_sha256, write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
+from pixgraft.version import __version__
 
 DESCRIPTION = "model.json"
 WEIGHTS = "weights.safetensors"
@@ -42,6 +43,16 @@ class Model:
     """Of the weights' file; of a run, of its checkpoint's description, which holds those of all its files."""
     info: dict[str, Any]
     """What the folder says of the weights: images seen, data, source."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a report says of the model that made an output."""
+        return {
+            "model": self.name,
+            "method": self.method.name,
+            "weights_sha256": self.weights_sha256,
+            "version": __version__,
+        }
 
 
 def bundled() -> list[str]:

@@ -7,7 +7,7 @@ are those of `methods/prior.py` and `methods/stylegan2.py`.
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from pixgraft.methods.prior import Prior
 from pixgraft.methods.stylegan2 import StyleGAN2
 from pixgraft.models import Model
 from pixgraft.translator import GPU_PASS
-from pixgraft.version import __version__
 
 Noise = Literal["stored", "random", "none"]
 LAYERS = {"coarse": (0, 3), "middle": (4, 7), "fine": (8, None)}
@@ -40,16 +39,6 @@ class Sampler:
             )
         self.model, self.method, self.device = model, model.method, device
         self.pass_size = 1 if device.type == "cpu" else GPU_PASS
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What reports say of the model."""
-        return {
-            "model": self.model.name,
-            "method": self.method.name,
-            "weights_sha256": self.model.weights_sha256,
-            "version": __version__,
-        }
 
     def styled(self) -> StyleGAN2:
         """The method; PixgraftError if it is none whose layers take a code each."""

@@ -104,7 +104,7 @@ def sample_files(
         return z, sampler.codes(z, truncation=truncation)
 
     rows(0, 1)  # what does not fit is refused before the folder is made
-    settings = {**sampler.about, "seed": seed, "truncation": truncation, "noise": noise}
+    settings = {**sampler.model.about, "seed": seed, "truncation": truncation, "noise": noise}
     if latents and given:
         settings["latents"] = {"name": latents.name, "sha256": given.sha256}
     output_folder(out)
@@ -125,7 +125,9 @@ def sample_files(
     tensors = {"z": torch.cat(zs)} if zs else {}
     if isinstance(sampler.method, StyleGAN2):
         tensors["w"] = torch.cat(codes)
-    metadata = {key: str(value) for key, value in settings.items() if key not in ("model", "latents")}
+    told = {key: str(value) for key, value in settings.items() if key not in ("model", "latents")}
+    # All in one entry: several would be written in an order that changes from run to run.
+    metadata = {"pixgraft": json.dumps(told, sort_keys=True)}
     write_bytes(out / "latents.safetensors", safetensors.torch.save(tensors, metadata))
     report = {**settings, "count": count, "device": str(sampler.device)}
     write_bytes(out / "samples.json", (json.dumps(report, indent=1) + "\n").encode())
@@ -141,7 +143,7 @@ def read_latents(path: Path, sampler: Sampler) -> Latents:
     try:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         with safetensors.safe_open(str(path), "pt") as file:
-            names, metadata = sorted(file.keys()), dict(file.metadata() or {})
+            names, told = sorted(file.keys()), (file.metadata() or {}).get("pixgraft", "{}")
             name = "z" if "z" in names or not isinstance(method, StyleGAN2) else "w"
             codes = file.get_tensor(name).float() if name in names else None
     except OSError as error:
@@ -160,7 +162,16 @@ def read_latents(path: Path, sampler: Sampler) -> Latents:
         raise PixgraftError(f"{path}: {name} is {tuple(codes.shape)}, the model takes {known}: give another file")
     if not codes.isfinite().all():
         raise PixgraftError(f"{path}: {name} holds numbers that are not finite: give another file")
-    return Latents(codes, name == "w", metadata, sha256)
+    return Latents(codes, name == "w", _recorded(told), sha256)
+
+
+def _recorded(told: str) -> dict[str, str]:
+    """What a file says of itself; nothing, if that cannot be read."""
+    try:
+        found = json.loads(told)
+    except ValueError:
+        return {}
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _number(recorded: str | None, otherwise: Any) -> Any:
@@ -223,7 +234,7 @@ def mix_file(
     w = sampler.codes(sampler.latents(seed, 0, rows + columns), truncation=truncation)
     _check_file(out, ".png")
     settings = {
-        **sampler.about, "seed": seed, "rows": rows, "columns": columns, "layers": [first, last],
+        **sampler.model.about, "seed": seed, "rows": rows, "columns": columns, "layers": [first, last],
         "truncation": truncation,
     }  # fmt: skip
     w_plus = sampler.styled().generator.spread(w)
@@ -295,7 +306,7 @@ def walk_files(
     codes = sampler.codes(sampler.latents(seed, 0, points), truncation=truncation)
     path = walk(codes, frames=frames, loop=loop, straight=straight)
     settings = {
-        **sampler.about, "seed": seed, "points": points, "frames": frames, "truncation": truncation, "loop": loop,
+        **sampler.model.about, "seed": seed, "points": points, "frames": frames, "truncation": truncation, "loop": loop,
     }  # fmt: skip
     if suffix == ".gif":
         _check_file(out, ".gif")

@@ -160,10 +160,7 @@ def synthesize_files(
     codes = [synthesizer.style(picture) for picture in pictures]
     output_folder(out, source.path)
     settings = {
-        "model": synthesizer.model.name,
-        "method": synthesizer.method.name,
-        "weights_sha256": synthesizer.model.weights_sha256,
-        "version": __version__,
+        **synthesizer.model.about,
         "seed": seed,
         "samples": samples,
         "vary": vary if len(styles) < 2 else "between the styles",

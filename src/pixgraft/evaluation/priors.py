@@ -17,7 +17,7 @@ class Samples:
         if count < 2:
             raise PixgraftError(f"--samples {count}: a set of samples needs at least 2")
         self.name, self._sampler, self._seed, self.images = name, sampler, seed, count
-        self.about: dict[str, Any] = {**sampler.about, "truncation": 1.0}
+        self.about: dict[str, Any] = {**sampler.model.about, "truncation": 1.0}
 
     def __len__(self) -> int:
         return self.images
