@@ -333,3 +333,14 @@ def test_presets_of_the_papers_have_the_published_sizes() -> None:
     assert (psp.codes, ome.codes, grown.codes) == (18, 18, 20)
     assert sum(p.numel() for p in psp.encoder.parameters()) == pytest.approx(267e6, rel=0.01)
     assert ome.steps == 5 and grown.fusion is not None and grown.fusion.channels == 512
+
+
+def test_a_refused_run_leaves_nothing_behind(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So that the same command with what it lacked is a new start."""
+    out = tmp_path / "run"
+    assert main(arguments("psp", data, out, "method.prior=")) == 2
+    assert "--set method.prior=MODEL" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(arguments("psp", data, data / "run")) == 2
+    assert f"is inside {data}, so its grids would become data" in capsys.readouterr().err
+    assert not (data / "run").exists()

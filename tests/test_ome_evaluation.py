@@ -169,7 +169,8 @@ def test_the_input_s_side_is_that_of_the_comparison(models: Path, data: Path, tm
 def test_the_rows_of_table_3_are_trained_and_measured_again(
     models: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = ("--set", f"method.prior={models / 'prior'}", "train.images=4", "train.average_decay=0.0")
+    given = (f"method.prior={models / 'prior'}", "train.images=4", "train.average_decay=0.0")
+    settings = [part for setting in given for part in ("--set", setting)]
     result = measured(tmp_path / "out", "ome-tiny-32", data, "ome-table3", *settings, "--features", "squeezenet")
     names = ["single code", "multi-scale codes", "+ offsets"]
     assert [row["name"] for row in result["rows"]] == [*names, "floor: starting codes"]

@@ -331,7 +331,7 @@ def test_a_walk_shows_the_samples_and_what_is_between(
     model: Path = request.getfixturevalue(name)
     frames = run("walk", model, tmp_path / "walk", "--points", 3, "--frames", 3, "--no-loop", "--seed", 5)
     out = run("sample", model, tmp_path / "out", "--count", 3, "--seed", 5)
-    assert len(list(frames.iterdir())) == len(samples(frames)) == len(set(samples(frames))) == 7
+    assert len(list(frames.glob("*.png"))) == len(samples(frames)) == len(set(samples(frames))) == 7
     for index in range(3):
         assert np.array_equal(pixels(frames / f"00000{3 * index}.png"), pixels(out / f"00000{index}.png"))
     sampler = opened(model)
@@ -342,7 +342,7 @@ def test_a_walk_shows_the_samples_and_what_is_between(
 
 def test_a_walk_does_not_flicker(styled: Path, tmp_path: Path) -> None:
     out = run("walk", styled, tmp_path / "walk", "--points", 2, "--frames", 3, "--truncation", 0)
-    assert len({pixels(path).tobytes() for path in out.iterdir()}) == 1
+    assert len({pixels(path).tobytes() for path in out.glob("*.png")}) == 1
 
 
 @pytest.mark.parametrize(("flags", "loop", "count"), [((), 0, 6), (("--no-loop",), None, 4)])
@@ -373,7 +373,7 @@ def test_a_gif_of_one_frame() -> None:
         ("mix", ("--truncation", "inf"), "--truncation inf"),
         ("mix", ("--layers", "4-6"), "--layers 4-6: the model has the layers 0 to 5"),
         ("mix", ("--layers", "3-2"), "--layers 3-2"),
-        ("mix", ("--layers", "fine"), "--layers fine: the model has the layers 0 to 5"),
+        ("mix", ("--layers", "fine"), "--layers fine: begins at 8, and the model has the layers 0 to 5"),
         ("mix", ("--layers", "eyes"), "--layers eyes: choose coarse, middle, fine or a range such as 4-7"),
         ("mix", ("--rows", 0), "--rows 0 --columns 4"),
         ("mix", ("--columns", 10**9), "up to 100,000,000 pixels"),
@@ -446,7 +446,25 @@ def test_an_interruption_leaves_whole_files_only(styled: Path, tmp_path: Path) -
     with pytest.raises(KeyboardInterrupt):
         sample_files(opened(styled), tmp_path / "out", count=3, progress=stop)
     left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    assert left == {name: (whole / name).read_bytes() for name in ("000000.png", "000001.png")}
+    assert left == {name: (whole / name).read_bytes() for name in ("000000.png", "000001.png", "samples.json")}
     with pytest.raises(KeyboardInterrupt):
         walk_files(opened(styled), tmp_path / "film" / "walk.gif", frames=2, progress=stop)
-    assert not list((tmp_path / "film").iterdir())
+    assert not list((tmp_path / "film").glob("*.png"))
+
+
+def test_an_earlier_call_leaves_nothing_among_the_files(
+    styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run("sample", styled, tmp_path / "out", "--count", 5)
+    run("sample", styled, tmp_path / "out", "--count", 2)
+    assert len(samples(out)) == 2
+    frames = run("walk", styled, tmp_path / "walk", "--points", 3, "--frames", 4)
+    run("walk", styled, tmp_path / "walk", "--points", 2, "--frames", 2)
+    assert len(list(frames.glob("*.png"))) == 4
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "photo.jpg").touch()
+    for verb in ("sample", "walk"):
+        said = refusal(capsys, verb, styled, "--out", mine, "--device", "cpu")
+        assert f"{mine}: is there, and holds other files (photo.jpg): choose another folder" in said
+    assert [path.name for path in mine.iterdir()] == ["photo.jpg"]

@@ -21,30 +21,21 @@ from pixgraft.translate import Done
 
 
 def presets_table() -> Table:
-    """Every preset with its sizes, its networks' parameters and its training."""
+    """Every preset with its image size, all its networks' parameters and its training."""
     table = Table(box=None, pad_edge=False)
-    for column in ("preset", "method", "image", "made from", "parameters (millions)", "batch", "images", "precision"):
-        left = column in ("preset", "method")
-        table.add_column(column, justify="left" if left else "right", no_wrap=left)
+    for column in ("preset", "image", "made from", "parameters", "batch", "images"):
+        left = column == "preset"
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
     for name, make in PRESETS.items():
         experiment = make()
         with torch.device("meta"):  # counted, not allocated
             method = METHODS[experiment.kind](experiment.method)
-        sizes = (
-            f"{label} {sum(p.numel() for p in network.parameters()) / 1e6:.2f}"
-            for label, network in method.named_children()
-        )
+        count = sum(parameter.numel() for parameter in method.parameters())
         train, config = experiment.train, experiment.method
         table.add_row(
-            name,
-            experiment.kind,
-            str(config.image_size),
-            _made_from(config),
-            ", ".join(sizes),
-            str(train.batch),
+            name, str(config.image_size), _made_from(config), f"{count / 1e6:.1f} M", str(train.batch),
             f"{train.images:,}",
-            train.precision,
-        )
+        )  # fmt: skip
     return table
 
 
@@ -52,6 +43,8 @@ def _made_from(config: Any) -> str:
     """What a method's images are made from, in a few words."""
     if hasattr(config, "lr_size"):
         return f"{config.lr_size} {config.target}"
+    if not hasattr(config, "condition"):
+        return "codes"
     classes = f"{config.classes} " if config.condition == "labels" else ""
     return f"{classes}{config.condition}"
 

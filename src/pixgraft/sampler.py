@@ -117,5 +117,6 @@ def layer_range(text: str, count: int) -> tuple[int, int]:
     else:
         raise PixgraftError(f"--layers {text}: choose coarse, middle, fine or a range such as 4-7")
     if not first <= last < count:
-        raise PixgraftError(f"--layers {text}: the model has the layers 0 to {count - 1}: choose among them")
+        named = f" begins at {first}, and" if text in LAYERS else ""
+        raise PixgraftError(f"--layers {text}:{named} the model has the layers 0 to {count - 1}: choose among them")
     return first, last

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import MAX_PIXELS, from_uint8, gif_bytes, png_bytes
-from pixgraft.data.outputs import output_folder
+from pixgraft.data.outputs import check_own, output_folder, remove_from
 from pixgraft.errors import PixgraftError
 from pixgraft.files import write_bytes
 from pixgraft.layers.resample import average_pool
@@ -30,6 +30,9 @@ from pixgraft.version import __version__
 
 Progress = Callable[[int, int], None]
 """Hears (images made, images in all)."""
+
+REPORT, WALK = "samples.json", "walk.json"
+"""What samples and frames of a walk are told by, beside them."""
 
 COUNT = 16
 """Samples, where neither a count nor latents say how many."""
@@ -107,7 +110,11 @@ def sample_files(
     settings = {**sampler.model.about, "seed": seed, "truncation": truncation, "noise": noise}
     if latents and given:
         settings["latents"] = {"name": latents.name, "sha256": given.sha256}
+    report = {**settings, "count": count, "device": str(sampler.device)}
+    check_own(out, REPORT)
     output_folder(out)
+    write_bytes(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
+    remove_from(out, count)
     zs: list[Tensor] = []
     codes: list[Tensor] = []
     shown: list[Tensor] = []
@@ -129,8 +136,6 @@ def sample_files(
     # All in one entry: several would be written in an order that changes from run to run.
     metadata = {"pixgraft": json.dumps(told, sort_keys=True)}
     write_bytes(out / "latents.safetensors", safetensors.torch.save(tensors, metadata))
-    report = {**settings, "count": count, "device": str(sampler.device)}
-    write_bytes(out / "samples.json", (json.dumps(report, indent=1) + "\n").encode())
     return report
 
 
@@ -287,9 +292,9 @@ def walk_files(
 ) -> dict[str, Any]:
     """Write a walk past the seed's first samples, and back to sample 0 if it is to `loop`.
 
-    `out` is a file that ends in .gif, or a folder, which gets 000000.png and so on. `frames` lead from each point to
-    the next. The noise is that kept with the weights, so that nothing flickers. Returns the settings, which are in the
-    files too.
+    `out` is a file that ends in .gif, or a folder, which gets 000000.png and so on, and walk.json. `frames` lead from
+    each point to the next. The noise is that kept with the weights, so that nothing flickers. Returns the settings,
+    which are in the files too.
 
     Raises PixgraftError, before anything is written, if a setting does not fit.
     """
@@ -313,9 +318,12 @@ def walk_files(
         images = _made(sampler, path, progress)
         write_bytes(out, gif_bytes(images, milliseconds=FRAME_MS, loop=loop, comment=_text(settings)["Description"]))
     else:
+        check_own(out, WALK)
         output_folder(out)
+        write_bytes(out / WALK, (json.dumps(settings, indent=1) + "\n").encode())
         for number, image in enumerate(_made(sampler, path, progress)):
             write_bytes(out / f"{number:06d}.png", png_bytes(image, _text({**settings, "frame": number})))
+        remove_from(out, len(path))
     return settings
 
 

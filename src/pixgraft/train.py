@@ -239,12 +239,12 @@ def train(
         with contextlib.ExitStack() as stack:
             feed = stack.enter_context(contextlib.closing(Feed(experiment, data, split=split, skip_bad=skip_bad)))
             feed.check()
+            trainer = Trainer(experiment, picked, world)  # what it lacks is said before anything is written
             if world.rank == 0:
-                _prepare(folder, experiment)
+                _prepare(folder, experiment, Path(data) / split)
                 stack.enter_context(RunLock(folder))
                 write_bytes(folder / CONFIG_FILE, configs.dumps(experiment).encode())
             distributed.barrier()
-            trainer = Trainer(experiment, picked, world)
             return _loop(trainer, feed, folder, quiet=quiet or world.rank > 0)
     finally:
         distributed.stop()
@@ -259,8 +259,10 @@ def _check_shares(experiment: Experiment, world: World) -> None:
         )
 
 
-def _prepare(folder: Path, experiment: Experiment) -> None:
+def _prepare(folder: Path, experiment: Experiment, data: Path) -> None:
     """Make the run folder, or see that it holds this very run; nothing in it changes."""
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise PixgraftError(f"{folder}: is inside {data}, so its grids would become data: choose another folder")
     file = folder / CONFIG_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ def train(
 
     Args:
         preset: A name that `pixgraft presets` lists.
-        data: A folder (searched) or a zip: of images, or for grit of images/ and masks/ (see data.conditions).
+        data: A folder (searched) or a zip: of images, or of images/ and masks/ where a model takes such conditions.
         out: The run folder: configuration, log, sample grids, checkpoints.
         split: The folder within the data to train on, such as "train".
         set: A field of the configuration as field=value, such as train.batch=8; give it once for each field.
@@ -102,8 +102,8 @@ def convert(layout: Layout, file: File, out: Out, /) -> int:
     """Read a published checkpoint into a model folder.
 
     Args:
-        layout: i2ilr (the I2I-LR authors' code), stylegan2-rosinality, stylegan2-genforce, stylegan2-nvidia (a .pkl) or
-            progan-genforce.
+        layout: i2ilr (the I2I-LR authors' code), psp, stylegan2-rosinality, stylegan2-genforce, stylegan2-nvidia (a
+            .pkl) or progan-genforce.
         file: The checkpoint; nothing that it holds is run.
         out: The folder to make.
     """

@@ -25,6 +25,25 @@ def output_folder(out: Path, *inputs: Path) -> Path:
     return out
 
 
+def check_own(out: Path, mark: str) -> None:
+    """PixgraftError if the folder `out` holds something that does not come from an earlier run of the same command,
+    which left the file `mark`: its files would be mixed up with these."""
+    try:
+        found = next(iter(out.iterdir()), None) if out.is_dir() else None
+    except OSError as error:
+        raise PixgraftError(f"{out}: cannot be read: {error.strerror}: choose another folder") from error
+    if found is not None and not (out / mark).is_file():
+        raise PixgraftError(f"{out}: is there, and holds other files ({found.name}): choose another folder")
+
+
+def remove_from(folder: Path, first: int) -> None:
+    """Remove the images 000000.png and so on, from number `first`, that an earlier run left."""
+    number = first
+    while (path := folder / f"{number:06d}.png").is_file():
+        path.unlink()
+        number += 1
+
+
 def labels(names: list[str]) -> dict[str, str]:
     """A part of a file's name for each name: its stem, or its whole path where others have that stem."""
     stems = Counter(PurePosixPath(name).stem for name in names)

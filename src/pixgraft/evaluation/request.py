@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import UseAppendAction, arg
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +51,8 @@ class Request:
     train_split: str = "train"
     """For i2ilr-table4, grit-table3, ome-table2 and -table3, whose rows are trained: the folder within --data for
     that."""
-    set: tuple[str, ...] = ()
-    """For the same: fields of the preset as FIELD=VALUE."""
+    set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = ()
+    """For the same: a field of the preset as field=value; give it once for each field."""
     out: Path | None = None
     """The folder for result.json, report.md, report.html and the images; without it the table is only printed."""
     seed: int = 0

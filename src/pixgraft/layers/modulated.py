@@ -51,7 +51,10 @@ def _scaled(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, gain:
     else:
         x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
     demodulation = demodulation.to(x.dtype)[..., None, None]
-    return x * demodulation if bias is None else torch.addcmul(bias.to(x.dtype).view(-1, 1, 1), x, demodulation)
+    spare = x if not torch.is_grad_enabled() else None
+    if bias is None:
+        return torch.mul(x, demodulation, out=spare)
+    return torch.addcmul(bias.to(x.dtype).view(-1, 1, 1), x, demodulation, out=spare)
 
 
 def _grouped(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, gain: float, upsample: bool) -> Tensor:

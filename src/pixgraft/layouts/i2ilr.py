@@ -72,7 +72,7 @@ def _config(groups: StateDicts) -> I2ILRConfig:
     """
     generator = groups.get("AverageG") or groups.get("Gen")
     if generator is None:
-        raise PixgraftError("no I2I-LR checkpoint: it has neither a group Gen nor AverageG")
+        raise PixgraftError("no I2I-LR checkpoint: it has neither a group Gen nor AverageG: choose another layout")
     levels = count(generator, r"down_block\.(\d+)\.") - 1
     if levels < 1:
         raise PixgraftError("no I2I-LR checkpoint: its generator has no down_block")

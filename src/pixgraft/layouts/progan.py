@@ -27,7 +27,7 @@ def progan(groups: StateDicts) -> dict[str, nn.Module]:
     """The generators in the groups, "generator" and "generator_smooth" (its average); others are passed over."""
     networks: dict[str, nn.Module] = {name: _generator(groups[name], name) for name in GROUPS if name in groups}
     if not networks:
-        raise PixgraftError(f"no ProGAN checkpoint: it has none of the groups {', '.join(GROUPS)}")
+        raise PixgraftError(f"no ProGAN checkpoint: none of the groups {', '.join(GROUPS)}: choose another layout")
     return networks
 
 

@@ -81,7 +81,7 @@ def _check_readable(file: Path) -> None:
         with file.open("rb") as stream:
             head = stream.read(512)
     except OSError as error:
-        raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}") from None
+        raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}: check the path") from None
     if head.lstrip()[:1] == b"<":
         raise PixgraftError(f"{file}: a web page, not a checkpoint: download the file behind the link")
 
@@ -92,7 +92,7 @@ def _load(file: Path) -> dict[Any, Any]:
             warnings.simplefilter("ignore")  # of old formats, which are what is asked for
             content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}") from None
+        raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}: check the path") from None
     except pickle.UnpicklingError as error:
         asked = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error))
         names = f" ({asked[1]})" if asked else ""
@@ -102,7 +102,7 @@ def _load(file: Path) -> dict[Any, Any]:
     except Exception as error:  # on damaged bytes PyTorch's readers raise almost anything
         raise PixgraftError(f"{file}: cut short or not a PyTorch file ({_reason(error)}): get it again") from None
     if not isinstance(content, dict):
-        raise PixgraftError(f"{file}: holds a {type(content).__name__}, not named groups of tensors")
+        raise PixgraftError(f"{file}: holds a {type(content).__name__}, not named groups of tensors: get another")
     return content
 
 

@@ -34,7 +34,8 @@ def rosinality(groups: StateDicts) -> dict[str, nn.Module]:
     if "d" in groups:
         networks["d"] = _discriminator(groups["d"], "d")
     if not networks:
-        raise PixgraftError("no checkpoint of StyleGAN2: it has neither a group g_ema, g nor d")
+        missing = "it has neither a group g_ema, g nor d"
+        raise PixgraftError(f"no checkpoint of StyleGAN2: {missing}: choose another file or layout")
     return networks
 
 

@@ -160,7 +160,11 @@ class Encoding(Method):
         config = self.config
         expected: type[Method] = StyleGAN2 if config.generator == "stylegan2" else ProGAN
         if not isinstance(prior, StyleGAN2 | ProGAN) or not isinstance(prior, expected):
-            raise PixgraftError(f"{config.prior}: a model of {prior.name}, but method.generator is {config.generator}")
+            mend = "--set method.generator=progan" if isinstance(prior, ProGAN) and self.name == "ome" else ""
+            raise PixgraftError(
+                f"{config.prior}: a model of {prior.name}, but method.generator is {config.generator}: "
+                f"{mend or 'choose another prior'}"
+            )
         names = ["image_size", "base_channels", "max_channels", "z_dim"]
         names += ["w_dim", "mapping_layers"] if config.generator == "stylegan2" else []
         for name in names:

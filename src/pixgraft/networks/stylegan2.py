@@ -72,9 +72,10 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         x = self.conv(x, w)
+        spare = x if not torch.is_grad_enabled() else None  # written over: at 1024 a copy of it takes longer than sums
         if noise is not None:
-            x = torch.addcmul(x, noise.to(x), (self.noise_strength * GAIN).to(x.dtype))
-        return F.leaky_relu(x, SLOPE)
+            x = torch.addcmul(x, noise.to(x), (self.noise_strength * GAIN).to(x.dtype), out=spare)
+        return F.leaky_relu(x, SLOPE, inplace=spare is not None)
 
 
 class Block(nn.Module):
