@@ -15,6 +15,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.experiment import Experiment
 from pixgraft.layers.conditions import joined
 from pixgraft.losses.identity import face_crop
+from pixgraft.losses.latent import w_norm
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method
 from pixgraft.methods.encoding import Encoding
@@ -90,6 +91,13 @@ def test_a_generator_may_be_trained_too() -> None:
 def test_another_prior_is_refused(settings: list[str], message: str) -> None:
     with pytest.raises(PixgraftError, match=re.escape(message)):
         trainer_of(replaced(encoding("ome"), settings))
+
+
+def test_a_generator_that_still_grows_is_refused(tmp_path: Path) -> None:
+    grown = load_model(tiny_prior("progan")).method
+    save_model(tmp_path / "young", grown, info={"images_seen": 30})
+    with pytest.raises(PixgraftError, match="is still growing, now at 8 pixels"):
+        trainer_of(encoding("ome", *PROGAN, f"method.prior={tmp_path / 'young'}", prior="progan"))
 
 
 def test_codes_start_from_the_average(tmp_path: Path) -> None:
@@ -203,6 +211,16 @@ def test_a_condition_that_does_not_fit_is_refused(
         ready(name, *settings).encode(condition)
 
 
+def test_codes_are_held_near_the_average() -> None:
+    method = ready("psp", "method.lambda_w=5")
+    assert isinstance(method, PSP)
+    seen = batch(method)
+    codes = method.codes_of(method.condition_of(seen))
+    expected = 5 * w_norm(codes, method.start.codes)
+    torch.testing.assert_close(method.encoder_losses(seen)["w_norm"], expected)
+    assert expected > 0
+
+
 @EACH
 def test_inversion_takes_the_image_itself(name: str) -> None:
     method = ready(name, "method.condition=self")
@@ -245,13 +263,21 @@ def test_the_losses_are_those_of_the_papers() -> None:
 
 
 @EACH
-def test_lpips_without_weights_gives_way_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIXGRAFT_CACHE", str(tmp_path / "empty"))
+def test_lpips_without_weights_gives_way_by_name(
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The configuration then says what was used, so that the run goes on the same where the weights are to be had."""
+    monkeypatch.setenv("PIXGRAFT_CACHE", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    trainer = trainer_of(encoding(name, "method.lambda_perceptual=1", "method.perceptual=lpips-alex"))
-    assert trainer.features["perceptual"].startswith("squeezenet ")
-    losses = trainer.step(batch(trainer.method))
-    assert losses["perceptual" if name == "psp" else "perceptual_1"] > 0
+    asked = ("method.lambda_perceptual=1", "train.images=8")
+    assert main(arguments(name, data, tmp_path / "run", *asked, "method.perceptual=lpips-alex")) == 0
+    assert 'perceptual = "squeezenet"' in (tmp_path / "run" / "config.toml").read_text()
+    assert "perceptual network: squeezenet" in capsys.readouterr().out
+    last = [line for line in log_lines(tmp_path / "run") if any(key.startswith("perceptual") for key in line)][-1]
+    assert last["perceptual" if name == "psp" else "perceptual_2"] > 0
+    (tmp_path / "alexnet-owt-7be5be79.pth").write_bytes(b"damaged")
+    assert main(arguments(name, data, tmp_path / "other", *asked, "method.perceptual=lpips-alex")) == 2
+    assert "SHA-256" in capsys.readouterr().err
     with pytest.raises(PixgraftError, match="irse50"):
         trainer_of(encoding(name, "method.lambda_identity=1"))
 
@@ -288,6 +314,8 @@ def test_stopped_and_resumed_is_one_run(name: str, data: Path, tmp_path: Path) -
     opened = load_model(whole).method
     assert main(["export", str(whole), str(tmp_path / "kept")]) == 0
     again = load_model(tmp_path / "kept").method
+    moved = arguments(name, data, parts, "method.prior=gone", "train.images=52")
+    assert main(moved) == 0  # nor does it need it to go on
     assert isinstance(opened, Encoding) and isinstance(again, Encoding)
     theirs = load_model(tiny_prior("stylegan2")).method
     assert torch.equal(

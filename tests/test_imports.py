@@ -37,7 +37,7 @@ FLOORS = {
     "watch": (5, ()),
     "train": (5, ("watch",)),
     "translate": (5, ()),
-    "features": (4, ("layouts",)),
+    "features": (4, ("layouts", "experiment")),
     "faces": (4, ("features", "layouts")),
     "feed": (4, ("experiment",)),
     "evaluation": (5, ("train", "synthesis")),

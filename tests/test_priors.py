@@ -13,7 +13,7 @@ from pixgraft.config import replaced
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
 from pixgraft.feed import Feed
-from pixgraft.losses.penalties import path_lengths
+from pixgraft.losses.penalties import path_lengths, r1_of_logits
 from pixgraft.methods.base import Batch
 from pixgraft.methods.prior import Prior
 from pixgraft.methods.progan import ProGAN, ProGANConfig
@@ -105,8 +105,9 @@ def test_augmentation_grows_where_real_images_are_told(sign: float) -> None:
         assert float(method.probability) == pytest.approx(0.5 + sign * 0.1 * (step // 4))
 
 
-def test_augmentation_is_seen_by_the_discriminator_alone() -> None:
-    """At a probability of 1 real images are judged otherwise, and what the generator's phase leaves is unchanged."""
+def test_every_image_is_judged_augmented() -> None:
+    """At a probability of 1 real and generated images are judged otherwise in every phase, the generator's too (or
+    augmentation would leak into it), and what the generator's phase leaves is unchanged."""
     method = stylegan2()
     seen = batch()
     torch.manual_seed(3)
@@ -114,7 +115,15 @@ def test_augmentation_is_seen_by_the_discriminator_alone() -> None:
     plain = seen.shared["image"]
     torch.manual_seed(4)
     before = method.discriminator_losses(seen)["real"].item()
+    phases = (method.generator_losses, method.r1_losses)
+    plainly = []
+    for phase in phases:
+        torch.manual_seed(5)
+        plainly.append(sum(loss.item() for loss in phase(batch()).values()))
     method.probability.fill_(1.0)
+    for phase, former in zip(phases, plainly, strict=True):
+        torch.manual_seed(5)
+        assert sum(loss.item() for loss in phase(batch()).values()) != pytest.approx(former, rel=1e-4)
     torch.manual_seed(4)
     assert method.discriminator_losses(seen)["real"].item() != before
     torch.manual_seed(3)
@@ -124,7 +133,22 @@ def test_augmentation_is_seen_by_the_discriminator_alone() -> None:
     assert float(seen.observed["augmentation"]) == 1
 
 
+def test_the_penalties_have_their_weights() -> None:
+    paths = []
+    for gamma, weight in ((1.0, 1.0), (3.0, 2.0)):
+        method = stylegan2(f"method.r1_gamma={gamma}", f"method.path_weight={weight}", "method.augment_target=0")
+        images = pictures(4).requires_grad_()
+        whole = gamma / 2 * r1_of_logits(images, method.discriminator(images)).item()
+        assert method.r1_losses(batch())["r1"].item() == pytest.approx(whole, rel=1e-5)
+        torch.manual_seed(2)
+        paths.append(method.path_losses(batch())["path"].item())
+    assert paths[1] == pytest.approx(2 * paths[0], rel=1e-5)
+
+
 def test_lazy_phases_slow_their_optimizer_down() -> None:
+    judge = stylegan2("method.r1_every=16", "method.discriminator_lr=0.017").optimizers()["discriminator"]
+    assert judge.param_groups[0]["lr"] == pytest.approx(0.016)
+    assert judge.param_groups[0]["betas"] == pytest.approx((0.0, 0.99 ** (16 / 17)))
     group = stylegan2("method.path_every=4", "method.generator_lr=0.01").optimizers()["generator"].param_groups[0]
     assert group["lr"] == pytest.approx(0.008)
     assert group["betas"] == pytest.approx((0.0, 0.99**0.8))
@@ -180,6 +204,26 @@ def test_real_images_fade_as_generated_ones_do() -> None:
     torch.testing.assert_close(made[1], (made[0] + made[2]) / 2)
 
 
+def test_progan_is_penalised_between_real_and_generated_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = ProGAN(replaced(preset("progan-tiny-32"), [*SMALL, "method.drift_weight=0.5"]).method)
+    seen, judged = batch(), []
+    method.generator_losses(seen)
+    plain = method.judged
+
+    def recorded(images: Tensor) -> Tensor:
+        judged.append((images.detach(), plain(images)))
+        return judged[-1][1]
+
+    monkeypatch.setattr(method, "judged", recorded)
+    losses = method.discriminator_losses(seen)
+    (real, real_logits), (fake, fake_logits), (between, _) = judged
+    shares = (between - real).flatten(1).norm(dim=1) / (fake - real).flatten(1).norm(dim=1)
+    torch.testing.assert_close(between, torch.lerp(real, fake, shares.view(-1, 1, 1, 1)), rtol=1e-4, atol=1e-5)
+    assert len(set(shares.tolist())) == 4 and shares.min() > 0 and shares.max() < 1
+    torch.testing.assert_close(losses["wasserstein"], fake_logits.mean() - real_logits.mean())
+    torch.testing.assert_close(losses["drift"], 0.5 * real_logits.square().mean())
+
+
 def test_a_model_that_still_grows_opens_at_its_size(tmp_path: Path) -> None:
     config = replaced(preset("progan-tiny-32"), [*FADING]).method
     save_model(tmp_path / "young", ProGAN(config), info={"images_seen": 30})
@@ -204,7 +248,8 @@ def test_a_progan_that_cannot_be_is_refused(setting: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [("image_size=24", "powers of two"), ("mixing=1.5", "from 0 to 1"), ("r1_gamma=-1", "at least 0"),
-     ("path_every=0", "1 or more"), ("augment=[\"bent\"]", "bent"), ("betas=[0.0, 1.0]", "below 1")],
+     ("path_every=0", "1 or more"), ("augment=[\"bent\"]", "bent"), ("augment=[]", "augment_target without"),
+     ("betas=[0.0, 1.0]", "below 1")],
 )  # fmt: skip
 def test_a_stylegan2_that_cannot_be_is_refused(setting: str, reason: str) -> None:
     with pytest.raises(PixgraftError, match=reason):
@@ -250,6 +295,9 @@ def test_stopped_and_resumed_is_one_run(kind: str, stop: int, data: Path, tmp_pa
     assert_equal(newest(parts), newest(whole))
     assert log_lines(parts) == log_lines(whole)
     assert tree(parts / "samples") == tree(whole / "samples")
+    opened = load_model(parts).method
+    assert isinstance(opened, Prior)
+    assert opened.image_size == (16 if kind == "progan" else 32)  # at 48 images ProGAN is there
     if kind == "stylegan2":
         assert {"path_length", "augmentation", "real_sign"} <= {name for line in log_lines(whole) for name in line}
 
@@ -275,7 +323,7 @@ def test_two_processes_average_their_gradients_and_what_they_saw(kind: str, data
     two = newest(tmp_path / "two")
 
     experiment = replaced(preset(f"{kind}-tiny-32"), [*RUN, *KINDS[kind], *settings])
-    alone = []
+    alone, observed = [], []
     for rank in (0, 1):
         trainer = Trainer(experiment, CPU, World(rank=rank, size=1, local_rank=0))
         feed = Feed(experiment, data)
@@ -283,8 +331,13 @@ def test_two_processes_average_their_gradients_and_what_they_saw(kind: str, data
         feed.close()
         trainer.step(share)
         alone.append(last_gradients(trainer))
+        observed += [each for name, each in trainer.method.named_buffers() if name == "generator.w_mean"]
     together = Trainer(experiment, CPU, World(rank=0, size=1, local_rank=0))
     together.load(two)
+    if kind == "stylegan2":
+        means = torch.stack(observed)
+        torch.testing.assert_close(two.groups["networks"]["generator.w_mean"], means.mean(0), rtol=1e-3, atol=1e-6)
+        assert not torch.allclose(observed[0], observed[1])
     found = last_gradients(together)
     assert found.keys() == alone[0].keys()
     for name, gradient in found.items():

@@ -4,6 +4,7 @@ Weights come with the package (SqueezeNet, the heads of LPIPS), from a file that
 download into it. Every published file is known by its SHA-256; another file under its name is refused.
 """
 
+import dataclasses
 import hashlib
 import os
 import urllib.request
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
+from pixgraft.experiment import Experiment
 from pixgraft.files import write_bytes
 from pixgraft.layouts import from_state_dicts
 from pixgraft.layouts.features import lpips_from_trunk
@@ -26,6 +28,10 @@ from pixgraft.networks.squeezenet import SqueezeNet, SqueezeNetDistance
 
 Role = Literal["set", "perceptual", "identity"]
 """What a network is for: distances between sets of images, between two images, or between two faces."""
+
+
+class MissingWeightsError(PixgraftError):
+    """A network's weights are neither here nor to be had."""
 
 
 @dataclass(frozen=True)
@@ -174,19 +180,27 @@ def open_feature(
 def attach_features(method: Method, device: torch.device) -> dict[str, str]:
     """Lend a method the networks that its losses want; returns the name and SHA-256 of each by its role.
 
-    LPIPS whose weights are not to be had gives way to the bundled network; for any other that is an error.
+    Raises PixgraftError where one is not to be had.
     """
     attached: dict[str, str] = {}
     for role, name in method.wants().items():
-        try:
-            feature = open_feature(name, {}, device, role=role)
-        except PixgraftError:
-            if not name.startswith("lpips-"):
-                raise
-            feature = open_feature(BUNDLED, {}, device, role=role)
+        feature = open_feature(name, {}, device, role=role)
         method.attach(role, feature.network)
         attached[role] = f"{feature.name} {feature.sha256}"
     return attached
+
+
+def at_hand(experiment: Experiment) -> Experiment:
+    """The experiment as it can be trained here: where its perceptual network is LPIPS and the weights are not to be
+    had, with the bundled one in its place."""
+    name = getattr(experiment.method, "perceptual", "")
+    if not name.startswith("lpips-") or not experiment.method.lambda_perceptual:
+        return experiment
+    try:
+        open_feature(name, {}, torch.device("cpu"), role="perceptual")
+    except MissingWeightsError:
+        return dataclasses.replace(experiment, method=dataclasses.replace(experiment.method, perceptual=BUNDLED))
+    return experiment
 
 
 def _built(name: str, role: Role, tensors: dict[str, Tensor]) -> nn.Module:
@@ -218,14 +232,14 @@ def _find(name: str, files: Mapping[str, Path], note: Callable[[str], None]) -> 
         return place
     mend = f"put {known.file} (from {known.url or known.origin}) there, or give --weights {name}=FILE"
     if not known.url:
-        raise PixgraftError(f"{place}: the weights of {name} are not there: {mend}")
+        raise MissingWeightsError(f"{place}: the weights of {name} are not there: {mend}")
     note(f"downloading {known.url}")
     try:
         with urllib.request.urlopen(known.url, timeout=30) as response:
             data = response.read()
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise PixgraftError(f"{place}: not there, and its download failed ({reason}): {mend}") from None
+        raise MissingWeightsError(f"{place}: not there, and its download failed ({reason}): {mend}") from None
     if (found := hashlib.sha256(data).hexdigest()) != known.sha256:
         raise PixgraftError(f"{known.url}: gave a file of SHA-256 {found[:12]}..., not {known.sha256[:12]}...: {mend}")
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -169,7 +169,8 @@ def _fill(method: Method, tensors: dict[str, Tensor], where: str) -> None:
     """Put "network.key" tensors into the networks that they name; the averaged and the kept ones must all be there."""
     for name, network in method.named_children():
         prefix = f"{name}."
-        own = {key.removeprefix(prefix): t.float() for key, t in tensors.items() if key.startswith(prefix)}
+        own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        own = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in own.items()}
         if not own and name not in method.averaged + method.kept:
             continue
         try:
@@ -199,7 +200,7 @@ def save_model(
     check_free(folder)
     dtype = torch.float16 if half else torch.float32
     tensors = {
-        f"{name}.{key}": tensor.detach().to("cpu", dtype).contiguous()
+        f"{name}.{key}": tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name in networks or method.averaged + method.kept
         for key, tensor in method.get_submodule(name).state_dict().items()
     }

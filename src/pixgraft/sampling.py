@@ -114,7 +114,7 @@ def sample_files(
     check_own(out, REPORT)
     output_folder(out)
     write_bytes(out / REPORT, (json.dumps(report, indent=1) + "\n").encode())
-    remove_from(out, count)
+    remove_from(out, 0)
     zs: list[Tensor] = []
     codes: list[Tensor] = []
     shown: list[Tensor] = []

@@ -29,12 +29,13 @@ from pixgraft.engine.log import Interrupt, Progress, RunLog
 from pixgraft.engine.seeds import derive
 from pixgraft.errors import PixgraftError
 from pixgraft.experiment import Experiment
-from pixgraft.features import attach_features
+from pixgraft.features import at_hand, attach_features
 from pixgraft.feed import Feed
 from pixgraft.files import write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method, Phase
 from pixgraft.models import load_model
+from pixgraft.networks.stylegan2 import Generator
 from pixgraft.version import __version__
 from pixgraft.watch import Watch
 
@@ -57,14 +58,15 @@ class Outcome:
 class Trainer:
     """A method with its optimizers and averages on a device, and the one step that moves them."""
 
-    def __init__(self, experiment: Experiment, device: torch.device, world: World) -> None:
+    def __init__(self, experiment: Experiment, device: torch.device, world: World, *, new: bool = True) -> None:
+        """`new`: it begins to train, and so takes its prior's networks, which a checkpoint has."""
         self.experiment, self.device, self.world = experiment, device, world
         train = experiment.train
         torch.manual_seed(derive(train.seed, "weights"))
         self.method: Method = METHODS[experiment.kind](experiment.method)
         self.method.to(device)
         self.features = attach_features(self.method, device)
-        if self.method.prior:
+        if new and self.method.prior:
             self.method.adopt(load_model(self.method.prior).method)
         if train.channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -75,7 +77,9 @@ class Trainer:
         self.images_seen = 0
         if train.compile:
             for network in self.method.children():
-                network.compile()
+                # Of StyleGAN2's generator the parts are called, not the whole.
+                for part in network.children() if isinstance(network, Generator) else (network,):
+                    part.compile()
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One step on this rank's share of the batch; returns each due phase's losses, detached.
@@ -139,13 +143,18 @@ class Trainer:
     @contextlib.contextmanager
     def _precision(self, phase: Phase) -> Iterator[None]:
         low = self.experiment.train.precision == "bfloat16" and not phase.precise
+        tf32 = torch.backends.cudnn.allow_tf32
         # Compiled graphs have no double backward.
         eager = self.experiment.train.compile and phase.precise
         with (
             torch.autocast(self.device.type, torch.bfloat16, enabled=low),
             torch.compiler.set_stance("force_eager") if eager else contextlib.nullcontext(),
         ):
-            yield
+            torch.backends.cudnn.allow_tf32 = tf32 and not phase.precise
+            try:
+                yield
+            finally:
+                torch.backends.cudnn.allow_tf32 = tf32
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[Method]:
@@ -235,11 +244,13 @@ def train(
     try:
         picked = devices.pick(device, world.local_rank)
         _check_shares(experiment, world)
+        experiment = at_hand(experiment)
         folder = Path(out)
         with contextlib.ExitStack() as stack:
             feed = stack.enter_context(contextlib.closing(Feed(experiment, data, split=split, skip_bad=skip_bad)))
             feed.check()
-            trainer = Trainer(experiment, picked, world)  # what it lacks is said before anything is written
+            new = not any((folder / CHECKPOINTS).glob("[0-9]*"))
+            trainer = Trainer(experiment, picked, world, new=new)  # what it lacks is said before anything is written
             if world.rank == 0:
                 _prepare(folder, experiment, Path(data) / split)
                 stack.enter_context(RunLock(folder))
@@ -288,7 +299,8 @@ def _differences(former: Experiment, now: Experiment) -> list[str]:
         a, b = (getattr(e, part) if part else e for e in (former, now))
         for field in dataclasses.fields(a):
             x, y = getattr(a, field.name), getattr(b, field.name)
-            if x != y and not dataclasses.is_dataclass(x) and not (part == "train" and field.name in MAY_CHANGE):
+            may_change = (part == "train" and field.name in MAY_CHANGE) or (part, field.name) == ("method", "prior")
+            if x != y and not dataclasses.is_dataclass(x) and not may_change:
                 lines.append(f"{part}{'.' if part else ''}{field.name} was {x!r}, not {y!r}")
     return lines
 
@@ -358,6 +370,9 @@ def _loop(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome
 
 def _check_agreement(trainer: Trainer, fingerprint: str, found: Checkpoint | None) -> None:
     """See that all processes begin with the same images at the same checkpoint, which separate disks may not hold."""
+    networks = distributed.gather_objects(sorted(trainer.features.items()), trainer.world)
+    if any(each != networks[0] for each in networks):
+        raise PixgraftError("the processes' losses use different networks: give every machine the same weights")
     starts = distributed.gather_objects((fingerprint, found.sha256 if found else None), trainer.world)
     if len({images for images, _ in starts}) > 1:
         raise PixgraftError("the processes see different images: give every machine the same data")

@@ -120,6 +120,8 @@ class Encoding(Method):
                 max_channels=config.max_channels,
             )
         self.start = Start(self.codes, self.code_dim)
+        if config.train_generator:
+            self.averaged, self.kept = (*self.averaged, "generator"), ("start",)  # type: ignore[misc]
 
     @property
     @abstractmethod
@@ -158,6 +160,8 @@ class Encoding(Method):
         Raises PixgraftError if it is of another kind or size than the configuration's.
         """
         config = self.config
+        if isinstance(prior, ProGAN) and (prior.resolution, prior.alpha) != (prior.config.image_size, 1.0):
+            raise PixgraftError(f"{config.prior}: is still growing, now at {prior.resolution} pixels: train it on")
         expected: type[Method] = StyleGAN2 if config.generator == "stylegan2" else ProGAN
         if not isinstance(prior, StyleGAN2 | ProGAN) or not isinstance(prior, expected):
             mend = "--set method.generator=progan" if isinstance(prior, ProGAN) and self.name == "ome" else ""
@@ -176,6 +180,8 @@ class Encoding(Method):
                 )
         self.generator.load_state_dict(prior.generator.state_dict())
         if isinstance(prior, StyleGAN2):
+            if not prior.generator.w_mean.any():  # of a generator that no one has trained
+                prior.generator.estimate_w_mean(random=torch.Generator().manual_seed(0))
             self.start.codes.copy_(prior.generator.w_mean.expand_as(self.start.codes))
         else:
             drawn = prior.draw_latents(1, torch.Generator().manual_seed(0))

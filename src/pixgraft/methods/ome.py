@@ -95,7 +95,7 @@ class OME(Encoding):
         if config.generator == "progan" and config.dynamic_fusion and many:
             widths = stage_widths(config.image_size, config.base_channels, config.max_channels)
             self.fusion = DynamicFusion(widths[(config.cut - 1) // 2])
-            self.averaged = ("encoder", "fusion")  # type: ignore[misc]
+            self.averaged = (*self.averaged, "fusion")  # type: ignore[misc]
 
     @property
     def codes(self) -> int:
@@ -152,13 +152,14 @@ class OME(Encoding):
         return self.compared(image, batch.images, f"_{number}")
 
     def _before(self, number: int, batch: Batch, condition: Tensor) -> tuple[Tensor, Tensor]:
-        codes, image = self.started(len(batch.images)) if f"codes{number - 1}" not in batch.shared else (
-            batch.shared[f"codes{number - 1}"], batch.shared[f"image{number - 1}"]
-        )  # fmt: skip
-        if number > 1 and f"codes{number - 1}" not in batch.shared:
-            with torch.no_grad():
-                for _ in range(number - 1):
-                    codes, image = self.moved(condition, codes, image)
+        """Codes and image that step `number` begins with; what an earlier phase left is taken away."""
+        names = f"codes{number - 1}", f"image{number - 1}"
+        if names[0] in batch.shared:
+            return batch.shared.pop(names[0]), batch.shared.pop(names[1])
+        codes, image = self.started(len(batch.images))
+        with torch.no_grad():
+            for _ in range(number - 1):
+                codes, image = self.moved(condition, codes, image)
         return codes, image
 
     def optimizers(self) -> dict[str, Optimizer]:

@@ -1,6 +1,7 @@
 """What generative priors share: a generator that makes images of codes alone, and its use."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ class Prior(Method):
 
     Shape letters: N images, S side of an image, Z numbers of a code z.
     """
+
+    group: ClassVar[int] = 2
+    """An image alone has no minibatch deviation."""
 
     @property
     def image_size(self) -> int:

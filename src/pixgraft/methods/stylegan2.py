@@ -75,6 +75,8 @@ class StyleGAN2Config:
         for name in ("mixing", "path_decay", "augment_target"):
             if not 0 <= getattr(self, name) <= 1:
                 raise PixgraftError(f"{name} is {getattr(self, name)}: choose a number from 0 to 1")
+        if self.augment_target and not self.augment:
+            raise PixgraftError("augment_target without augment: name what is to be done to images, or set it to 0")
         if min(self.r1_gamma, self.path_weight) < 0:
             raise PixgraftError("r1_gamma and path_weight must be at least 0")
         rates = (self.generator_lr, self.discriminator_lr)
