@@ -9,7 +9,7 @@ mean over 16 of them, so that each lazy phase has its share. The forms are those
 
 import itertools
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import common
 import torch
@@ -23,6 +23,13 @@ from pixgraft.methods.base import Batch
 from pixgraft.networks.stylegan2 import Generator
 from pixgraft.presets import preset
 from pixgraft.train import Trainer
+
+KINDS: tuple[tuple[Literal["float32", "bfloat16"], bool], ...] = (
+    ("float32", False),
+    ("float32", True),
+    ("bfloat16", True),
+)
+"""Precisions, and whether channels come last in memory."""
 
 LAZY = 16
 """Steps after which every phase has had its share."""
@@ -49,7 +56,8 @@ class Task:
     """What a row measures."""
 
     form: Form
-    precision: str
+    precision: Literal["float32", "bfloat16"]
+    channels_last: bool
     batch: int
     size: int = 0
     """Of the images, for synthesis."""
@@ -80,7 +88,7 @@ def _synthesis(task: Task, options: Options, device: torch.device) -> tuple[floa
     network = Generator(image_size=task.size).eval().requires_grad_(False).to(device).synthesis
     _take(network, task.form)
     low = task.precision == "bfloat16"
-    if low:
+    if task.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     codes = torch.randn(task.batch, network.layers, 512, device=device)
 
@@ -93,8 +101,7 @@ def _synthesis(task: Task, options: Options, device: torch.device) -> tuple[floa
 
 
 def _steps(task: Task, options: Options, device: torch.device) -> tuple[float, ...]:
-    low = task.precision == "bfloat16"
-    settings = [f"train.precision={task.precision}", f"train.channels_last={str(low).lower()}"]
+    settings = [f"train.precision={task.precision}", f"train.channels_last={str(task.channels_last).lower()}"]
     experiment = replaced(preset(task.preset), settings)
     trainer = Trainer(experiment, device, World(rank=0, size=1, local_rank=0))
     _take(trainer.method, task.form)
@@ -119,25 +126,26 @@ def main(options: Options) -> None:
     """Measure every row in a process of its own, and print the table."""
     common.check_counts(repeats=options.repeats, **{f"batches_{b}": b for b in options.batches})
     tasks: list[Task] = []
-    kinds = list(itertools.product(get_args(Form), ("float32", "bfloat16")))
-    if options.synthesis:
-        each = itertools.product(options.sizes, options.batches, kinds)
-        tasks += [Task(form, precision, batch, size=size) for size, batch, (form, precision) in each]
-    if options.steps:
-        batch = preset(options.preset).train.batch
-        tasks += [Task(form, precision, batch, preset=options.preset) for form, precision in kinds]
+    for form, (precision, last) in itertools.product(get_args(Form), KINDS):
+        if options.synthesis:
+            each = itertools.product(options.sizes, options.batches)
+            tasks += [Task(form, precision, last, batch, size=size) for size, batch in each]
+        if options.steps:
+            tasks.append(Task(form, precision, last, preset(options.preset).train.batch, preset=options.preset))
+    tasks.sort(key=lambda task: (task.preset, task.size, task.batch))
     rows = [common.in_fresh_process(measured, task, options) for task in common.tracked(tasks)]
     facts = common.in_fresh_process(common.machine, options.device, options.threads)
     if options.json:
         common.write_json(options.json, options, facts, rows)
     common.report(
         "StyleGAN2 by form of its modulated convolution",
-        ["what", "form", "precision", "batch", "s / image", "images/s", "spread", "peak MiB"],
+        ["what", "form", "precision", "channels", "batch", "s / image", "images/s", "spread", "peak MiB"],
         [
             [
                 f"synthesis {row.task.size}" if row.task.size else f"step of {row.task.preset}",
                 row.task.form,
                 row.task.precision,
+                "last" if row.task.channels_last else "first",
                 str(row.task.batch),
                 f"{1 / row.images_per_second:.3f}",
                 f"{row.images_per_second:.2f}",

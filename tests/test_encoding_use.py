@@ -379,7 +379,7 @@ def test_codes_that_do_not_fit(
         return refusal(capsys, "edit", using, good, second, "--out", out, *flags)
 
     assert "--steps 1: choose a number from 2" in edited("--steps", 1)
-    assert "--layers fine: the model has the layers 0 to 7" in edited("--layers", "fine")
+    assert "--layers fine: begins at 8, and the model has the layers 0 to 7" in edited("--layers", "fine")
     assert "--layers thin: choose coarse" in edited("--layers", "thin")
     assert "a model of i2ilr, which has no encoder" in edited(using=model)
     assert "short.safetensors" in edited(second=tmp_path / "short.safetensors")

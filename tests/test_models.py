@@ -157,8 +157,12 @@ def test_a_bundled_model_opens_by_its_name(tmp_path: Path, model: Path, monkeypa
 
 
 def test_every_bundled_model_opens() -> None:
+    assert len(models.bundled()) == 2
     for name in models.bundled():
-        assert load_model(name).method.name == "i2ilr"
+        opened = load_model(name)
+        assert opened.method.name == name.split("-")[0]
+        card = (models._assets() / name / "README.md").read_text(encoding="utf-8")
+        assert opened.weights_sha256 in card and "attribution" in card
 
 
 def test_a_run_opens_as_its_newest_averages(trained: Path, tmp_path: Path) -> None:

@@ -299,7 +299,12 @@ def test_outputs_that_fall_together_are_told(
 
 
 @pytest.mark.parametrize(
-    ("other", "told"), [(("else", None), "see different images"), (("same", "0" * 64), "see different checkpoints")]
+    ("other", "told"),
+    [
+        (("else", None, "same"), "see different images"),
+        (("same", "0" * 64, "same"), "see different checkpoints"),
+        (("same", None, "else"), "use different networks"),
+    ],
 )
 def test_processes_that_begin_apart_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], other: Any, told: str
@@ -307,7 +312,7 @@ def test_processes_that_begin_apart_are_refused(
     """Two machines without a disk in common: the second has no checkpoint, or other images."""
 
     def gathered(own: Any, world: World) -> list[Any]:
-        return [own, (own[0] if other[0] == "same" else "else", other[1])]
+        return [own, tuple(mine if its == "same" else its for mine, its in zip(own, other, strict=True))]
 
     monkeypatch.setattr(distributed, "gather_objects", gathered)
     assert run(make_images(tmp_path / "data"), tmp_path / "run") == 2

@@ -38,6 +38,8 @@ class Sampler:
                 f"use pixgraft translate with {wanted}"
             )
         self.model, self.method, self.device = model, model.method, device
+        if device.type == "cpu":  # a quarter faster at 1024, see docs/results.md
+            self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pass_size = 1 if device.type == "cpu" else GPU_PASS
 
     def styled(self) -> StyleGAN2:

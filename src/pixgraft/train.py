@@ -7,6 +7,7 @@ have given: equal bits on a CPU, and on a GPU as equal as two runs are.
 
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -370,12 +371,12 @@ def _loop(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome
 
 def _check_agreement(trainer: Trainer, fingerprint: str, found: Checkpoint | None) -> None:
     """See that all processes begin with the same images at the same checkpoint, which separate disks may not hold."""
-    networks = distributed.gather_objects(sorted(trainer.features.items()), trainer.world)
-    if any(each != networks[0] for each in networks):
-        raise PixgraftError("the processes' losses use different networks: give every machine the same weights")
-    starts = distributed.gather_objects((fingerprint, found.sha256 if found else None), trainer.world)
-    if len({images for images, _ in starts}) > 1:
+    own = (fingerprint, found.sha256 if found else None, json.dumps(trainer.features, sort_keys=True))
+    starts = distributed.gather_objects(own, trainer.world)
+    if len({images for images, *_ in starts}) > 1:
         raise PixgraftError("the processes see different images: give every machine the same data")
+    if len({networks for *_, networks in starts}) > 1:
+        raise PixgraftError("the processes' losses use different networks: give every machine the same weights")
     if len(set(starts)) > 1:
         raise PixgraftError("the processes see different checkpoints: put the run folder on a disk that all share")
 

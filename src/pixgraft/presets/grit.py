@@ -33,7 +33,7 @@ def faces_128() -> Experiment:
         name="grit-faces-128",
         kind="grit",
         data=DataConfig(mirrored=((2, 3), (4, 5))),
-        method=GRITConfig(image_size=128, classes=8, style_lr=1e-3),
+        method=GRITConfig(image_size=128, classes=8, r1_gamma=1.0, style_lr=1e-3),
         train=TrainConfig(
             batch=32, images=1_500_000, precision="bfloat16", channels_last=True, average_decay=0.9995
         ),
@@ -54,6 +54,7 @@ def small_64() -> Experiment:
             blocks=2,
             style_channels=(16, 32, 48, 64),
             discriminator_channels=16,
+            r1_gamma=1.0,
             style_lr=1e-3,
         ),
         train=TrainConfig(
