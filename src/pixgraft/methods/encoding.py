@@ -199,8 +199,7 @@ class Encoding(Method):
 
     def generate(self, codes: Tensor) -> Tensor:
         """Images (N, 3, S, S) of codes (N, M, D), not clamped, with the noise kept with the weights."""
-        if not isinstance(self.generator, stylegan2.Generator):
-            raise NotImplementedError
+        assert isinstance(self.generator, stylegan2.Generator)  # ome.py has its own way for ProGAN's
         images: Tensor = self.generator.synthesis(codes, noise="stored")
         return images
 
