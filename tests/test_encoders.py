@@ -196,10 +196,12 @@ def test_a_single_code_is_that_of_all_layers(name: str, settings: tuple[str, ...
 @pytest.mark.parametrize(
     ("settings", "condition", "message"),
     [
-        ((), torch.zeros(1, 1, 32, 32, dtype=torch.uint8), "give uint8 (N, 3, 32, 32)"),
+        ((), torch.zeros(1, 1, 32, 32, dtype=torch.uint8), "are (1, 1, 32, 32): give (N, 3, 32, 32)"),
         ((), torch.zeros(1, 3, 32, 32), "torch.float32: give uint8"),
-        (("method.condition=sketch",), torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "give uint8 (N, 1, 32, 32)"),
-        (("method.condition=self",), torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "give uint8 (N, 3, 32, 32)"),
+        (("method.condition=sketch",), torch.zeros(1, 3, 32, 32, dtype=torch.uint8),
+         "are (1, 3, 32, 32): give (N, 1, 32, 32)"),
+        (("method.condition=self",), torch.zeros(1, 3, 64, 64, dtype=torch.uint8),
+         "are (1, 3, 64, 64): give (N, 3, 32, 32)"),
         (("method.condition=labels", "method.classes=4"), torch.full((1, 1, 32, 32), 4, dtype=torch.uint8),
          "class 4: there are 0 to 3"),
     ],

@@ -59,6 +59,27 @@ def encoded(condition: Tensor, kind: Condition, classes: int = 0, dtype: torch.d
     return one_hot(condition, classes, dtype) if kind == "labels" else from_levels(condition, dtype)
 
 
+def check_stored(condition: Tensor, kind: Condition, classes: int, size: int) -> None:
+    """PixgraftError unless conditions are as data keeps them: uint8 (N, C, size, size), of no class beyond those there
+    are."""
+    shape = (stored_channels(kind), size, size)
+    expected = ", ".join(map(str, shape))
+    if condition.shape[1:] != shape:
+        raise PixgraftError(f"conditions are {tuple(condition.shape)}: give (N, {expected})")
+    if condition.dtype != torch.uint8:
+        raise PixgraftError(f"conditions are {condition.dtype}: give uint8 (N, {expected})")
+    if kind == "labels" and len(condition) and int(condition.max()) >= classes:
+        raise PixgraftError(f"a condition has class {int(condition.max())}: there are 0 to {classes - 1}")
+
+
+def pictured(condition: Tensor, kind: Condition, classes: int = 0) -> Tensor:
+    """Conditions as data keeps them (N, C, H, W) as pictures (N, 3, H, W) in [-1, 1], each class in its own colour."""
+    if kind == "labels":
+        colors = class_colors(classes).to(condition.device)
+        return colors[condition[:, 0].long()].permute(0, 3, 1, 2)
+    return from_levels(condition).expand(-1, 3, -1, -1)
+
+
 def joined(condition: Tensor, image: Tensor, *, kind: Condition, classes: int = 0) -> Tensor:
     """A condition and the image made of it so far, side by side: x || y of OME's eq. 1, (N, K + 3, S, S).
 

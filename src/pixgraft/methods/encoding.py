@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layers.conditions import class_colors, condition_channels, fitted, from_levels, stored_channels
+from pixgraft.layers.conditions import Condition, check_stored, condition_channels, fitted, pictured
 from pixgraft.losses.identity import face_crop, identity
 from pixgraft.losses.reconstruction import l2
 from pixgraft.methods.base import Batch, Losses, Method, Preview, Role
@@ -67,9 +67,14 @@ class EncodingConfig:
             raise PixgraftError("the lambdas must be at least 0")
 
     @property
+    def kind(self) -> Condition:
+        """The condition as `layers.conditions` knows it."""
+        return "image" if self.condition == "self" else self.condition
+
+    @property
     def condition_channels(self) -> int:
         """Of a condition as the networks take it."""
-        return 3 if self.condition == "self" else condition_channels(self.condition, self.classes)
+        return condition_channels(self.kind, self.classes)
 
 
 @dataclass(frozen=True)
@@ -251,22 +256,12 @@ class Encoding(Method):
     def checked(self, condition: Tensor) -> Tensor:
         """The conditions themselves, on the method's device; PixgraftError as `encode` says."""
         config = self.config
-        kind = "image" if config.condition == "self" else config.condition
-        shape = (stored_channels(kind), config.input_size, config.input_size)
-        if condition.dtype != torch.uint8 or condition.shape[1:] != shape:
-            expected = ", ".join(map(str, shape))
-            found = f"{tuple(condition.shape)} {condition.dtype}"
-            raise PixgraftError(f"conditions are {found}: give uint8 (N, {expected})")
-        if kind == "labels" and len(condition) and int(condition.max()) >= config.classes:
-            raise PixgraftError(f"a condition has class {int(condition.max())}: there are 0 to {config.classes - 1}")
+        check_stored(condition, config.kind, config.classes, config.input_size)
         return condition.to(self.start.codes.device)
 
     def shown(self, condition: Tensor) -> Tensor:
         """Conditions (N, C, s, s) as pictures (N, 3, s, s) in [-1, 1], each class in a colour of its own."""
-        if self.config.condition == "labels":
-            colors = class_colors(self.config.classes).to(condition.device)
-            return colors[condition[:, 0].long()].permute(0, 3, 1, 2)
-        return from_levels(condition).expand(-1, 3, -1, -1)
+        return pictured(condition, self.config.kind, self.config.classes)
 
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
         """Conditions, the images after each step, the targets; the diversity is a pixel's deviation over the outputs,

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layers.conditions import class_colors, from_levels, one_hot
+from pixgraft.layers.conditions import Condition, check_stored, condition_channels, encoded, pictured
 from pixgraft.losses.adversarial import least_squares_loss
 from pixgraft.losses.penalties import r1_of_logits
 from pixgraft.losses.reconstruction import l1
@@ -38,7 +38,7 @@ class GRITConfig:
 
     image_size: int = 256
     """S, a power of two from 32 to 512."""
-    condition: Literal["labels", "sketch", "image", "lr"] = "labels"
+    condition: Condition = "labels"
     """A map of class indices, a grey drawing, a colour image, or a small image that was enlarged to S."""
     classes: int = 19
     """Of labels."""
@@ -119,14 +119,9 @@ class GRITConfig:
             raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
 
     @property
-    def stored_channels(self) -> int:
-        """C: one of class indices or grey levels, or three of colours."""
-        return 1 if self.condition in ("labels", "sketch") else 3
-
-    @property
     def condition_channels(self) -> int:
         """K: one for each class, or those of the picture."""
-        return self.classes if self.condition == "labels" else self.stored_channels
+        return condition_channels(self.condition, self.classes)
 
 
 class GRIT(Method):
@@ -167,9 +162,7 @@ class GRIT(Method):
 
     def encode(self, condition: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Conditions as data keeps them, uint8 (N, C, S, S), as the networks take them: floats (N, K, S, S)."""
-        if self.config.condition == "labels":
-            return one_hot(condition, self.config.classes, dtype)
-        return from_levels(condition, dtype)
+        return encoded(condition, self.config.condition, self.config.classes, dtype)
 
     def condition_of(self, batch: Batch) -> Tensor:
         """A batch's conditions for the networks. Raises PixgraftError if it has none."""
@@ -289,11 +282,7 @@ class GRIT(Method):
             PixgraftError: conditions or noise of another shape, or a class beyond those of the configuration.
         """
         config = self.config
-        shape = (config.stored_channels, config.image_size, config.image_size)
-        if condition.shape[1:] != shape:
-            raise PixgraftError(f"conditions are {tuple(condition.shape)}: give (N, {', '.join(map(str, shape))})")
-        if config.condition == "labels" and len(condition) and int(condition.max()) >= config.classes:
-            raise PixgraftError(f"a condition has class {int(condition.max())}: there are 0 to {config.classes - 1}")
+        check_stored(condition, config.condition, config.classes, config.image_size)
         if noise is not None and [len(each) for each in noise] != [len(condition)] * len(self.generator.noise_sides):
             raise PixgraftError("the noise is for other images or another generator: take what draw_noise gives")
         codes = self.style_of(style) if style.ndim == 4 else style
@@ -322,7 +311,4 @@ class GRIT(Method):
 
     def shown(self, condition: Tensor) -> Tensor:
         """Conditions (N, C, S, S) as pictures (N, 3, S, S) in [-1, 1], each class in a colour of its own."""
-        if self.config.condition == "labels":
-            colors = class_colors(self.config.classes).to(condition.device)
-            return colors[condition[:, 0].long()].permute(0, 3, 1, 2)
-        return from_levels(condition).expand(-1, 3, -1, -1)
+        return pictured(condition, self.config.condition, self.config.classes)

@@ -123,8 +123,8 @@ class OME(Encoding):
     def moved(self, condition: Tensor, codes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Eqs. 1 to 4, one step: codes (N, M, D) and their image (N, 3, S, S) give the next ones."""
         config = self.config
-        kind = "image" if config.condition == "self" else config.condition
-        offsets: Tensor = self.encoder(joined(condition, image.clamp(-1, 1), kind=kind, classes=config.classes))
+        seen = joined(condition, image.clamp(-1, 1), kind=config.kind, classes=config.classes)
+        offsets: Tensor = self.encoder(seen)
         codes = codes + offsets
         return codes, self.generate(codes)
 

@@ -67,8 +67,7 @@ class PSP(Encoding):
     def codes_of(self, condition: Tensor) -> Tensor:
         """Codes (N, L, D) of conditions as data keeps them."""
         config = self.config
-        kind = "image" if config.condition == "self" else config.condition
-        offsets: Tensor = self.encoder(encoded(condition, kind, config.classes, self.start.codes.dtype))
+        offsets: Tensor = self.encoder(encoded(condition, config.kind, config.classes, self.start.codes.dtype))
         return self.start.codes + offsets.to(self.start.codes.dtype)
 
     def phases(self) -> list[Phase]:

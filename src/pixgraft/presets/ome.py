@@ -2,6 +2,8 @@
 
 from pixgraft.experiment import DataConfig, Experiment, TrainConfig
 from pixgraft.methods.ome import OMEConfig
+from pixgraft.presets import stylegan2
+from pixgraft.presets.stylegan2 import generator_sizes
 
 
 def paper_stylegan2_1024() -> Experiment:
@@ -31,10 +33,7 @@ def portraits_128() -> Experiment:
         kind="ome",
         method=OMEConfig(
             prior="stylegan2-portraits-128",
-            image_size=128,
-            base_channels=8192,
-            max_channels=256,
-            mapping_layers=4,
+            **generator_sizes(stylegan2.portraits_128()),
             input_size=128,
             perceptual="squeezenet",
             lambda_identity=0.0,
@@ -54,12 +53,7 @@ def small_32() -> Experiment:
         kind="ome",
         method=OMEConfig(
             prior="stylegan2-portraits-32",
-            image_size=32,
-            base_channels=1024,
-            max_channels=128,
-            z_dim=128,
-            w_dim=128,
-            mapping_layers=4,
+            **generator_sizes(stylegan2.small_32()),
             input_size=32,
             perceptual="squeezenet",
             lambda_identity=0.0,
@@ -86,12 +80,7 @@ def tiny_32() -> Experiment:
         name="ome-tiny-32",
         kind="ome",
         method=OMEConfig(
-            image_size=32,
-            base_channels=256,
-            max_channels=16,
-            z_dim=16,
-            w_dim=16,
-            mapping_layers=2,
+            **generator_sizes(stylegan2.tiny_32()),
             input_size=32,
             lambda_perceptual=0.0,
             lambda_identity=0.0,

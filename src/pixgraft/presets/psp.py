@@ -2,6 +2,8 @@
 
 from pixgraft.experiment import DataConfig, Experiment, TrainConfig
 from pixgraft.methods.psp import PSPConfig
+from pixgraft.presets import stylegan2
+from pixgraft.presets.stylegan2 import generator_sizes
 
 
 def paper_1024() -> Experiment:
@@ -21,10 +23,7 @@ def portraits_128() -> Experiment:
         kind="psp",
         method=PSPConfig(
             prior="stylegan2-portraits-128",
-            image_size=128,
-            base_channels=8192,
-            max_channels=256,
-            mapping_layers=4,
+            **generator_sizes(stylegan2.portraits_128()),
             input_size=128,
             stages=((32, 2), (64, 2), (128, 4), (256, 2)),
             perceptual="squeezenet",
@@ -42,12 +41,7 @@ def small_32() -> Experiment:
         kind="psp",
         method=PSPConfig(
             prior="stylegan2-portraits-32",
-            image_size=32,
-            base_channels=1024,
-            max_channels=128,
-            z_dim=128,
-            w_dim=128,
-            mapping_layers=4,
+            **generator_sizes(stylegan2.small_32()),
             input_size=32,
             stages=((16, 1), (32, 1), (64, 2), (128, 1)),
             perceptual="squeezenet",
@@ -72,12 +66,7 @@ def tiny_32() -> Experiment:
         name="psp-tiny-32",
         kind="psp",
         method=PSPConfig(
-            image_size=32,
-            base_channels=256,
-            max_channels=16,
-            z_dim=16,
-            w_dim=16,
-            mapping_layers=2,
+            **generator_sizes(stylegan2.tiny_32()),
             input_size=32,
             stages=((8, 1), (8, 1), (16, 1), (16, 1)),
             lambda_perceptual=0.0,

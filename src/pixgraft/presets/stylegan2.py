@@ -1,5 +1,7 @@
 """The experiments of StyleGAN2 (Karras et al. 2020), published and ours."""
 
+from typing import Any
+
 from pixgraft.experiment import Experiment, TrainConfig
 from pixgraft.methods.stylegan2 import StyleGAN2Config
 
@@ -88,6 +90,12 @@ def small_32() -> Experiment:
             log_every=2_000,
         ),
     )
+
+
+def generator_sizes(prior: Experiment) -> dict[str, Any]:
+    """The fields in which an encoder's configuration agrees with its prior's."""
+    names = ("image_size", "base_channels", "max_channels", "z_dim", "w_dim", "mapping_layers")
+    return {name: getattr(prior.method, name) for name in names}
 
 
 def tiny_32() -> Experiment:
