@@ -85,6 +85,8 @@ def encoding(name: str, *settings: str, prior: str = "stylegan2") -> Experiment:
 DEAD = r"res_layer\.5\.fc"  # a squeezed channel of so few may be behind a ReLU that is off
 TWICE = {"generator": 2}  # the translation and its cycle; the discriminator's phase makes none
 ONCE = {"generator": 1, "style_encoder": 1}
+PENALIZED = ("method.r1_gamma=1.0", "method.r1_every=2", "method.discriminator_norm=false")
+APART = ("method.noise_start=0.1", "method.noise_into=residual")
 CASES = [
     Case("i2ilr", i2ilr("i2ilr-tiny-32", "method.augment=[]"), TWICE),
     Case("i2ilr-augmented", i2ilr("i2ilr-tiny-32"), TWICE, draws=True),
@@ -95,7 +97,7 @@ CASES = [
     Case("grit", grit(), ONCE),
     Case("grit-unet", grit("method.noise=false", "method.residual=false"), ONCE),
     Case("grit-noise", grit("method.residual=false", "method.condition=image"), ONCE),
-    Case("grit-sketch-r1", grit("method.condition=sketch", "method.r1_gamma=1.0", "method.r1_every=2"), ONCE),
+    Case("grit-sketch-r1", grit("method.condition=sketch", *PENALIZED, *APART), ONCE),
     Case("stylegan2", prior("stylegan2", "method.augment_target=0"), {"generator.synthesis": 1.5}, draws=True),
     Case("stylegan2-augmented", prior("stylegan2", "method.r1_every=2"), {"generator.synthesis": 1.5}, draws=True),
     Case(

@@ -33,7 +33,8 @@ def reached(loss: Tensor, method: GRIT) -> set[str]:
 
 
 HEADS = ("generator.to_reconstruction.weight", "generator.to_residual.weight")
-TRUNK = ("generator.encoder.0.conv.weight", "generator.decoder.1.conv2.noise.weight", "style_encoder.to_code.weight")
+NOISE = "generator.decoder.1.conv2.noise.weight"
+TRUNK = ("generator.encoder.0.conv.weight", NOISE, "style_encoder.to_code.weight")
 
 
 # --- the decoupling of eq. 2 ---
@@ -148,6 +149,36 @@ def test_noise_acts_at_every_place(place: int) -> None:
     assert not torch.equal(silent.image, method.translate(condition, codes, noise).image)
 
 
+def test_noise_may_be_the_residuals_alone() -> None:
+    """The reconstruction loss then has no say in it, and the reconstruction is that of no noise, to the bit."""
+    both, apart = grit_method(), grit_method("noise_into=residual")
+    apart.load_state_dict(both.state_dict())
+    condition, images = grit_condition(both), pictures(4)
+    noise = both.draw_noise(4)
+    quiet, noisy = (apart.translate(condition, images, each) for each in (None, noise))
+    together = both.translate(condition, images, noise)
+    assert torch.equal(noisy.reconstruction, quiet.reconstruction)
+    assert not torch.equal(noisy.reconstruction, together.reconstruction)
+    assert noisy.residual is not None and quiet.residual is not None and together.residual is not None
+    assert torch.equal(noisy.residual, together.residual) and not torch.equal(noisy.residual, quiet.residual)
+    assert torch.equal(quiet.image, both.translate(condition, images).image)
+    losses = losses_of(apart, grit_batch(apart))
+    assert NOISE in reached(losses["generator"], apart) - reached(losses["reconstruction"], apart)
+    alone = grit_method("noise_into=residual", "residual=false")
+    first, second = (alone.translate(condition, images, each).image for each in (None, noise))
+    assert not torch.equal(first, second)
+
+
+def test_the_noises_weights_start_as_configured() -> None:
+    still, moving = (grit_method(f"noise_start={start}", trained=False) for start in (0.0, 0.25))
+    weights = {
+        method: torch.cat([p for name, p in method.generator.named_parameters() if name.endswith("noise.weight")])
+        for method in (still, moving)
+    }
+    assert not weights[still].any()
+    assert 0.15 < weights[moving].std() < 0.35 and (weights[moving] < 0).any() and (weights[moving] > 0).any()
+
+
 def test_without_noise_nothing_is_drawn() -> None:
     method = grit_method("noise=false")
     assert method.draw_noise(4) == []
@@ -162,6 +193,15 @@ def test_without_noise_nothing_is_drawn() -> None:
 # --- terms ---
 
 
+def test_the_discriminators_norms_can_be_left_out() -> None:
+    """Their offsets are then the convolutions' own."""
+    with_norms, without = (grit_method(f"discriminator_norm={on}", trained=False) for on in ("true", "false"))
+    assert [name for name, _ in with_norms.discriminator.named_parameters() if ".norms." in name]
+    names = {name for name, _ in without.discriminator.named_parameters()}
+    assert not [name for name in names if ".norms." in name]
+    assert {"scales.0.convs.0.bias", "scales.1.convs.1.bias"} <= names
+
+
 def test_terms_are_weighed() -> None:
     settings = ["lambda_reconstruction=3.0", "lambda_adversarial=0.5", "lambda_style=0.25", "r1_gamma=4.0"]
     method = grit_method("noise=false", *settings)
@@ -172,7 +212,8 @@ def test_terms_are_weighed() -> None:
     output = method.generator(condition, codes)
     images = batch.images.clone().requires_grad_()
     real = method.discriminator(condition, images)
-    gradients = torch.autograd.grad(torch.stack([each.sum() for each in real]).sum(), images, retain_graph=True)
+    means = torch.stack([each.mean((1, 2, 3)) for each in real])
+    gradients = torch.autograd.grad(means.sum(), images, retain_graph=True)
     fake = method.discriminator(condition, output.image)
     assert len(real) == len(fake) == 2
     expected = {
@@ -272,6 +313,8 @@ def test_the_paper_presets_are_the_paper_and_step() -> None:
         "classes": 19,
         "noise": True,
         "residual": True,
+        "noise_start": 0.0,
+        "noise_into": "both",
         "reconstruction": "l1",
         "adversarial_into": "sum",
         "generator_channels": 32,
@@ -285,6 +328,7 @@ def test_the_paper_presets_are_the_paper_and_step() -> None:
         "discriminator_max_channels": 512,
         "discriminator_layers": 3,
         "discriminator_scales": 3,
+        "discriminator_norm": True,
         "lambda_reconstruction": 10.0,
         "lambda_adversarial": 1.0,
         "lambda_style": 0.01,

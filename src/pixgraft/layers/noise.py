@@ -25,11 +25,15 @@ def draw_noise(sides: Sequence[int], count: int, random: torch.Generator | None 
 
 
 class NoiseInjection(nn.Module):
-    """Adds one noise map to all channels, each by a learned weight that starts from zero."""
+    """Adds one noise map to all channels, each by a learned weight.
 
-    def __init__(self, channels: int) -> None:
+    The weights start as normal numbers of deviation `start`. At zero, where Karras et al. start them, no loss has a
+    slope: noise and its negative are equally likely, so that to the first order a weight gains as much as it loses.
+    """
+
+    def __init__(self, channels: int, *, start: float = 0.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(start * torch.randn(channels) if start else torch.zeros(channels))
 
     def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
         """(N, C, H, W) and noise (N, 1, H, W), on any device and of any type, give (N, C, H, W); None adds nothing."""

@@ -26,7 +26,7 @@ from pixgraft.losses.adversarial import least_squares_loss
 from pixgraft.losses.penalties import r1_of_logits
 from pixgraft.losses.reconstruction import l1
 from pixgraft.methods.base import Batch, Losses, Method, Phase, Preview, Role
-from pixgraft.networks.grit import Discriminator, Generator, Output, StyleEncoder
+from pixgraft.networks.grit import Discriminator, Generator, NoiseInto, Output, StyleEncoder
 
 PRIOR_LR = 1e-2
 """Learning rate of the codes' distribution, which has to follow codes that themselves move."""
@@ -46,6 +46,10 @@ class GRITConfig:
     noise: bool = True
     residual: bool = True
     """Without it the reconstruction is also what the discriminator judges. Table 3's rows are neither, noise, both."""
+    noise_start: float = 0.0
+    """Deviation of the noise's weights at the start, which the paper leaves open; see `NoiseInjection`."""
+    noise_into: NoiseInto = "both"
+    """What the noise changes: both images, and then L_rec works against it, or the residual alone, if there is one."""
     reconstruction: Literal["l1", "perceptual"] = "l1"
     """The perceptual loss, which the paper tried too, needs a network and another `lambda_reconstruction`."""
     adversarial_into: Literal["sum", "residual"] = "sum"
@@ -64,6 +68,8 @@ class GRITConfig:
     discriminator_max_channels: int = 512
     discriminator_layers: int = 3
     discriminator_scales: int = 3
+    discriminator_norm: bool = True
+    """Instance norm in the discriminator, which hides from it how strong a detail is."""
 
     lambda_reconstruction: float = 10.0
     lambda_adversarial: float = 1.0
@@ -112,8 +118,9 @@ class GRITConfig:
         )
         if min(*widths, self.style_dim, self.r1_every) < 1 or self.blocks < 0:
             raise PixgraftError("channels, style_dim and r1_every must be at least 1, and blocks 0")
-        if min(self.lambda_reconstruction, self.lambda_adversarial, self.lambda_style, self.r1_gamma) < 0:
-            raise PixgraftError("the lambdas and r1_gamma must be at least 0")
+        lambdas = (self.lambda_reconstruction, self.lambda_adversarial, self.lambda_style)
+        if min(*lambdas, self.r1_gamma, self.noise_start) < 0:
+            raise PixgraftError("the lambdas, r1_gamma and noise_start must be at least 0")
         rates = (self.generator_lr, self.style_lr, self.discriminator_lr)
         if min(rates) <= 0 or not all(0 <= beta < 1 for beta in self.betas):
             raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
@@ -143,6 +150,8 @@ class GRIT(Method):
             downsamplings=config.downsamplings,
             blocks=config.blocks,
             noise=config.noise,
+            noise_start=config.noise_start,
+            noise_into=config.noise_into,
             residual=config.residual,
             normalize=config.pixel_norm,
         )
@@ -153,6 +162,7 @@ class GRIT(Method):
             max_channels=config.discriminator_max_channels,
             layers=config.discriminator_layers,
             scales=config.discriminator_scales,
+            normalize=config.discriminator_norm,
         )
 
     def wants(self) -> dict[Role, str]:
@@ -229,10 +239,13 @@ class GRIT(Method):
         }
 
     def r1_losses(self, batch: Batch) -> Losses:
-        """gamma / 2 times R1 on the real images under their conditions, over all scales' logits."""
+        """gamma / 2 times R1 on the real images under their conditions.
+
+        Of each scale's mean, which is what L_adv averages too: a gamma then means the same for maps of any size.
+        """
         images = batch.images.detach().requires_grad_()
         logits = self.discriminator(self.condition_of(batch), images)
-        penalty = r1_of_logits(images, torch.cat([each.flatten(1) for each in logits], dim=1))
+        penalty = r1_of_logits(images, torch.stack([each.mean((1, 2, 3)) for each in logits], dim=1))
         return {"r1": self.config.r1_gamma / 2 * penalty}
 
     def optimizers(self) -> dict[str, Optimizer]:

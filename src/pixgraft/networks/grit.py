@@ -9,7 +9,7 @@ Shape letters: N images, C channels, S side of an image, K channels of a conditi
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,9 @@ from pixgraft.layers.noise import NoiseInjection, draw_noise
 from pixgraft.layers.normalize import AdaIN, InstanceNorm, pixel_norm
 
 SLOPE = 0.2
+
+NoiseInto = Literal["both", "residual"]
+"""What the noise changes: both images, or, where there is one, the residual alone."""
 
 
 class Output(NamedTuple):
@@ -79,11 +82,11 @@ class StyledBlock(nn.Module):
 class StyledConv(nn.Module):
     """Convolution, noise, ReLU, pixel norm, AdaIN: the order of StyleGAN's layers."""
 
-    def __init__(self, c_in: int, c_out: int, *, style_dim: int, noise: bool, normalize: bool) -> None:
+    def __init__(self, c_in: int, c_out: int, *, style_dim: int, noise: float | None, normalize: bool) -> None:
         super().__init__()
         self.normalize = normalize
         self.conv = EqualizedConv2d(c_in, c_out, 3, padding=1)
-        self.noise = NoiseInjection(c_out) if noise else None
+        self.noise = None if noise is None else NoiseInjection(c_out, start=noise)
         self.adain = AdaIN(c_out, style_dim)
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
@@ -96,9 +99,12 @@ class StyledConv(nn.Module):
 
 
 class Up(nn.Module):
-    """The upsampling block (Figure 5, right): nearest neighbour, then two convolutions, each with noise and AdaIN."""
+    """The upsampling block (Figure 5, right): nearest neighbour, then two convolutions, each with noise and AdaIN.
 
-    def __init__(self, c_in: int, c_out: int, *, style_dim: int, noise: bool, normalize: bool) -> None:
+    `noise` is the deviation that its weights start with; None has none.
+    """
+
+    def __init__(self, c_in: int, c_out: int, *, style_dim: int, noise: float | None, normalize: bool) -> None:
         super().__init__()
         self.conv1 = StyledConv(c_in, c_out, style_dim=style_dim, noise=noise, normalize=normalize)
         self.conv2 = StyledConv(c_out, c_out, style_dim=style_dim, noise=noise, normalize=normalize)
@@ -117,6 +123,7 @@ class Generator(nn.Module):
     The encoder halves S `downsamplings` times, doubling channels from `base_channels` up to `max_channels`, and ends in
     `blocks` residual blocks; the decoder mirrors it. Each upsampling block, and the last layer, see the encoder's
     features of their input's size beside the decoder's. Without `noise` or `residual` it has no weights for them.
+    With `noise_into` "residual" the decoder runs twice, and the reconstruction comes of the time without noise.
     """
 
     def __init__(
@@ -130,10 +137,13 @@ class Generator(nn.Module):
         downsamplings: int = 3,
         blocks: int = 4,
         noise: bool = True,
+        noise_start: float = 0.0,
+        noise_into: NoiseInto = "both",
         residual: bool = True,
         normalize: bool = True,
     ) -> None:
         super().__init__()
+        self.noise_into = noise_into
         widths = [min(base_channels << level, max_channels) for level in range(downsamplings + 1)]
         sides = [image_size >> level for level in reversed(range(downsamplings))]
         self.noise_sides = [side for side in sides for _ in range(2)] if noise else []
@@ -144,7 +154,13 @@ class Generator(nn.Module):
         self.content = nn.Sequential(*(ContentBlock(widths[-1]) for _ in range(blocks)))
         self.styled = nn.ModuleList(StyledBlock(widths[-1], style_dim) for _ in range(blocks))
         self.decoder = nn.ModuleList(
-            Up(2 * widths[level + 1], widths[level], style_dim=style_dim, noise=noise, normalize=normalize)
+            Up(
+                2 * widths[level + 1],
+                widths[level],
+                style_dim=style_dim,
+                noise=noise_start if noise else None,
+                normalize=normalize,
+            )
             for level in reversed(range(downsamplings))
         )
         self.to_reconstruction = EqualizedConv2d(2 * widths[0], 3, 1, gain=1)
@@ -161,8 +177,6 @@ class Generator(nn.Module):
 
         The images are float32 under autocast too; reconstruction and residual are each in [-1, 1].
         """
-        maps: list[Tensor | None] = list(noise or ())
-        maps += [None] * (2 * len(self.decoder) - len(maps))
         h = condition
         skips = []
         for down in self.encoder:
@@ -171,14 +185,24 @@ class Generator(nn.Module):
         h = self.content(h)
         for block in self.styled:
             h = block(h, style)
-        for level, up in enumerate(self.decoder):
-            h = up(torch.cat((h, skips.pop()), dim=1), style, maps[2 * level], maps[2 * level + 1])
-        h = torch.cat((h, skips.pop()), dim=1)
-        reconstruction = _image(self.to_reconstruction(h))
+        features = self.decode(h, skips, style, noise)
         if self.to_residual is None:
+            reconstruction = _image(self.to_reconstruction(features))
             return Output(reconstruction, None, reconstruction)
-        residual = _image(self.to_residual(h))
+        quiet = self.decode(h, skips, style) if noise and self.noise_into == "residual" else features
+        reconstruction = _image(self.to_reconstruction(quiet))
+        residual = _image(self.to_residual(features))
         return Output(reconstruction, residual, reconstruction + residual)
+
+    def decode(
+        self, h: Tensor, skips: Sequence[Tensor], style: Tensor, noise: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """From the lowest size's features, and the encoder's (largest first), to what both images are made of."""
+        maps: list[Tensor | None] = list(noise or ())
+        maps += [None] * (2 * len(self.decoder) - len(maps))
+        for level, up in enumerate(self.decoder):
+            h = up(torch.cat((h, skips[-1 - level]), dim=1), style, maps[2 * level], maps[2 * level + 1])
+        return torch.cat((h, skips[0]), dim=1)
 
 
 def _image(rgb: Tensor) -> Tensor:
@@ -258,7 +282,15 @@ class StylePrior(nn.Module):
 class PatchDiscriminator(nn.Module):
     """PatchGAN (Isola et al. 2017): `layers` strided convolutions, and two of stride 1 to a map of logits."""
 
-    def __init__(self, *, in_channels: int, base_channels: int = 32, max_channels: int = 512, layers: int = 3) -> None:
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        base_channels: int = 32,
+        max_channels: int = 512,
+        layers: int = 3,
+        normalize: bool = True,
+    ) -> None:
         super().__init__()
         widths = [min(base_channels << level, max_channels) for level in range(layers + 1)]
         self.first = EqualizedConv2d(in_channels, widths[0], 4, stride=2, padding=1)
@@ -269,11 +301,11 @@ class PatchDiscriminator(nn.Module):
                 4,
                 stride=2 if level < layers - 1 else 1,
                 padding=1 if level < layers - 1 else 2,
-                bias=False,
+                bias=not normalize,
             )
             for level in range(layers)
         )
-        self.norms = nn.ModuleList(InstanceNorm(width) for width in widths[1:])
+        self.norms = nn.ModuleList(InstanceNorm(width) if normalize else nn.Identity() for width in widths[1:])
         self.to_logits = EqualizedConv2d(widths[-1], 1, 4, padding=2, gain=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -299,6 +331,7 @@ class Discriminator(nn.Module):
         max_channels: int = 512,
         layers: int = 3,
         scales: int = 3,
+        normalize: bool = True,
     ) -> None:
         super().__init__()
         self.scales = nn.ModuleList(
@@ -307,6 +340,7 @@ class Discriminator(nn.Module):
                 base_channels=base_channels,
                 max_channels=max_channels,
                 layers=layers,
+                normalize=normalize,
             )
             for _ in range(scales)
         )

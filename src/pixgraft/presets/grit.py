@@ -1,8 +1,25 @@
 """The experiments of GRIT (Suri et al.), published and ours."""
 
+from dataclasses import replace
+
 from pixgraft.data.celebamask import mirrored
 from pixgraft.experiment import DataConfig, Experiment, TrainConfig
 from pixgraft.methods.grit import GRITConfig
+
+FACES = GRITConfig(
+    classes=8,
+    noise_start=0.1,
+    noise_into="residual",
+    discriminator_norm=False,
+    r1_gamma=3.0,
+    style_lr=1e-3,
+    discriminator_lr=4e-3,
+)
+"""For some thousands of faces under eight labels: background, face, brows, eyes, nose, mouth.
+
+Where it leaves the paper's, docs/grit.md says why: within such budgets the discriminator otherwise sees no difference.
+"""
+FACES_DATA = DataConfig(mirrored=((2, 3), (4, 5)))
 
 
 def paper_256() -> Experiment:
@@ -28,12 +45,12 @@ def paper_512() -> Experiment:
 
 
 def faces_128() -> Experiment:
-    """For a GPU and some thousands of faces under eight labels: background, face, brows, eyes, nose, mouth."""
+    """For a GPU."""
     return Experiment(
         name="grit-faces-128",
         kind="grit",
-        data=DataConfig(mirrored=((2, 3), (4, 5))),
-        method=GRITConfig(image_size=128, classes=8, r1_gamma=1.0, style_lr=1e-3),
+        data=FACES_DATA,
+        method=replace(FACES, image_size=128),
         train=TrainConfig(
             batch=32, images=1_500_000, precision="bfloat16", channels_last=True, average_decay=0.9995
         ),
@@ -41,21 +58,18 @@ def faces_128() -> Experiment:
 
 
 def small_64() -> Experiment:
-    """For a laptop's CPU, and the same eight labels."""
+    """For a laptop's CPU."""
     return Experiment(
         name="grit-small-64",
         kind="grit",
-        data=DataConfig(mirrored=((2, 3), (4, 5))),
-        method=GRITConfig(
+        data=FACES_DATA,
+        method=replace(
+            FACES,
             image_size=64,
-            classes=8,
             generator_channels=24,
             generator_max_channels=192,
             blocks=2,
             style_channels=(16, 32, 48, 64),
-            discriminator_channels=16,
-            r1_gamma=1.0,
-            style_lr=1e-3,
         ),
         train=TrainConfig(
             batch=8,
