@@ -1,5 +1,6 @@
 """Seeds, averages, logs, locks and collectives: what a training run stands on."""
 
+import errno
 import io
 import json
 import os
@@ -282,6 +283,18 @@ def test_lock_from_a_second_process(tmp_path: Path) -> None:
         with RunLock(folder):
             assert (folder / ".lock").read_text() == f"{os.getpid()}\n"
     assert (folder / ".lock").read_text() == ""
+
+
+def test_lock_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pixgraft.engine.lock.os.write", write)
+        with pytest.raises(PixgraftError, match="run: cannot be locked: No space left"), RunLock(tmp_path / "run"):
+            pass
+    with RunLock(tmp_path / "run"):  # it let go
+        pass
 
 
 def test_lock_in_a_place_that_is_no_folder(tmp_path: Path) -> None:

@@ -198,6 +198,14 @@ def test_settings_that_are_refused() -> None:
 # --- files ---
 
 
+def test_no_folder_is_left_where_no_face_was_found(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "data", 1)
+    (tmp_path / "own").mkdir()
+    for out in ("out", "own"):
+        assert align_files(folder, tmp_path / out, size=32).written == 0
+    assert not (tmp_path / "out").exists() and (tmp_path / "own").is_dir()
+
+
 def test_files_are_aligned_and_the_others_are_told_of(tmp_path: Path) -> None:
     folder = make_images(tmp_path / "data", 1)  # 00.png shows no face
     (folder / "people").mkdir()

@@ -6,6 +6,7 @@ the paper's: O-Net looks at each face again, upright, and its points are taken f
 Places are (x, y) in pixels from a picture's top left corner: pixel (0, 0) covers the square from (0, 0) to (1, 1).
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -141,6 +142,7 @@ def align_files(
     skipped: list[Finding] = []
     notes: list[Finding] = []
     origins: dict[Path, str] = {}
+    existed = Path(out).exists()
     try:
         output_folder(Path(out), images.path)
         for done, name in enumerate(images.names, start=1):
@@ -159,6 +161,9 @@ def align_files(
                 progress(done, len(images.names))
     finally:
         images.close()
+        if not origins and not existed:
+            with contextlib.suppress(OSError):
+                Path(out).rmdir()
     return AlignedFiles(len(origins), skipped, notes)
 
 

@@ -47,6 +47,9 @@ class RunLock:
             raise self._refusal(error) from error
         try:
             _acquire(descriptor)
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         except (BlockingIOError, PermissionError) as error:
             holder = os.pread(descriptor, 32, 0) if sys.platform != "win32" else os.read(descriptor, 32)
             os.close(descriptor)
@@ -58,9 +61,6 @@ class RunLock:
         except OSError as error:
             os.close(descriptor)
             raise self._refusal(error) from error
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
         self._descriptor = descriptor
         return self
 
