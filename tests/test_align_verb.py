@@ -16,7 +16,7 @@ def test_pictures_without_a_face_are_told_of(tmp_path: Path, capsys: pytest.Capt
     assert main(["data", "align", str(tmp_path / "in"), str(tmp_path / "out"), "--size", "64"]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "unusable wall.png: no face found" in said and "unusable torn.png: not an image" in said
-    assert "0 faces" in said and not list((tmp_path / "out").iterdir())
+    assert "0 faces" in said and not (tmp_path / "out").exists()
 
 
 def test_its_settings_are_heard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
