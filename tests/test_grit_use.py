@@ -190,6 +190,28 @@ def test_an_image_comes_out_the_same_in_any_company() -> None:
         torch.testing.assert_close(one, of_all[1:2])
 
 
+@pytest.mark.parametrize("into", ["both", "residual"])
+@pytest.mark.parametrize("residual", [True, False])
+def test_many_samples_are_those_made_one_by_one(into: str, residual: bool) -> None:
+    """To the bit; and the encoder runs once for all of them."""
+    method = grit_method(f"noise_into={into}", f"residual={str(residual).lower()}")
+    condition, images = grit_condition(method, 2), pictures(2)
+    noises = [method.draw_noise(2), None, method.draw_noise(2)]
+    runs: list[str] = []
+    for name in ("content", "decoder.0"):
+        method.generator.get_submodule(name).register_forward_hook(lambda *_, name=name: runs.append(name))
+    samples = method.samples(condition, images, noises)
+    quiet = residual and into == "residual"
+    assert runs.count("content") == 1 and runs.count("decoder.0") == len(noises) + quiet
+    for noise, sample in zip(noises, samples, strict=True):
+        alone = method.translate(condition, images, noise)
+        assert torch.equal(sample.image, alone.image) and torch.equal(sample.reconstruction, alone.reconstruction)
+        if residual:
+            assert sample.residual is not None and alone.residual is not None
+            assert torch.equal(sample.residual, alone.residual)
+    assert not torch.equal(samples[0].image, samples[2].image)
+
+
 def test_bad_inputs_are_named() -> None:
     method = grit_method()
     condition, images = grit_condition(method), pictures(4)
@@ -200,6 +222,7 @@ def test_bad_inputs_are_named() -> None:
         (lambda: method.translate(too_high, images), "class 4: there are 0 to 3"),
         (lambda: method.translate(condition, images, method.draw_noise(3)), "noise"),
         (lambda: method.translate(condition, images, method.draw_noise(4)[:2]), "noise"),
+        (lambda: method.samples(condition, images, [method.draw_noise(4), method.draw_noise(3)]), "noise"),
         (lambda: method.generator_losses(Batch(images, {})), "without conditions"),
         (lambda: method.preview(images), "without conditions"),
     ]

@@ -15,8 +15,11 @@ from pixgraft.cli import main
 from pixgraft.config import replaced
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine.checkpoint import Checkpoint
+from pixgraft.engine.seeds import generator
 from pixgraft.experiment import Experiment
+from pixgraft.models import load_model
 from pixgraft.presets import preset
+from pixgraft.synthesis import Synthesizer
 from pixgraft.train import Trainer
 from training import ALONE, CPU, assert_close, assert_equal, log_lines, make_images, newest, tree
 from using import opened, refusal
@@ -175,6 +178,18 @@ def test_between_two_styles_the_ends_are_the_styles_themselves(pairs: Path, whol
         assert (opened(end) == opened(alone)).all()
     middle = opened((tmp_path / "walk" / "02_1.png").read_bytes())
     assert (middle != opened((tmp_path / "walk" / "02_0.png").read_bytes())).any()
+
+
+def test_styles_may_vary_under_one_noise(pairs: Path, whole: Path, samples: Path, tmp_path: Path) -> None:
+    """The first sample is that of `--vary noise`; with the second one's style given, the first noise makes it too."""
+    assert translate(whole, pairs, tmp_path / "out", "--samples", 2, "--vary", "style", "--seed", 5) == 0
+    first, second = (opened((tmp_path / "out" / f"02_{number}.png").read_bytes()) for number in (0, 1))
+    assert (first == opened((samples / "02_0.png").read_bytes())).all() and (first != second).any()
+    synthesizer = Synthesizer(load_model(whole, device=CPU), CPU)
+    condition, _ = synthesizer.condition((pairs / "masks" / "02.png").read_bytes(), "02.png")
+    code = synthesizer.method.random_style(1, generator(5, "style", 1))[0]
+    again = synthesizer.sample(condition, [code], samples=1, seed=5).images[0]
+    assert (again.permute(1, 2, 0).numpy() == second).all()
 
 
 def test_evaluate_gives_the_table_and_the_figure(pairs: Path, whole: Path, tmp_path: Path) -> None:

@@ -93,29 +93,30 @@ class Synthesizer:
         `styles` are codes: none draws them at random, one is kept, between two the samples go evenly. `vary` says what
         differs between the samples of one style: the noise, or (without a style given) the style.
         """
-        made = []
-        for number in range(samples):
-            noise = generator(seed, "noise", number if vary == "noise" and len(styles) < 2 else 0)
-            if len(styles) == 2:
-                share = number / max(samples - 1, 1)
-                code = torch.lerp(styles[0], styles[1], share)
-            elif styles:
-                code = styles[0]
-            else:
-                code = self.method.random_style(1, generator(seed, "style", number if vary == "style" else 0))[0]
-            # One at a time: PyTorch's kernels, and so the last bits, depend on the size of a batch.
-            noises = [each.to(self.device) for each in self.method.draw_noise(1, noise)]
-            made.append(
-                self.method.translate(
-                    condition.unsqueeze(0).to(self.device), code.unsqueeze(0).to(self.device), noises
-                )
-            )
+        if len(styles) == 2:
+            codes = [torch.lerp(styles[0], styles[1], number / max(samples - 1, 1)) for number in range(samples)]
+        elif vary == "style" and not styles:
+            codes = [self._random_code(seed, number) for number in range(samples)]
+        else:
+            codes = [styles[0] if styles else self._random_code(seed, 0)]
+        # One at a time: PyTorch's kernels, and so the last bits, depend on the size of a batch.
+        noises = [self._noise(seed, number) for number in range(samples if len(codes) == 1 else 1)]
+        held = condition.unsqueeze(0).to(self.device)
+        made = [
+            output for code in codes for output in self.method.samples(held, code.unsqueeze(0).to(self.device), noises)
+        ]
         residuals = [each.residual.float().cpu() for each in made if each.residual is not None]
         return Samples(
             to_uint8(torch.cat([each.image for each in made])).cpu(),
             torch.cat([each.reconstruction.float().cpu() for each in made]),
             torch.cat(residuals) if residuals else None,
         )
+
+    def _random_code(self, seed: int, number: int) -> Tensor:
+        return self.method.random_style(1, generator(seed, "style", number))[0].cpu()
+
+    def _noise(self, seed: int, number: int) -> list[Tensor]:
+        return [each.to(self.device) for each in self.method.draw_noise(1, generator(seed, "noise", number))]
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,6 @@ class GRIT(Method):
         """Noise for `count` images, as `translate` takes it; see `Generator.draw_noise`."""
         return self.generator.draw_noise(count, random)
 
-    @torch.no_grad()
     def translate(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Output:
         """Conditions (uint8, N, C, S, S) in the styles of images (N, 3, H, W) in [-1, 1], or of codes (N, D).
 
@@ -294,13 +293,21 @@ class GRIT(Method):
         Raises:
             PixgraftError: conditions or noise of another shape, or a class beyond those of the configuration.
         """
+        return self.samples(condition, style, [noise])[0]
+
+    @torch.no_grad()
+    def samples(
+        self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]
+    ) -> list[Output]:
+        """What `translate` gives for each of `noises`, to the bit and in less time: what they share is made once."""
         config = self.config
         check_stored(condition, config.condition, config.classes, config.image_size)
-        if noise is not None and [len(each) for each in noise] != [len(condition)] * len(self.generator.noise_sides):
+        expected = [len(condition)] * len(self.generator.noise_sides)
+        if any(noise is not None and [len(each) for each in noise] != expected for noise in noises):
             raise PixgraftError("the noise is for other images or another generator: take what draw_noise gives")
         codes = self.style_of(style) if style.ndim == 4 else style
-        output: Output = self.generator(self.encode(condition, codes.dtype), codes, noise)
-        return output._replace(image=output.image.clamp(-1, 1))
+        outputs: list[Output] = self.generator.samples(self.encode(condition, codes.dtype), codes, noises)
+        return [output._replace(image=output.image.clamp(-1, 1)) for output in outputs]
 
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
         """Conditions, images, reconstructions, residuals (twice as strong) and translations, one a row: two in the
@@ -312,7 +319,7 @@ class GRIT(Method):
             raise PixgraftError("grit: images without conditions: preview pairs of both")
         random = torch.Generator().manual_seed(0)
         codes = self.style_of(images)
-        samples = [self.translate(condition, codes, self.draw_noise(len(images), random)) for _ in range(4)]
+        samples = self.samples(condition, codes, [self.draw_noise(len(images), random) for _ in range(4)])
         rows = [self.shown(condition), images, samples[0].reconstruction]
         if samples[0].residual is not None:
             rows.append((2 * samples[0].residual).clamp(-1, 1))

@@ -123,7 +123,7 @@ class Generator(nn.Module):
     The encoder halves S `downsamplings` times, doubling channels from `base_channels` up to `max_channels`, and ends in
     `blocks` residual blocks; the decoder mirrors it. Each upsampling block, and the last layer, see the encoder's
     features of their input's size beside the decoder's. Without `noise` or `residual` it has no weights for them.
-    With `noise_into` "residual" the decoder runs twice, and the reconstruction comes of the time without noise.
+    With `noise_into` "residual" the decoder runs twice: without noise for the reconstruction, with it for the residual.
     """
 
     def __init__(
@@ -177,6 +177,12 @@ class Generator(nn.Module):
 
         The images are float32 under autocast too; reconstruction and residual are each in [-1, 1].
         """
+        return self.samples(condition, style, [noise])[0]
+
+    def samples(
+        self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]
+    ) -> list[Output]:
+        """What `forward` gives for each of `noises`; what no noise changes is computed once."""
         h = condition
         skips = []
         for down in self.encoder:
@@ -185,14 +191,23 @@ class Generator(nn.Module):
         h = self.content(h)
         for block in self.styled:
             h = block(h, style)
-        features = self.decode(h, skips, style, noise)
-        if self.to_residual is None:
-            reconstruction = _image(self.to_reconstruction(features))
-            return Output(reconstruction, None, reconstruction)
-        quiet = self.decode(h, skips, style) if noise and self.noise_into == "residual" else features
-        reconstruction = _image(self.to_reconstruction(quiet))
-        residual = _image(self.to_residual(features))
-        return Output(reconstruction, residual, reconstruction + residual)
+        outputs = []
+        quiet: Tensor | None = None
+        for noise in noises:
+            features = self.decode(h, skips, style, noise)
+            if self.to_residual is None:
+                reconstruction = _image(self.to_reconstruction(features))
+                outputs.append(Output(reconstruction, None, reconstruction))
+                continue
+            if not noise or self.noise_into == "both":
+                reconstruction = _image(self.to_reconstruction(features))
+            else:
+                if quiet is None:
+                    quiet = _image(self.to_reconstruction(self.decode(h, skips, style)))
+                reconstruction = quiet
+            residual = _image(self.to_residual(features))
+            outputs.append(Output(reconstruction, residual, reconstruction + residual))
+        return outputs
 
     def decode(
         self, h: Tensor, skips: Sequence[Tensor], style: Tensor, noise: Sequence[Tensor] | None = None
