@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import common
 import torch
 import tyro
 from torch import Tensor
@@ -11,6 +12,7 @@ from tyro.conf import Positional, arg
 from pixgraft import devices
 from pixgraft.data.images import from_uint8
 from pixgraft.data.pairs import PairedDataset, open_pairs
+from pixgraft.errors import PixgraftError
 from pixgraft.models import load_model
 from pixgraft.synthesis import Synthesizer
 
@@ -46,6 +48,8 @@ def main(
     """
     picked = devices.pick(device)
     synthesizer = Synthesizer(load_model(model, device=picked), picked)
+    if not synthesizer.kind.has_classes:
+        raise PixgraftError(f"{model}: takes no label maps, by whose classes the deviations are told apart")
     source = open_pairs(data, images=images, conditions=conditions, under=split)
     pairs = PairedDataset(source, size=synthesizer.image_size, kind=synthesizer.kind)
     classes = synthesizer.kind.classes
@@ -64,7 +68,7 @@ def main(
 def report(squares: Tensor, pixels: Tensor, against: int) -> None:
     """Of the squared deviations' sums and the pixels' counts, (maps, classes) each."""
     if not 0 <= against < squares.shape[1] or not pixels[:, against].any():
-        raise SystemExit(f"--against {against}: no map has a pixel of that class")
+        raise PixgraftError(f"--against {against}: no map has a pixel of that class")
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(len(squares), (REPLICATES, len(squares)), generator=generator)
     value = (squares.sum(0) / pixels.sum(0)).sqrt()
@@ -78,4 +82,4 @@ def report(squares: Tensor, pixels: Tensor, against: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    tyro.cli(main)
+    common.run_main(lambda: tyro.cli(main))
