@@ -255,7 +255,7 @@ def test_what_does_not_fit_together_is_refused(
     assert "choose from" in refused(model, "--data", good, "--protocol", "i2ilr-table9")
     assert "measures a model" in refused("--real", good, "--fake", good, "--protocol", "i2ilr-table1")
     assert "leave it out" in refused(model, "--data", good, "--fake", good)
-    assert "makes images of 32" in refused(model, "--data", good, "--protocol", "i2ilr-table1", "--size", 64)
+    assert "measured at 32" in refused(model, "--data", good, "--protocol", "i2ilr-table1", "--size", 64)
     table4 = ("i2ilr-tiny-32", "--data", good, "--protocol", "i2ilr-table4")
     assert "give --out" in refused(*table4)
     assert "--split" in refused(*table4, "--out", tmp_path / "out")

@@ -47,6 +47,6 @@ def test_what_does_not_fit_is_refused(data: Path, model: Path, capsys: pytest.Ca
     assert "makes no images of codes alone" in refusal(capsys, "evaluate", model, *asked)
     prior = tiny_prior("stylegan2")
     assert "--samples 1: a set of samples needs" in refusal(capsys, "evaluate", prior, *asked, "--samples", 1)
-    assert "--size 64: the model makes images of 32" in refusal(capsys, "evaluate", prior, *asked, "--size", 64)
+    assert "--size 64: the model is measured at 32" in refusal(capsys, "evaluate", prior, *asked, "--size", 64)
     assert "has no part in samples" in refusal(capsys, "evaluate", prior, *asked, "--real", data)
     assert "the metrics on sets need at least 6" in refusal(capsys, "evaluate", prior, *asked, "--samples", 3)

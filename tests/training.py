@@ -52,6 +52,16 @@ def make_images(folder: Path, count: int = 6, *, side: int = 40) -> Path:
     return folder
 
 
+def make_pairs(folder: Path, count: int = 6, *, side: int = 40) -> Path:
+    """`images/` and `masks/`: pictures, and a map of four classes that follows their lightness."""
+    make_images(folder / "images", count, side=side)
+    (folder / "masks").mkdir()
+    for path in sorted((folder / "images").iterdir()):
+        grey = np.asarray(Image.open(path).convert("L"))
+        Image.fromarray((grey // 64).astype(np.uint8)).save(folder / "masks" / path.name)
+    return folder
+
+
 def experiment(*settings: str) -> Experiment:
     """The small experiment, with further settings."""
     return replaced(preset(PRESET), [*SETTINGS, *settings])

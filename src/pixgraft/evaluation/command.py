@@ -33,6 +33,7 @@ from pixgraft.evaluation.subjects import Pictures
 from pixgraft.evaluation.sweep import trained
 from pixgraft.features import parse_weights
 from pixgraft.models import Model, load_model
+from pixgraft.presets import PRESETS
 from pixgraft.sampler import Sampler
 from pixgraft.synthesis import Synthesizer
 from pixgraft.translator import Translator
@@ -67,12 +68,7 @@ def _evaluate(
         columns(settings.metrics or chosen.metrics, settings.features, chosen=False)  # hours before they are measured
         layout = {"images": request.images, "conditions": request.conditions, "palette": request.palette or ""}
         own = [f"data.{name}={json.dumps(str(value))}" for name, value in layout.items()]
-        runs = [
-            *trained(
-                model, chosen, request.data, request.out or Path(model), split=request.train_split,
-                settings=(*own, *request.set), device=request.device, quiet=request.quiet,
-            )
-        ]  # fmt: skip
+        runs = [*trained(model, chosen, request, settings=(*own, *request.set))]
     picked = devices.pick(request.device, world.local_rank)
     with Bars(quiet=request.quiet or world.rank > 0) as bars:
         if chosen is None:
@@ -110,11 +106,11 @@ def _form(model: str, request: Request) -> Protocol | None:
         _refuse(request, ("real", "real_split", "project"), f"has no part in {chosen.name}")
     if chosen.kinds[0] in ("grit", "ome"):
         _refuse(request, ("samples",), f"has no part in {chosen.name}")
-    if "grit" not in chosen.kinds and "i2ilr" not in chosen.kinds:
+    if "grit" not in chosen.kinds:
         _refuse(request, ("palette", "images", "conditions"), f"has no part in {chosen.name}")
     if not chosen.variants:
         _refuse(request, ("set",), f"{chosen.name} trains nothing")
-    if chosen.variants and not Path(model).is_dir():
+    if chosen.variants and (model in PRESETS or not Path(model).is_dir()):
         if request.out is None:
             raise PixgraftError(f"--protocol {chosen.name}: trains {len(chosen.variants)} models: give --out for them")
         if not request.split:
@@ -153,7 +149,7 @@ def _of_grafts(
     assert request.data is not None
     translators = [(name, Translator(model, device)) for name, model in models]
     size = translators[0][1].image_size
-    _check_size(request, size)
+    request.check_size(size)
     data = Pictures(request.data, split=request.split, size=size)
     real = data
     if request.real is not None or request.real_split:
@@ -171,7 +167,7 @@ def _of_conditions(
     first = synthesizers[0][1]
     if first.kind.kind == "lr":
         raise PixgraftError(f"{models[0][0]}: its conditions are made from images: {chosen.name} needs pairs of files")
-    _check_size(request, first.image_size)
+    request.check_size(first.image_size)
     pairs = open_pairs(request.data, images=request.images, conditions=request.conditions, under=request.split)
     return of_conditions(
         synthesizers, PairedDataset(pairs, size=first.image_size, kind=first.kind), chosen, settings
@@ -188,8 +184,7 @@ def _of_encodings(
         if encoder.size != size:
             first = encoders[0][0]
             raise PixgraftError(f"{name}: compares images of {encoder.size} pixels, {first} of {size}: train it anew")
-    if request.size not in (0, size):
-        raise PixgraftError(f"--size {request.size}: the model is compared at {size}: leave --size out")
+    request.check_size(size)
     return of_encodings(encoders, Pictures(request.data, split=request.split, size=size), chosen, settings)
 
 
@@ -199,11 +194,6 @@ def _of_samples(
     assert request.data is not None
     samplers = [(name, Sampler(model, device)) for name, model in models]
     size = samplers[0][1].method.image_size
-    _check_size(request, size)
+    request.check_size(size)
     real = Pictures(request.data, split=request.split, size=size)
     return of_samples(samplers, real, chosen, settings, samples=request.samples)
-
-
-def _check_size(request: Request, size: int) -> None:
-    if request.size not in (0, size):
-        raise PixgraftError(f"--size {request.size}: the model makes images of {size}: leave --size out")

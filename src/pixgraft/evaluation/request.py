@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
+from pixgraft.errors import PixgraftError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -63,3 +65,8 @@ class Request:
     """auto, cpu, cuda, cuda:N or mps."""
     quiet: bool = False
     """Show no progress."""
+
+    def check_size(self, size: int) -> None:
+        """PixgraftError if --size is another than the model's, `size`."""
+        if self.size not in (0, size):
+            raise PixgraftError(f"--size {self.size}: the model is measured at {size}: leave --size out")
