@@ -291,7 +291,7 @@ class GRIT(Method):
         reconstruction is within it, and the residual, if there is one, in [-1, 1] too.
 
         Raises:
-            PixgraftError: conditions or noise of another shape, or a class beyond those of the configuration.
+            PixgraftError: conditions, styles or noise of another shape, or a class beyond those of the configuration.
         """
         return self.samples(condition, style, [noise])[0]
 
@@ -302,10 +302,16 @@ class GRIT(Method):
         """What `translate` gives for each of `noises`, to the bit and in less time: what they share is made once."""
         config = self.config
         check_stored(condition, config.condition, config.classes, config.image_size)
-        expected = [len(condition)] * len(self.generator.noise_sides)
-        if any(noise is not None and [len(each) for each in noise] != expected for noise in noises):
+        count = len(condition)
+        shapes = [(count, 1, side, side) for side in self.generator.noise_sides]
+        if any(noise is not None and [tuple(each.shape) for each in noise] != shapes for noise in noises):
             raise PixgraftError("the noise is for other images or another generator: take what draw_noise gives")
         codes = self.style_of(style) if style.ndim == 4 else style
+        if codes.shape != (count, config.style_dim):
+            raise PixgraftError(
+                f"styles are {tuple(style.shape)} for {count} conditions: "
+                f"give as many images, or codes ({count}, {config.style_dim})"
+            )
         outputs: list[Output] = self.generator.samples(self.encode(condition, codes.dtype), codes, noises)
         return [output._replace(image=output.image.clamp(-1, 1)) for output in outputs]
 
