@@ -31,6 +31,8 @@ class Feed:
         self.left_out: list[str] = []
         """What `skip_bad` left out: the file and why, a line each."""
         kind = condition_kind(experiment)
+        self.swapped = kind.mirrored if kind is not None and train.flip else ()
+        """Classes that change places where a pair is mirrored."""
         size = getattr(method, "input_size", method.image_size)
         self._loader: Loader | PairedLoader
         self._items: Dataset | PairedDataset | DegradedDataset

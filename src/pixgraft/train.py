@@ -329,13 +329,16 @@ def _loop(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome
         for reason in refused:
             progress.note(f"passed over: {reason}")
         for reason in feed.left_out:
-            progress.note(f"left out: {reason}")
+            progress.note(f"left out: {reason}", always=world.rank == 0)
         for role, name in trainer.features.items():
             progress.note(f"{role} network: {name.split()[0]}")
         progress.note(
             f"{experiment.name}: {len(feed):,} images, {world.size} process(es) on {trainer.device}, "
             f"from image {trainer.images_seen:,} to {train.images:,}"
         )
+        if feed.swapped:
+            classes = ", ".join(f"{one} and {other}" for one, other in feed.swapped)
+            progress.note(f"in mirrored pairs these classes change places: {classes} (data.mirrored)")
         if {"train", "test"} <= {name.split("/")[0] for name in feed.names}:
             progress.note("note: these are the images of train/ and test/ both; --split train keeps the test set apart")
         if trainer.images_seen == 0 and world.rank == 0:

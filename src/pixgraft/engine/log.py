@@ -129,9 +129,9 @@ class Progress:
         else:
             self._print("  ".join(filter(None, [self._summary(), losses])))
 
-    def note(self, text: str) -> None:
-        """Say one line, above the bar if there is one."""
-        if self._enabled:
+    def note(self, text: str, *, always: bool = False) -> None:
+        """Say one line, above the bar if there is one; `always`: also if nothing else is said."""
+        if self._enabled or always:
             self._print(text)
 
     def _measure(self, images: int) -> None:
