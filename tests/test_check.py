@@ -70,6 +70,7 @@ def test_every_fault_is_found(tmp_path: Path, kind: str) -> None:
     assert report.usable == 7
     assert report.sizes == (3, 20)
     assert report.duplicates == 2
+    assert report.summary == "12 image files: 7 usable, 5 unusable, 2 duplicates; shorter sides of 3 to 20 pixels"
     assert "a.png" not in found
     assert "d.png" not in found
     assert "j turned.png" not in found  # the same bytes in another shape is another picture
@@ -82,7 +83,7 @@ def test_every_fault_is_found(tmp_path: Path, kind: str) -> None:
         "g cut.jpg": ("cut short", False),
         "h empty.png": ("empty", False),
         "i really a jpeg.png": ("JPEG", True),
-        "readme.txt": ("suffix", False),
+        "readme.txt": ("passed over: its suffix", True),
     }
     for name, (words, usable) in expected.items():
         (finding,) = found.pop(name)
@@ -101,6 +102,7 @@ def test_sound_images_leave_nothing_to_say(tmp_path: Path) -> None:
 def test_nothing_that_decodes(tmp_path: Path) -> None:
     report = check(open_source(write(tmp_path, {"a.png": b"", "b.png": b"text"}, "folder")), size=16)
     assert (report.checked, report.usable, report.sizes) == (2, 0, None)
+    assert report.summary == "2 image files: 0 usable, 2 unusable, 0 duplicates"
 
 
 def test_a_bomb_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

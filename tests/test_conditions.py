@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pixgraft.data.conditions import ConditionKind, Palette, read_palette
+from pixgraft.data.conditions import ConditionKind, Palette, palette_kind, read_palette
 from pixgraft.data.images import decode, fit, to_tensor, to_uint8
 from pixgraft.errors import PixgraftError
 
@@ -115,6 +115,7 @@ def test_pictures_are_no_class_indices() -> None:
     rgb = Image.fromarray(values).convert("RGB")
     message = refusal(lambda: LABELS.read(encoded(rgb), "a.png", 8))
     assert message.startswith("a.png: an image of mode RGB, not of class indices")
+    assert "data.palette" in message and "--palette" in message
     message = refusal(lambda: LABELS.read(encoded(Image.fromarray(values), "JPEG"), "a.png", 8))
     assert message.startswith("a.png: a JPEG")
     assert "empty" in refusal(lambda: LABELS.read(b"", "a.png", 8))
@@ -189,6 +190,17 @@ def test_a_palette_file_that_is_none(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(lambda: read_palette(tmp_path))
 
 
+@pytest.mark.parametrize("classes", [3, 5, 0])
+def test_a_palette_file_of_another_number_of_colours(tmp_path: Path, classes: int) -> None:
+    file = tmp_path / "palette.txt"
+    file.write_text("".join(f"class{i} {r} {g} {b}\n" for i, (r, g, b) in enumerate(COLORS)))
+    assert palette_kind(file, classes=4) == COLOR
+    assert palette_kind(file, classes=4, mirrored=((1, 2),)).mirrored == ((1, 2),)
+    message = refusal(lambda: palette_kind(file, classes=classes))
+    assert message.startswith(f"{file}: 4 different colours for {classes} classes: ")
+    assert all(each in message for each in ("data.palette", "--palette", "method.classes=4"))
+
+
 # --- pictures ---
 
 
@@ -245,9 +257,9 @@ def test_channels_as_kept() -> None:
     [
         (lambda: ConditionKind(kind="labels"), "2 to 256 classes, not 0"),
         (lambda: ConditionKind(kind="labels", classes=257), "not 257"),
-        (lambda: ConditionKind(kind="color", classes=3, colors=COLORS), "3 classes needs as many"),
-        (lambda: ConditionKind(kind="color", classes=2, colors=COLORS[:1] * 2), "different colours"),
-        (lambda: ConditionKind(kind="labels", classes=4, mirrored=((1, 4),)), "mirrored"),
+        (lambda: ConditionKind(kind="color", classes=3, colors=COLORS), "4 different colours for 3 classes: give"),
+        (lambda: ConditionKind(kind="color", classes=2, colors=COLORS[:1] * 2), "1 different colours"),
+        (lambda: ConditionKind(kind="labels", classes=4, mirrored=((1, 4),)), "data.mirrored"),
         (lambda: ConditionKind(kind="labels", classes=4, mirrored=((1, 2), (2, 3))), "once"),
         (lambda: ConditionKind(kind="labels", classes=4, mirrored=((1, 1),)), "once"),
         (lambda: ConditionKind(kind="sketch", mirrored=((0, 1),)), "mirrored"),

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pixgraft.cli import main
 from test_celebamask import FACE, write
-from test_paired_runs import make_pairs
+from training import make_pairs
 from using import refusal
 
 
@@ -22,12 +22,41 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0
 def test_check_knows_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_pairs(tmp_path / "data")
     labels = ("check", data, "--size", 32, "--pairs", "labels", "--classes")
-    assert "6 image files: 6 usable" in said(capsys, *labels, 4)
+    assert "6 pairs: 6 usable, 0 unusable, 0 unusable files in no pair" in said(capsys, *labels, 4)
+    (data / "masks" / "notes.txt").write_text("notes")
+    assert "note  masks/notes.txt: passed over" in said(capsys, *labels, 4)  # training can do without it
     found = said(capsys, *labels, 3, status=1)
     assert "unusable  masks/" in found
     assert "but there are 3 classes" in found
     (data / "masks" / "04.png").unlink()
-    assert "unusable  images/04.png: image without condition" in said(capsys, *labels, 4, status=1)
+    found = said(capsys, *labels, 4, status=1)
+    assert "unusable  images/04.png: image without condition" in found
+    assert "5 pairs: 5 usable, 0 unusable, 1 unusable files in no pair" in found
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--size", 0), "--size 0: choose a number of pixels from 1"),
+        (("--size=-3",), "--size -3: choose a number of pixels from 1"),
+        (("--pairs", "labels", "--classes", 4, "--size", 0), "--size 0: choose a number of pixels from 1"),
+        (("--pairs", "labels"), "--pairs labels: needs the number of classes: give --classes N, from 2 to 256"),
+        (("--pairs", "labels", "--classes", 1), "give --classes N, from 2 to 256"),
+        (("--pairs", "labels", "--classes", 257), "give --classes N, from 2 to 256"),
+        (("--pairs", "color", "--palette", "p", "--classes", 5), "--classes 5: leave it out, or give --pairs labels"),
+        (("--pairs", "labels", "--classes", 4, "--palette", "p"), "--palette p: leave it out, or give --pairs color"),
+        (("--pairs", "sketch", "--classes", 4), "--classes 4: leave it out, or give --pairs labels"),
+        (("--pairs", "image", "--palette", "p"), "--palette p: leave it out, or give --pairs color"),
+        (("--classes", 8), "--classes 8: leave it out, or give --pairs labels"),
+        (("--palette", "nope.txt"), "--palette nope.txt: leave it out, or give --pairs color"),
+        (("--images", "foo"), "--images foo: leave it out, or give --pairs labels or color or sketch or image"),
+        (("--conditions", "foo"), "--conditions foo: leave it out, or give --pairs labels or color or sketch or image"),
+    ],
+)
+def test_check_refuses_what_it_would_not_hear(
+    options: tuple[object, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal(capsys, "data", "check", make_pairs(tmp_path / "data", 2), *options).endswith(told)
 
 
 def test_check_reads_colours_by_their_palette(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

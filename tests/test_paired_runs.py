@@ -21,23 +21,13 @@ from pixgraft.models import load_model
 from pixgraft.presets import preset
 from pixgraft.synthesis import Synthesizer
 from pixgraft.train import Trainer
-from training import ALONE, CPU, assert_close, assert_equal, log_lines, make_images, newest, tree
+from training import ALONE, CPU, assert_close, assert_equal, log_lines, make_pairs, newest, tree
 from using import opened, refusal
 
 PRESET = "grit-tiny-32"
 SETTINGS = ("train.log_every=4", "train.checkpoint_every=16", "train.keep=0", "train.sample_every=28")
 TO_THE_END = "train.images=48"
 CLASSES = 4
-
-
-def make_pairs(folder: Path, count: int = 6, *, side: int = 40) -> Path:
-    """`images/` and `masks/`: pictures, and a map of four classes that follows their lightness."""
-    make_images(folder / "images", count, side=side)
-    (folder / "masks").mkdir()
-    for path in sorted((folder / "images").iterdir()):
-        grey = np.asarray(Image.open(path).convert("L"))
-        Image.fromarray((grey // 64).astype(np.uint8)).save(folder / "masks" / path.name)
-    return folder
 
 
 def arguments(data: Path, out: Path, *settings: str, flags: tuple[str, ...] = ()) -> list[str]:
@@ -247,11 +237,27 @@ def test_unusable_pairs_stop_a_run_before_it_begins(
     assert "images/03.png: image without condition" in refusal(capsys, *arguments(data, out))
     assert not out.exists()
 
-    assert run(data, out, "train.images=4", flags=("--skip-bad",)) == 0
+    swapped = "data.mirrored=[[1, 2]]"
+    assert run(data, out, "train.images=4", swapped, flags=("--skip-bad",)) == 0
     said = capsys.readouterr().out
     assert "left out: images/03.png: image without condition" in said
     assert "left out: masks/02.png: class 2 alone" in said
     assert "6 images" in said
+    assert "in mirrored pairs these classes change places: 1 and 2 (data.mirrored)" in said
+    assert run(data, out, "train.images=4", swapped, flags=("--skip-bad", "--quiet")) == 0
+    assert [line[:8] for line in capsys.readouterr().out.splitlines()] == ["left out"] * 2
+
+
+def test_a_palette_that_does_not_fit_is_refused_before_a_run_begins(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    palette, out = tmp_path / "colours.txt", tmp_path / "run"
+    palette.write_text("red 255 0 0\ngreen 0 255 0\nblue 0 0 255\n")
+    own = f"data.palette={palette}"
+    assert f"{palette}: 3 different colours for 4 classes" in refusal(capsys, *arguments(pairs, out, own))
+    said = refusal(capsys, *arguments(pairs, out, own, "method.condition=sketch"))
+    assert f"data.palette {palette}: conditions are of kind sketch, not labels: leave it out" in said
+    assert not out.exists()
 
 
 def test_unusable_conditions_and_styles_are_refused(

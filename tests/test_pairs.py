@@ -90,10 +90,16 @@ def test_folders_by_other_names(tmp_path: Path) -> None:
     path = write(tmp_path / "data", tree(2, "photos/rgb", "sketches"))
     assert len(open_pairs(path, images="photos/rgb", conditions="sketches").names) == 2
     message = refusal(lambda: open_pairs(path))
-    assert message == f"{path}: no images in a folder images/ (it has photos/rgb/, sketches/)"
-    assert "a folder sketch/" in refusal(lambda: open_pairs(path, images="photos/rgb", conditions="sketch"))
+    assert message == (
+        f"{path}: no images in a folder images/ (it has photos/rgb/, sketches/): put them there, "
+        "or name their folder (data.images in training, else --images)"
+    )
+    message = refusal(lambda: open_pairs(path, images="photos/rgb", conditions="sketch"))
+    assert "a folder sketch/" in message
+    assert message.endswith("name their folder (data.conditions in training, else --conditions)")
     message = refusal(lambda: open_pairs(path, images="photos/rgb", conditions="sketches", under="test"))
     assert "with test/ above or below" in message
+    assert message.endswith("; or another --split)")
     assert "two folders" in refusal(lambda: open_pairs(path, images="rgb", conditions="rgb/"))
 
 
@@ -118,18 +124,20 @@ def test_a_folder_around_all_of_one_side_is_passed_over(tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "images/a.jpg": "image without condition",
-    "images/b.jpg": "one of 2 images of that stem",
-    "images/b.png": "one of 2 images of that stem",
-    "masks/b.png": "condition with 2 images of its stem",
-    "masks/c.png": "condition without image",
+    "images/a.jpg": "image without condition; add the condition or remove the image",
+    "images/b.jpg": "the same stem as images/b.png; remove or rename all but one",
+    "images/b.png": "the same stem as images/b.jpg; remove or rename all but one",
+    "masks/b.png": (
+        "condition with 2 images of its stem (images/b.jpg, images/b.png); remove or rename all but one"
+    ),
+    "masks/c.png": "condition without image; add the image or remove the condition",
 }
 
 
 def test_what_belongs_to_no_pair_is_named_and_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "data", tree(2) | dict.fromkeys(FAULTS, b""))
     message = refusal(lambda: open_pairs(path))
-    assert message.startswith(f"{path}: images/a.jpg: image without condition; add or remove it (and 4 more: ")
+    assert message.startswith(f"{path}: images/a.jpg: {FAULTS['images/a.jpg']} (and 4 more: ")
     source = open_pairs(path, skip_bad=True)
     assert source.left_out == [LeftOut(*each) for each in FAULTS.items()]
     assert len(source.names) == 2
@@ -137,7 +145,7 @@ def test_what_belongs_to_no_pair_is_named_and_counted(tmp_path: Path) -> None:
 
 def test_one_alone_is_not_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "data", tree(2) | {"masks/c.png": b""})
-    assert refusal(lambda: open_pairs(path)).endswith("masks/c.png: condition without image; add or remove it")
+    assert refusal(lambda: open_pairs(path)).endswith(f"masks/c.png: {FAULTS['masks/c.png']}")
 
 
 def test_no_pair_at_all(tmp_path: Path) -> None:
@@ -326,11 +334,14 @@ def test_the_check_of_sound_pairs_and_strays(tmp_path: Path, kind: str) -> None:
         progress=lambda done, total: calls.append((done, total)),
     )
     assert (report.checked, report.usable, report.duplicates, report.sizes) == (6, 6, 1, (20, 20))
+    assert report.summary == (
+        "6 pairs: 6 usable, 0 unusable, 5 unusable files in no pair, 1 duplicates; shorter sides of 20 to 20 pixels"
+    )
     assert calls == [(done, 6) for done in range(1, 7)]
     found = {finding.name: finding for finding in report.findings}
     assert len(found) == len(report.findings) == len(FAULTS) + 2
     assert (found["images/5.png"].problem, found["images/5.png"].usable) == ("the same pixels as images/0.png", True)
-    assert not found["notes.txt"].usable
+    assert found["notes.txt"].usable
     for name, problem in FAULTS.items():
         assert (found[name].problem, found[name].usable) == (problem, False)
 

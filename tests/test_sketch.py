@@ -14,6 +14,7 @@ from pixgraft.data.sketch import make_sketches, xdog
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
 from training import make_images
+from using import refusal
 
 SIDE = 64
 
@@ -152,6 +153,16 @@ def test_a_zip_at_a_given_size(tmp_path: Path) -> None:
         data = (tmp_path / "a" / name).read_bytes()
         assert data == (tmp_path / "b" / name).read_bytes()
         assert Image.open(io.BytesIO(data)).size == (32, 32)
+
+
+@pytest.mark.parametrize("name", ["{}/victim.png", "../victim.png"])
+def test_a_zip_writes_nothing_outside(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = next(make_images(tmp_path / "data", 2).iterdir()).read_bytes()
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("a.png", picture)
+        archive.writestr(name.format(tmp_path), picture)
+    assert "evil.zip: holds " in refusal(capsys, "data", "sketch", tmp_path / "evil.zip", tmp_path / "out")
+    assert not (tmp_path / "victim.png").exists() and not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:

@@ -163,6 +163,26 @@ def test_zip_with_a_damaged_file(tmp_path: Path) -> None:
     assert "damaged" in message
 
 
+OUTSIDE = ("/tmp/x.png", "//x.png", "C:/x.png", "c:x.png", "../x.png", "a/../../x.png", "a\\x.png", "..\\x.png")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_zip_that_names_a_place_outside_is_refused(tmp_path: Path, name: str) -> None:
+    path = make_zip(tmp_path, {"a.png": b"a", name: b"x"})
+    message = refusal(lambda: open_source(path))
+    assert message.startswith(f"{path}: holds {name}: ")
+    assert message.endswith("; make the zip anew")
+
+
+def test_names_in_a_zip_that_are_odd_but_stay_inside(tmp_path: Path) -> None:
+    names = ["a b:c.png", "a//b.png", "a..b/c..d.png", "ab/C:.png"]
+    tree = dict.fromkeys([*names, "/notes.txt"], b"x")
+    assert open_source(make_zip(tmp_path, tree)).names == sorted(names)
+    path = make_zip(tmp_path, {"a.pngQ/../../x.png": b"x"})
+    path.write_bytes(path.read_bytes().replace(b"Q", b"\0"))
+    assert open_source(path).names == ["a.png"]  # a name ends at its NUL
+
+
 def test_encrypted_zip(tmp_path: Path) -> None:
     path = make_zip(tmp_path, {"a.png": b"a"})
     data = bytearray(path.read_bytes())

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pixgraft.data.conditions import ConditionKind, read_palette
+from pixgraft.data.conditions import ConditionKind, palette_kind
 from pixgraft.data.degrade import Degradation
 from pixgraft.data.images import fit, to_tensor, to_uint8
 from pixgraft.engine.seeds import generator
@@ -90,7 +90,7 @@ class Encoder:
             Degradation(factors=(factor,)).check(self.size)
         classes = config.classes if config.condition == "labels" else 0
         if palette:
-            self.kind = ConditionKind(kind="color", classes=classes, colors=read_palette(palette).colors)
+            self.kind = palette_kind(palette, classes=classes)
         else:
             kind = "image" if config.condition == "self" else config.condition
             self.kind = ConditionKind(kind=kind, classes=classes)

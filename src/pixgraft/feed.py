@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pixgraft.data.conditions import ConditionKind, read_palette
+from pixgraft.data.conditions import ConditionKind, palette_kind
 from pixgraft.data.dataset import Dataset, Loader, Order
 from pixgraft.data.degrade import Degradation, DegradedDataset
 from pixgraft.data.images import from_uint8
 from pixgraft.data.pairs import PairedDataset, PairedLoader, open_pairs
 from pixgraft.data.sources import open_source
+from pixgraft.errors import PixgraftError
 from pixgraft.experiment import Experiment
 from pixgraft.methods.base import Batch
 
@@ -113,7 +114,8 @@ def condition_kind(experiment: Experiment) -> ConditionKind | None:
         return None
     classes = experiment.method.classes if kind == "labels" else 0
     mirrored = experiment.data.mirrored if classes else ()
-    if experiment.data.palette and classes:
-        colors = read_palette(experiment.data.palette).colors
-        return ConditionKind(kind="color", classes=classes, colors=colors, mirrored=mirrored)
+    if palette := experiment.data.palette:
+        if kind != "labels":
+            raise PixgraftError(f"data.palette {palette}: conditions are of kind {kind}, not labels: leave it out")
+        return palette_kind(palette, classes=classes, mirrored=mirrored)
     return ConditionKind(kind=kind, classes=classes, mirrored=mirrored)

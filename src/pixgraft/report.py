@@ -11,13 +11,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pixgraft.data.check import CheckReport, Finding
+from pixgraft.data.check import Finding
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.pages import cell, figure
 from pixgraft.methods import METHODS
 from pixgraft.presets import PRESETS
 from pixgraft.synthesis import Made
 from pixgraft.translate import Done
+
+MOST = 20
+"""Rows of a table of outputs."""
 
 
 def presets_table() -> Table:
@@ -49,17 +52,6 @@ def _made_from(config: Any) -> str:
     return f"{classes}{config.condition}"
 
 
-def print_check(report: CheckReport) -> int:
-    """What `pixgraft data check` found, and the exit status: 0, or 1 if some file cannot be used."""
-    smallest, largest = report.sizes or (0, 0)
-    print_findings(
-        report.findings,
-        f"{report.checked:,} image files: {report.usable:,} usable, {report.checked - report.usable:,} unusable, "
-        f"{report.duplicates:,} duplicates; shorter sides of {smallest} to {largest} pixels",
-    )
-    return 0 if report.usable == report.checked else 1
-
-
 def print_findings(findings: Sequence[Finding], summary: str) -> int:
     """What is to be known of single files, then a summary; the exit status: 0, or 1 if some file cannot be used."""
     console = Console(highlight=False)
@@ -71,23 +63,41 @@ def print_findings(findings: Sequence[Finding], summary: str) -> int:
 
 
 def print_samples(results: Sequence[Made], out: Path) -> int:
-    """What `pixgraft translate --condition` made; returns the exit status."""
+    """What `pixgraft translate --condition` made; returns the exit status.
+
+    Raises PixgraftError, with the first reason, if that is nothing.
+    """
+    reports, failed = _parted(results)
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False)
     table.add_column("condition", overflow="fold")
     table.add_column("mean deviation", justify="right")
     table.add_column("largest", justify="right")
-    for made in results[:20]:
-        if made.report:
-            deviation = made.report.get("deviation", {})
-            texts = [f"{deviation[key]:.2f}" if deviation else "" for key in ("mean", "largest")]
-            table.add_row(_shown(made.condition), *texts)
+    for report in reports[:MOST]:
+        deviation = report.get("deviation", {})
+        texts = [f"{deviation[key]:.2f}" if deviation else "" for key in ("mean", "largest")]
+        table.add_row(_shown(report["condition"]["name"]), *texts)
+    _add_more(table, len(reports))
     console.print(table)
-    failed = [made for made in results if made.report is None]
     for made in failed:
         console.print(f"left out: {_shown(made.failure)}", soft_wrap=True)
-    console.print(f"{len(results) - len(failed):,} made, {len(failed):,} left out: {_shown(str(out))}", soft_wrap=True)
+    console.print(f"{len(reports):,} made, {len(failed):,} left out: {_shown(str(out))}", soft_wrap=True)
     return 1 if failed else 0
+
+
+def _parted(results: Sequence[Made]) -> tuple[list[dict[str, Any]], list[Made]]:
+    """The reports, and what failed. Raises PixgraftError, with the first reason, if nothing was made."""
+    reports = [made.report for made in results if made.report]
+    failed = [made for made in results if made.report is None]
+    if not reports:
+        raise PixgraftError(failed[0].failure + (f" (and {len(failed) - 1:,} more)" if len(failed) > 1 else ""))
+    return reports, failed
+
+
+def _add_more(table: Table, count: int, most: int = MOST) -> None:
+    """The row that says how many of `count` are not shown."""
+    if count > most:
+        table.add_row(f"... {count - most:,} more")
 
 
 def print_encoded(results: Sequence[Made], out: Path) -> int:
@@ -95,20 +105,18 @@ def print_encoded(results: Sequence[Made], out: Path) -> int:
 
     Raises PixgraftError, with the first reason, if that is nothing.
     """
-    reports = [made.report for made in results if made.report]
-    failed = [made for made in results if made.report is None]
-    if not reports:
-        raise PixgraftError(failed[0].failure + (f" (and {len(failed) - 1:,} more)" if len(failed) > 1 else ""))
+    reports, failed = _parted(results)
     console = _wide()
     table = Table(box=None, pad_edge=False)
     table.add_column("condition", overflow="fold")
     for column in ("codes changed by", "mean difference", "largest", "seconds"):
         table.add_column(column, justify="right")
-    for report in reports[:20]:
+    for report in reports[:MOST]:
         changes = ", ".join(f"{change:.3f}" for change in report["codes_changed_by"])
         difference = report["outputs"][0].get("difference")
         figures = [f"{difference[key]:.2f}" for key in ("mean", "largest")] if difference else ["", ""]
         table.add_row(_shown(report["condition"]["name"]), changes, *figures, f"{report['seconds']:.3f}")
+    _add_more(table, len(reports))
     console.print(table)
     for report in reports:
         for note in report["notes"]:
@@ -121,7 +129,7 @@ def print_encoded(results: Sequence[Made], out: Path) -> int:
     return 1 if failed else 0
 
 
-def translations_table(results: Iterable[Done], *, most: int = 20) -> Table:
+def translations_table(results: Iterable[Done], *, most: int = MOST) -> Table:
     """The reports of finished outputs, differences in grey levels; the first `most` rows and the whole's figures."""
     table = Table(box=None, pad_edge=False)
     table.add_column("output", overflow="fold")
@@ -137,8 +145,7 @@ def translations_table(results: Iterable[Done], *, most: int = 20) -> Table:
             f"{difference['beyond']} of {difference['cells']}",
             f"{report['seconds']:.3f}",
         )
-    if len(reports) > most:
-        table.add_row(f"... {len(reports) - most:,} more", "", "", "", "")
+    _add_more(table, len(reports), most)
     if reports:
         figures = [report["difference"] for report in reports]
         table.add_section()

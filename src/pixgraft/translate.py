@@ -74,7 +74,7 @@ def plan(sources: list[str], targets: list[str], pairing: Pairing) -> list[Job]:
         left, right = ({PurePosixPath(name).stem: name for name in names} for names in (sources, targets))
         lone = sorted(left.keys() ^ right.keys())
         if lone:
-            raise PixgraftError(f"--pairs name: {lone[0]} is on one side only ({len(lone)} such): add or remove it")
+            raise PixgraftError(f"--pairs name: {lone[0]} is on one side only ({len(lone)} such): pair it or remove it")
         pairs = [(left[stem], right[stem]) for stem in sorted(left)]
     source_labels, target_labels = labels(sources), labels(targets)
     jobs: list[Job] = []

@@ -29,25 +29,45 @@ def check(
         pairs: What the conditions are: index images, colour images with a palette, drawings or pictures.
         images: With pairs: the images' folder.
         conditions: With pairs: the conditions' folder; files are matched by their stems.
-        classes: Of labels: how many there are.
+        classes: Of labels: how many there are, 2 to 256.
         palette: Of color: a text file with a line "NAME R G B" for each class.
     """
     from pixgraft.data.check import check as look
     from pixgraft.data.check import check_pairs
-    from pixgraft.data.conditions import ConditionKind, read_palette
+    from pixgraft.data.conditions import MAX_CLASSES, ConditionKind, read_palette
     from pixgraft.data.pairs import open_pairs
     from pixgraft.data.sources import open_source
-    from pixgraft.report import print_check
+    from pixgraft.report import print_findings
 
+    if size < 1:
+        raise PixgraftError(f"--size {size}: choose a number of pixels from 1")
+    kinds = ("labels", "color", "sketch", "image")
+    if images != "images":
+        _goes_with("images", images, kinds, pairs)
+    if conditions != "masks":
+        _goes_with("conditions", conditions, kinds, pairs)
+    if classes:
+        _goes_with("classes", classes, ("labels",), pairs)
+    if palette:
+        _goes_with("palette", palette, ("color",), pairs)
     if pairs == "no":
-        return print_check(look(open_source(path, under=split), size=size))
+        report = look(open_source(path, under=split), size=size)
+        return print_findings(report.findings, report.summary)
+    if pairs == "labels" and not 2 <= classes <= MAX_CLASSES:
+        raise PixgraftError(f"--pairs labels: needs the number of classes: give --classes N, from 2 to {MAX_CLASSES}")
     if pairs == "color" and palette is None:
         raise PixgraftError("--pairs color: needs the classes' colours: give --palette FILE")
     colors = read_palette(palette).colors if palette else ()
     kind = ConditionKind(kind=pairs, classes=len(colors) or classes, colors=colors)
     source = open_pairs(path, images=images, conditions=conditions, under=split, skip_bad=True)
-    status = print_check(check_pairs(source, size=size, kind=kind))
-    return 1 if source.left_out else status
+    report = check_pairs(source, size=size, kind=kind)
+    return print_findings(report.findings, report.summary)
+
+
+def _goes_with(option: str, value: object, kinds: tuple[str, ...], pairs: str) -> None:
+    """PixgraftError for an option that was given, but goes with other `pairs` and would go unheard."""
+    if pairs not in kinds:
+        raise PixgraftError(f"--{option} {value}: leave it out, or give --pairs {' or '.join(kinds)}")
 
 
 @data_app.command

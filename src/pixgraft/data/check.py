@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from pixgraft.data.conditions import ConditionKind
 from pixgraft.data.dataset import MAX_ENLARGEMENT
@@ -24,7 +25,7 @@ class Finding:
     problem: str
     """One line, without the name."""
     usable: bool
-    """True if training can use the file all the same."""
+    """False if it keeps an image, a condition or a pair out of training."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,30 @@ class CheckReport:
     """What `check` found."""
 
     path: Path
+    what: Literal["image files", "pairs"]
+    """What is counted."""
     checked: int
-    """How many image files there are."""
+    """How many there are."""
     usable: int
     """How many of them training can use; duplicates count."""
+    left_out: int
+    """How many image files are in no pair."""
     findings: list[Finding]
-    """In the order of the names; files that are no images by their suffix come last."""
+    """In the order of the names; files in no pair, and those that are no images by their suffix, come last."""
     sizes: tuple[int, int] | None
     """The smallest and the largest shorter side in pixels, of all that decoded; None if nothing did."""
     duplicates: int
-    """How many usable files show the same pixels as one before them."""
+    """How many usable images show the same pixels as one before them."""
+
+    @property
+    def summary(self) -> str:
+        """The counts in one line."""
+        parts = [f"{self.usable:,} usable", f"{self.checked - self.usable:,} unusable"]
+        if self.what == "pairs":
+            parts.append(f"{self.left_out:,} unusable files in no pair")
+        parts.append(f"{self.duplicates:,} duplicates")
+        sides = f"; shorter sides of {self.sizes[0]} to {self.sizes[1]} pixels" if self.sizes else ""
+        return f"{self.checked:,} {self.what}: {', '.join(parts)}{sides}"
 
 
 @dataclass(frozen=True)
@@ -58,9 +73,9 @@ def check(
 ) -> CheckReport:
     """Decode every image of `source` and list what is unusable or odd for training at `size` x `size` pixels.
 
-    Unusable, as in training: files that cannot be read or decoded, have no image's suffix, or would have to be
-    enlarged more than `MAX_ENLARGEMENT` times. Odd but usable: an image that is enlarged at all, a suffix that
-    promises another format, and pixels seen in a file before.
+    Unusable, as in training: images that cannot be read or decoded, or would have to be enlarged more than
+    `MAX_ENLARGEMENT` times. Odd but no hindrance: an image that is enlarged at all, a suffix that promises another
+    format, pixels seen in a file before, and files without an image's suffix, which training passes over.
     `progress` is called in this thread with (files done, files in all).
     """
 
@@ -68,7 +83,8 @@ def check(
         name = source.names[index]
         return _look(name, lambda: source.read(name), size)[0]
 
-    return _survey(source.path, len(source.names), look, _skipped(source.skipped), progress)
+    seen = _survey(source.path, len(source.names), look, progress)
+    return replace(seen, findings=seen.findings + _skipped(source.skipped))
 
 
 def check_pairs(
@@ -91,18 +107,19 @@ def check_pairs(
             return replace(seen, findings=(*notes, problem), usable=False)
         return seen
 
+    found = _survey(source.path, len(source.names), look, progress)
     others = [Finding(each.name, each.problem, usable=False) for each in source.left_out]
-    return _survey(source.path, len(source.names), look, others + _skipped(source.skipped), progress)
+    findings = found.findings + others + _skipped(source.skipped)
+    return replace(found, what="pairs", left_out=len(others), findings=findings)
 
 
 def _survey(
     path: Path,
     count: int,
     look: Callable[[int], _Look],
-    others: list[Finding],
     progress: Callable[[int, int], None] | None,
 ) -> CheckReport:
-    """What `look` says of each of `count` items, by a few threads; `others` come last."""
+    """What `look` says of each of `count` items, by a few threads."""
     findings: list[Finding] = []
     sides: list[int] = []
     first: dict[bytes, str] = {}
@@ -124,11 +141,11 @@ def _survey(
     finally:
         executor.shutdown(cancel_futures=True)  # an interrupt does not wait for the files not yet begun
     sizes = (min(sides), max(sides)) if sides else None
-    return CheckReport(path, count, usable, findings + others, sizes, duplicates)
+    return CheckReport(path, "image files", count, usable, 0, findings, sizes, duplicates)
 
 
 def _skipped(names: list[str]) -> list[Finding]:
-    return [Finding(name, "skipped: its suffix is not an image's", usable=False) for name in names]
+    return [Finding(name, "passed over: its suffix is not an image's", usable=True) for name in names]
 
 
 def without_name(name: str, error: PixgraftError) -> str:

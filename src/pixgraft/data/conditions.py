@@ -90,12 +90,14 @@ class ConditionKind:
 
     def __post_init__(self) -> None:
         if self.kind == "color" and len(set(self.colors)) != self.classes:
-            raise PixgraftError(f"a condition of {self.classes} classes needs as many different colours: name them")
+            raise PixgraftError(_too_few_or_many(len(set(self.colors)), self.classes))
         if self.has_classes and not 2 <= self.classes <= MAX_CLASSES:
             raise PixgraftError(f"a condition of kind {self.kind} has 2 to {MAX_CLASSES} classes, not {self.classes}")
         swapped = [index for pair in self.mirrored for index in pair]
         if len(set(swapped)) != len(swapped) or not all(0 <= index < self.classes for index in swapped):
-            raise PixgraftError(f"mirrored classes {self.mirrored}: name each class once, from 0 to {self.classes - 1}")
+            raise PixgraftError(
+                f"mirrored classes {self.mirrored}: name each class once, from 0 to {self.classes - 1} (data.mirrored)"
+            )
 
     @property
     def has_classes(self) -> bool:
@@ -148,6 +150,26 @@ class ConditionKind:
         return swap[flipped.long()]
 
 
+def palette_kind(
+    path: str | Path, *, classes: int, mirrored: tuple[tuple[int, int], ...] = ()
+) -> ConditionKind:
+    """Label maps of `classes` classes in the colours of a palette file; `mirrored` as in `ConditionKind`.
+
+    Raises PixgraftError, which names the file, if it cannot be read or has another number of colours.
+    """
+    colors = read_palette(path).colors
+    if len(colors) != classes:
+        raise PixgraftError(f"{path}: {_too_few_or_many(len(colors), classes)}")
+    return ConditionKind(kind="color", classes=classes, colors=colors, mirrored=mirrored)
+
+
+def _too_few_or_many(colors: int, classes: int) -> str:
+    return (
+        f"{colors} different colours for {classes} classes: give each class one, "
+        f"or another palette (data.palette in training, else --palette), or train with method.classes={colors}"
+    )
+
+
 def _indices(data: bytes, name: str) -> Values:
     """The values of an index image (H, W), any whole numbers; `data` is known to be a sound image."""
     kind = image_format(data)
@@ -159,7 +181,7 @@ def _indices(data: bytes, name: str) -> Values:
     if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
         raise PixgraftError(
             f"{name}: an image of mode {image.mode}, not of class indices (P, L or 1): "
-            "save it as one, or read it as color with a palette"
+            "save it as one, or name a palette of its colours (data.palette in training, else --palette)"
         )
     with contextlib.suppress(Exception):  # metadata that cannot be read is no reason to refuse sound pixels
         ImageOps.exif_transpose(image, in_place=True)

@@ -25,7 +25,7 @@ class LeftOut:
 
     name: str
     problem: str
-    """One line, without the name."""
+    """One line with the mend, without the name."""
 
 
 class PairedSource:
@@ -100,7 +100,7 @@ def open_pairs(
         if one == two:
             raise PixgraftError(f"{path}: images and conditions cannot both be in {one}: name two folders")
         first = second = open_source(path)
-        keyed = _beneath(first, one, two, under), _beneath(second, two, one, under)
+        keyed = _beneath(first, one, two, under, "images"), _beneath(second, two, one, under, "conditions")
     else:
         first, second = open_source(path, under=under), open_source(conditions_path, under=under)
         keyed = _by_stem(first.names), _by_stem(second.names)
@@ -113,7 +113,7 @@ def open_pairs(
         )
     if left_out and not skip_bad:
         more = f" (and {len(left_out) - 1:,} more: pixgraft data check lists them)" if len(left_out) > 1 else ""
-        raise PixgraftError(f"{path}: {left_out[0].name}: {left_out[0].problem}; add or remove it{more}")
+        raise PixgraftError(f"{path}: {left_out[0].name}: {left_out[0].problem}{more}")
     return PairedSource(first, second, pairs, left_out)
 
 
@@ -138,8 +138,8 @@ def _stem(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(""))
 
 
-def _beneath(source: ImageSource, folder: str, other: str, under: str) -> Keyed:
-    """The names in `folder` that lie beneath `under` too, which may stand above or below it."""
+def _beneath(source: ImageSource, folder: str, other: str, under: str, option: str) -> Keyed:
+    """The names in `folder` that lie beneath `under` too, which may stand above or below it; `option` names it."""
     inside = under.strip("/").removeprefix("./")
     prefix = f"{inside}/" if inside not in ("", ".") else ""
     keyed = _keyed(source.names, folder, other)
@@ -147,7 +147,9 @@ def _beneath(source: ImageSource, folder: str, other: str, under: str) -> Keyed:
     if not found:
         where = f"a folder {folder}/" + (f" with {prefix} above or below it" if prefix else "")
         folders = sorted({f"{PurePosixPath(name).parent}/" for name in source.names})
-        raise PixgraftError(f"{source.path}: no images in {where} (it has {', '.join(folders[:5])})")
+        options = f"data.{option} in training, else --{option}" + ("; or another --split" if prefix else "")
+        problem = f"no images in {where} (it has {', '.join(folders[:5])})"
+        raise PixgraftError(f"{source.path}: {problem}: put them there, or name their folder ({options})")
     return found
 
 
@@ -173,16 +175,18 @@ def _matched(images: Keyed, conditions: Keyed) -> tuple[list[tuple[str, str]], l
         if len(own) == len(others) == 1:
             pairs.append((own[0], others[0]))
         else:
-            left_out += [LeftOut(name, _reason("image", len(own), "condition", len(others))) for name in own]
-            left_out += [LeftOut(name, _reason("condition", len(others), "image", len(own))) for name in others]
+            left_out += [LeftOut(name, _reason(name, "image", own, "condition", others)) for name in own]
+            left_out += [LeftOut(name, _reason(name, "condition", others, "image", own)) for name in others]
     return sorted(pairs), sorted(left_out, key=lambda each: each.name)
 
 
-def _reason(what: str, count: int, other: str, others: int) -> str:
-    """Why one of `count` files of a key is in no pair, its counterparts being `others`."""
-    if count > 1:
-        return f"one of {count} {what}s of that stem"
-    return f"{what} with {others} {other}s of its stem" if others else f"{what} without {other}"
+def _reason(name: str, what: str, own: list[str], other: str, others: list[str]) -> str:
+    """Why `name` of the files `own` of a key is in no pair, its counterparts being `others`, and the mend."""
+    if len(own) > 1:
+        return f"the same stem as {', '.join(each for each in own if each != name)}; remove or rename all but one"
+    if others:
+        return f"{what} with {len(others)} {other}s of its stem ({', '.join(others)}); remove or rename all but one"
+    return f"{what} without {other}; add the {other} or remove the {what}"
 
 
 class PairedDataset(Items[tuple[Tensor, Tensor]]):

@@ -1,6 +1,7 @@
 """Where images come from: a folder, a zip that is read without unpacking, or one image file."""
 
 import os
+import re
 import threading
 import zipfile
 from collections.abc import Iterable
@@ -13,9 +14,15 @@ from pixgraft.errors import PixgraftError
 MAX_FILE_BYTES = 2**30
 """A larger file is not read: no image within the limit of pixels needs it, and a zip can pretend any size."""
 
+_ELSEWHERE = re.compile(r"/|[A-Za-z]:|.*\\|(.*/)?\.\.(/|$)", re.DOTALL)
+"""A name in a zip that, on some system, lies outside the folder it is joined to."""
+
 
 class ImageSource(Protocol):
-    """Named image files. Reading is safe from several threads, and in forked or spawned processes."""
+    """Named image files. Reading is safe from several threads, and in forked or spawned processes.
+
+    A name that is joined to a folder lies beneath it.
+    """
 
     path: Path
     """The folder, zip or image file itself."""
@@ -95,8 +102,8 @@ def open_source(path: str | Path, *, under: str = "") -> ImageSource:
     `__MACOSX` are left out; links to files are followed, links to folders are not. `under` keeps the names
     beneath one folder inside, such as "train"; names stay relative to the root of `path`.
 
-    Raises PixgraftError if the path is missing or none of the three, the zip is damaged or encrypted, or no
-    image is found.
+    Raises PixgraftError if the path is missing or none of the three, the zip is damaged or encrypted or names an
+    image by an absolute path, one with .. or one with a backslash, or no image is found.
     """
     path = Path(path)
     try:
@@ -125,6 +132,10 @@ def _walk(root: Path) -> Iterable[str]:
             yield str(relative / name)
 
 
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
 def _visible(name: str) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
@@ -135,7 +146,7 @@ def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], li
     prefix = f"{inside}/" if inside not in ("", ".") else ""
     visible = sorted({name for name in names if name and _visible(name)})
     kept = [name for name in visible if name.startswith(prefix)]
-    images = [name for name in kept if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    images = [name for name in kept if _is_image(name)]
     if not images:
         folders = sorted({name.split("/")[0] + "/" for name in visible if "/" in name})
         beneath = f" under {prefix} (it has {', '.join(folders[:5]) or 'no folders'})" if prefix else ""
@@ -158,7 +169,12 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 def _list_zip(path: Path, under: str) -> tuple[list[str], list[str]]:
     with _open_zip(path) as archive:
         entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
-    images, skipped = _select(path, [entry.filename for entry in entries], under)
+    names = [entry.filename for entry in entries]
+    outside = next((name for name in names if _is_image(name) and _ELSEWHERE.match(name)), None)
+    if outside is not None:
+        problem = "names in a zip are relative, with forward slashes and without .."
+        raise PixgraftError(f"{path}: holds {outside}: {problem}; make the zip anew")
+    images, skipped = _select(path, names, under)
     wanted = set(images)
     if any(entry.flag_bits & 1 and entry.filename in wanted for entry in entries):
         raise PixgraftError(f"{path}: the zip is encrypted; unpack it and give the folder")

@@ -188,7 +188,7 @@ def matched(pictures: Pictures, references: Pictures, pairing: str) -> list[tupl
         sides.append(stems)
     left, right = sides
     if lone := sorted(left.keys() ^ right.keys()):
-        raise PixgraftError(f"--pairs name: {lone[0]} is on one side only ({len(lone)} such): add or remove it")
+        raise PixgraftError(f"--pairs name: {lone[0]} is on one side only ({len(lone)} such): pair it or remove it")
     return [(left[stem], right[stem]) for stem in sorted(left)]
 
 
