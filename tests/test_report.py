@@ -1,9 +1,13 @@
 """What the terminal is told."""
 
+from pathlib import Path
+
 import pytest
 
 from pixgraft.cli import main
 from pixgraft.presets import PRESETS
+from pixgraft.report import print_encoded, print_samples
+from pixgraft.synthesis import Made
 
 
 def test_the_presets_are_listed_whole_in_a_narrow_terminal(
@@ -18,3 +22,18 @@ def test_the_presets_are_listed_whole_in_a_narrow_terminal(
     rows = {line.split()[0]: line for line in lines}
     assert "codes" in rows["stylegan2-tiny-32"] and "19 labels" in rows["grit-paper-256"]
     assert "lr" in rows["psp-tiny-32"] and "8 color" in rows["i2ilr-tiny-32"]
+
+
+@pytest.mark.parametrize("count", [20, 23])
+def test_a_long_table_says_how_many_rows_it_lacks(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that were left out, which come first here, take no row."""
+    encoded = {"codes_changed_by": [0.5], "outputs": [{}], "seconds": 1.0, "notes": [], "samples": 1}
+    failed = [Made(f"bad{number}", None, f"bad{number}: no image") for number in range(5)]
+    reports = [{**encoded, "condition": {"name": f"good{number:02d}"}} for number in range(count)]
+    made = [Made(report["condition"]["name"], report) for report in reports]  # type: ignore[index]
+    for show in (print_samples, print_encoded):
+        assert show([*failed, *made], Path("out")) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert sum(line.startswith("good") for line in lines) == 20
+        assert [line.strip() for line in lines if "more" in line] == (["... 3 more"] if count == 23 else [])
+        assert lines[-1] == f"{count} made, 5 left out: out"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import from_uint8, png_bytes
-from pixgraft.data.outputs import labels, output_folder
+from pixgraft.data.outputs import check_outside, labels, output_folder, remove_earlier
 from pixgraft.data.sources import open_source
 from pixgraft.encoder import Condition, Encoder, NoFaceError
 from pixgraft.engine.distributed import World
@@ -59,10 +59,11 @@ def encode_files(
 
     `out` gets for each condition NAME.png and NAME_codes.safetensors, or of several samples NAME_0.png,
     NAME_0_codes.safetensors and so on; NAME_strip.png: the condition, the starting image and that of each step; and the
-    report NAME.json. Sample 0 is what the encoder found; the others have a random style from layer `mix_from` on.
+    report NAME.json, last: without it a condition is not finished, as after ctrl-C. What an earlier NAME.json lists is
+    removed first. Sample 0 is what the encoder found; the others have a random style from layer `mix_from` on.
 
     A picture that shows no face, where faces are aligned, is left out. Raises PixgraftError if nothing can be done, and
-    for the first unusable condition unless `skip_bad`.
+    for the first unusable condition of this process's share unless `skip_bad`, before it writes anything.
     """
     world = world or World(0, 1, 0)
     encoder.check_steps(steps)
@@ -74,12 +75,17 @@ def encode_files(
     source = open_source(condition)
     named = labels(source.names)
     _check_names(named, samples)
-    output_folder(out, source.path)
+    check_outside(out, source.path)
     settings = {
         **encoder.model.about, "seed": seed, "samples": samples, "mix_from": first_mixed, "factor": encoder.factor,
         "aligned": encoder.align,
     }  # fmt: skip
     names = source.names[world.rank :: world.size]
+    if not skip_bad:
+        for name in names:  # which costs little beside the networks, but for finding faces
+            (encoder.kind.decode if encoder.align else encoder.condition)(source.read(name), name)
+    stems = {stem for label in named.values() for stem in _outputs(label, samples)}
+    written = {f"{stem}{end}" for stem in stems for end in (".png", CODES)}
     results = []
     for done, name in enumerate(names, start=1):
         try:
@@ -90,6 +96,8 @@ def encode_files(
                 raise
             results.append(Made(name, None, str(error)))
         else:
+            output_folder(out)
+            remove_earlier(out, named[name], written)
             about = {**settings, "condition": {"name": name, "sha256": hashlib.sha256(data).hexdigest()}}
             results.append(Made(name, _encode(encoder, read, named[name], out, about, steps)))
         progress(done, len(names))

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pixgraft.data.conditions import ConditionKind, read_palette
+from pixgraft.data.conditions import ConditionKind, palette_kind
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import decode, fit, png_bytes, to_tensor, to_uint8
-from pixgraft.data.outputs import labels, output_folder
+from pixgraft.data.outputs import check_outside, labels, output_folder, remove_earlier
 from pixgraft.data.sources import open_source
 from pixgraft.engine.distributed import World
 from pixgraft.engine.seeds import generator
@@ -62,11 +62,13 @@ class Synthesizer:
         self.model, self.method, self.device = model, model.method, device
         config = self.method.config
         self.image_size: int = config.image_size
-        classes = config.classes if config.condition == "labels" else 0
         if palette is not None:
-            colors = read_palette(palette).colors
-            self.kind = ConditionKind(kind="color", classes=classes, colors=colors)
+            if config.condition != "labels":
+                taken = f"{model.name} takes conditions of kind {config.condition}"
+                raise PixgraftError(f"--palette: {taken}, not labels: leave it out")
+            self.kind = palette_kind(palette, classes=config.classes)
         else:
+            classes = config.classes if config.condition == "labels" else 0
             self.kind = ConditionKind(kind=config.condition, classes=classes)
 
     def condition(self, data: bytes, name: str) -> tuple[Tensor, tuple[int, int]]:
@@ -145,9 +147,11 @@ def synthesize_files(
     """Make the samples of every condition in a file, folder or zip; returns what became of this process's share.
 
     `out` gets NAME_0.png and so on, of several samples also NAME_mean.png, NAME_deviation.png and NAME_strip.png, with
-    `components` each sample's reconstruction and residual, and NAME.json.
+    `components` each sample's reconstruction and residual, and last NAME.json: without it a condition is not finished,
+    as after ctrl-C. What an earlier NAME.json lists is removed first.
 
-    Raises PixgraftError if nothing can be done, and for the first unusable condition unless `skip_bad`.
+    Raises PixgraftError if nothing can be done, and for the first unusable condition of this process's share unless
+    `skip_bad`, before it writes anything.
     """
     world = world or World(0, 1, 0)
     if vary == "style" and styles:
@@ -156,48 +160,62 @@ def synthesize_files(
         raise PixgraftError(f"--samples {samples}: choose a number from 1")
     if len(styles) > 2:
         raise PixgraftError(f"--style: {len(styles)} images: give one, or two to go between")
+    if len(styles) == 2 and samples < 2:
+        raise PixgraftError(f"--style: two images to go between in {samples} sample: give --samples 2 or more")
     source = open_source(condition)
-    pictures = [_style_picture(path) for path in styles]
-    codes = [synthesizer.style(picture) for picture in pictures]
-    output_folder(out, source.path)
+    check_outside(out, source.path)
+    read_styles = [_style(path) for path in styles]
+    codes = [synthesizer.style(picture) for picture, _ in read_styles]
     settings = {
         **synthesizer.model.about,
         "seed": seed,
         "samples": samples,
         "vary": vary if len(styles) < 2 else "between the styles",
-        "style": [path.name for path in styles] or "drawn at random",
+        "style": [about for _, about in read_styles] or "drawn at random",
     }
-    results = []
+
+    def usable(name: str) -> tuple[Tensor, dict[str, str]]:
+        data = source.read(name)
+        read, size = synthesizer.condition(data, name)
+        for path, (picture, _) in zip(styles, read_styles, strict=True):
+            _check_aspect(path, picture, name, size)
+        return read, {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
+
+    names = source.names[world.rank :: world.size]
+    if not skip_bad:
+        for name in names:  # which costs little beside the networks
+            usable(name)
     named = labels(source.names)
-    for name in source.names[world.rank :: world.size]:
-        label = named[name]
+    images = {name: _names(synthesizer, label, samples, components) for name, label in named.items()}
+    written = {file for files in images.values() for file in files}
+    results = []
+    for name in names:
         try:
-            data = source.read(name)
-            read, size = synthesizer.condition(data, name)
-            for path, picture in zip(styles, pictures, strict=True):
-                _check_aspect(path, picture, name, size)
-            sampled = synthesizer.sample(read, codes, samples=samples, seed=seed, vary=vary)
-            report = {
-                **settings,
-                "condition": {"name": name, "sha256": hashlib.sha256(data).hexdigest()},
-                **_write(synthesizer, read, sampled, out, label, components=components),
-            }
-            write_bytes(out / f"{label}.json", (json.dumps(report, indent=1) + "\n").encode())
-            made = Made(name, report)
+            read, about = usable(name)
         except PixgraftError as error:
             if not skip_bad:
                 raise
             made = Made(name, None, str(error))
+        else:
+            output_folder(out)
+            sampled = synthesizer.sample(read, codes, samples=samples, seed=seed, vary=vary)
+            remove_earlier(out, named[name], written)
+            found = _write(synthesizer, read, sampled, out, images[name], components=components)
+            report = {**settings, "condition": about, **found}
+            write_bytes(out / f"{named[name]}.json", (json.dumps(report, indent=1) + "\n").encode())
+            made = Made(name, report)
         results.append(made)
         on_done(made)
     return results
 
 
-def _style_picture(path: Path) -> Image.Image:
+def _style(path: Path) -> tuple[Image.Image, dict[str, str]]:
+    """A style image, and what a report says of it."""
     source = open_source(path)
     if len(source.names) != 1:
         raise PixgraftError(f"{path}: {len(source.names)} images: a style is one image")
-    return decode(source.read(source.names[0]), str(path))
+    data = source.read(source.names[0])
+    return decode(data, str(path)), {"name": path.name, "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _check_aspect(path: Path, picture: Image.Image, name: str, size: tuple[int, int]) -> None:
@@ -208,36 +226,47 @@ def _check_aspect(path: Path, picture: Image.Image, name: str, size: tuple[int, 
         )
 
 
+def _names(synthesizer: Synthesizer, label: str, samples: int, components: bool) -> list[str]:
+    """What the images of one condition are named, in the order of `_write`.
+
+    Those of different labels are different: what follows a label shows where it ends.
+    """
+    parts = ["", "_reconstruction", "_residual"] if components else [""]
+    if not synthesizer.method.config.residual:
+        parts = parts[:2]
+    whole = ["mean", "deviation", "strip"] if samples > 1 else []
+    return [
+        *(f"{label}_{number}{part}.png" for part in parts for number in range(samples)),
+        *(f"{label}_{each}.png" for each in whole),
+    ]
+
+
 def _write(
-    synthesizer: Synthesizer, condition: Tensor, sampled: Samples, out: Path, label: str, *, components: bool
+    synthesizer: Synthesizer, condition: Tensor, sampled: Samples, out: Path, names: list[str], *, components: bool
 ) -> dict[str, Any]:
-    """The images of one condition; returns what its report says of them."""
+    """The images of one condition, so named; returns what its report says of them."""
     about = {
         "Software": f"pixgraft {__version__}",
         "Description": f"Synthesised by a neural network (pixgraft, {synthesizer.method.name}); not a photograph.",
     }
-    files: dict[str, Tensor] = {f"{label}_{number}.png": image for number, image in enumerate(sampled.images)}
+    images = [*sampled.images]
     if components:
-        for number, part in enumerate(sampled.reconstruction):
-            files[f"{label}_{number}_reconstruction.png"] = to_uint8(part)
-        for number, part in enumerate(sampled.residual if sampled.residual is not None else ()):
-            files[f"{label}_{number}_residual.png"] = to_uint8(part)
-    found: dict[str, Any] = {"outputs": list(files)}
+        images += map(to_uint8, sampled.reconstruction)
+        images += map(to_uint8, sampled.residual if sampled.residual is not None else ())
+    found: dict[str, Any] = {"outputs": names}
     if len(sampled.images) > 1:
         deviation = sampled.deviation
         largest = float(deviation.max())
         scaled = (deviation * (255 / largest if largest else 0)).round().to(torch.uint8)
-        files[f"{label}_mean.png"] = sampled.mean
-        files[f"{label}_deviation.png"] = scaled.unsqueeze(0)
         shown = synthesizer.method.shown(condition.unsqueeze(0)).cpu()
         strip = [shown[0], *(image / 127.5 - 1 for image in sampled.images[:8]), sampled.mean / 127.5 - 1]
         strip.append((scaled / 127.5 - 1).expand(3, -1, -1))
-        files[f"{label}_strip.png"] = to_uint8(tiled(torch.stack(strip).unsqueeze(0)))
+        images += [sampled.mean, scaled.unsqueeze(0), to_uint8(tiled(torch.stack(strip).unsqueeze(0)))]
         found["deviation"] = {
             "mean": round(float(deviation.mean()), 4),
             "largest": round(largest, 4),
             "unit": "grey levels; the map is scaled so that its largest is white",
         }
-    for name, pixels in files.items():
+    for name, pixels in zip(names, images, strict=True):
         write_bytes(out / name, png_bytes(pixels, about))
     return found

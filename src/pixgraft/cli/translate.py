@@ -1,10 +1,11 @@
 """The verbs that turn images and conditions into images: what a model takes is a matter of its method."""
 
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from pixgraft.cli.app import Model, app
 from pixgraft.errors import PixgraftError
@@ -38,7 +39,7 @@ class Request:
     """grit, psp, ome: label maps, sketches or images, as the model takes them: a file, a folder or a zip."""
     palette: Path | None = None
     """grit, psp, ome: for label maps in colours, a text file with a line "NAME R G B" for each class."""
-    style: tuple[Path, ...] = ()
+    style: Annotated[tuple[tuple[Path, ...], ...], UseAppendAction, arg(metavar="IMAGE [IMAGE]")] = ()
     """grit: an image whose style is taken, or two to go between; without it a style is drawn at random."""
     samples: int = 1
     """grit, psp, ome: images of each condition. Several of grit give also their mean and a map of their deviation;
@@ -199,8 +200,9 @@ def _synthesize(model: "Opened", request: Request, device: "torch.device", world
     assert request.condition
     synthesizer = Synthesizer(model, device, palette=request.palette)
     own = synthesize_files(
-        synthesizer, request.condition, request.out, styles=request.style, samples=request.samples,
-        seed=request.seed, vary=request.vary, components=request.components, skip_bad=request.skip_bad, world=world,
+        synthesizer, request.condition, request.out, styles=tuple(chain(*request.style)),
+        samples=request.samples, seed=request.seed, vary=request.vary, components=request.components,
+        skip_bad=request.skip_bad, world=world,
     )  # fmt: skip
     shares = distributed.gather_to_first(own, world)
     return print_samples([made for each in shares for made in each], request.out) if world.rank == 0 else 0

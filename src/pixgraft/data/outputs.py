@@ -1,6 +1,8 @@
 """Where outputs go: never among the inputs; what they are named after; and the images that making a data set writes."""
 
+import json
 from collections import Counter
+from collections.abc import Container
 from pathlib import Path, PurePosixPath
 
 from torch import Tensor
@@ -10,14 +12,19 @@ from pixgraft.errors import PixgraftError
 from pixgraft.files import write_bytes
 
 
+def check_outside(out: Path, *inputs: Path) -> None:
+    """PixgraftError if the folder `out` lies within one of the folders `inputs`."""
+    for path in inputs:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise PixgraftError(f"{out}: is inside {path}, so outputs would become inputs: choose another folder")
+
+
 def output_folder(out: Path, *inputs: Path) -> Path:
     """Make the folder `out`, with those above it.
 
     Raises PixgraftError if it lies within one of the folders `inputs`, or cannot be made.
     """
-    for path in inputs:
-        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
-            raise PixgraftError(f"{out}: is inside {path}, so outputs would become inputs: choose another folder")
+    check_outside(out, *inputs)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -44,16 +51,56 @@ def remove_from(folder: Path, first: int) -> None:
         number += 1
 
 
+def remove_earlier(out: Path, label: str, keep: Container[str]) -> None:
+    """Remove what an earlier run wrote for `label`: the files that its report LABEL.json lists, and then the report.
+
+    `keep` names files that this run writes, for any label. Raises PixgraftError if a file cannot be removed.
+    """
+    path = out / f"{label}.json"
+    try:
+        report = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return
+    if not isinstance(report, dict) or "weights_sha256" not in report:  # not ours
+        return
+    listed = [report.get("strip"), *(outputs if isinstance(outputs := report.get("outputs"), list) else ())]
+    for name in [part for each in listed for part in (each.values() if isinstance(each, dict) else [each])]:
+        # A report may have been edited: no more than files beside it that are named like its own.
+        ours = isinstance(name, str) and name.startswith(label) and name.endswith((".png", ".safetensors"))
+        if ours and Path(name).name == name and "\0" not in name and name not in keep:
+            _remove(out / name)
+    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise PixgraftError(f"{path}: of an earlier run, cannot be removed: {error.strerror}: remove it") from error
+
+
 def labels(names: list[str]) -> dict[str, str]:
-    """A part of a file's name for each name: its stem, or its whole path where others have that stem."""
+    """A part of a file's name for each name: its stem, or its whole path where others have that stem; cut if it is very
+    long. No two are the same, not even where upper and lower case are one: the later ones get a number."""
     stems = Counter(PurePosixPath(name).stem for name in names)
 
-    def label(name: str) -> str:
+    def text(name: str) -> str:
         stem = PurePosixPath(name).stem
-        text = stem if stems[stem] == 1 else name.replace("/", "_")
-        return text.encode(errors="ignore")[:110].decode(errors="ignore")  # a whole name may have 255 bytes
+        whole = stem if stems[stem] == 1 else name.replace("/", "_")
+        return whole.encode(errors="ignore")[:110].decode(errors="ignore")  # a whole name may have 255 bytes
 
-    return {name: label(name) for name in names}
+    found = {name: text(name) for name in names}
+    taken = {label.casefold() for label in found.values()}
+    times: Counter[str] = Counter()
+    for name, label in found.items():
+        key = label.casefold()
+        times[key] += 1
+        if times[key] > 1:
+            while (numbered := f"{label}_{times[key]}").casefold() in taken:
+                times[key] += 1
+            taken.add(numbered.casefold())
+            found[name] = numbered
+    return found
 
 
 def write_image(path: Path, image: Tensor) -> None:

@@ -1,0 +1,262 @@
+"""Conditions to images on files: every condition has its own names; what is refused, left behind and made again."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cases import grit_method
+from encoders import saved, translate
+from pixgraft.data.outputs import labels
+from pixgraft.models import save_model
+from using import refusal
+
+COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9))
+
+
+@pytest.fixture(scope="module")
+def grit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grit") / "grit"
+    save_model(folder, grit_method(), info={})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ome(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("ome") / "ome", "ome", "condition=labels", "classes=4")
+
+
+def maps(folder: Path, names: Iterable[str], *, width: int = 32) -> Path:
+    """Label maps of 32 rows, each with its own classes."""
+    for index, name in enumerate(names):
+        pixels = np.arange(32 * width).reshape(32, width) // (5 + index) % 4
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+def picture(path: Path, *, width: int = 32) -> Path:
+    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (32, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["x/a.png", "x_a.png.png", "y/a.png"],
+        ["A.png", "a.png", "a_2.png"],
+        [f"{'n' * 120}{each}.png" for each in "abc"],
+        ["ß.png", "ss.png"],
+        ["\udcfe.png", "\udcff.png"],
+    ],
+)
+def test_no_two_labels_are_the_same(names: list[str]) -> None:
+    found = labels(names)
+    assert list(found) == names and len({label.casefold() for label in found.values()}) == len(names)
+    assert all(len(label.encode()) <= 120 and "/" not in label for label in found.values())
+
+
+def test_labels_that_do_not_clash_are_left_alone() -> None:
+    assert labels(["A.png", "a.png", "a_2.png", "deep/b.png"]) == {
+        "A.png": "A", "a.png": "a_3", "a_2.png": "a_2", "deep/b.png": "b"
+    }  # fmt: skip
+    assert labels(["x/a.png", "y/a.png"]) == {"x/a.png": "x_a.png", "y/a.png": "y_a.png"}
+
+
+def test_names_that_clash_all_come_out(grit: Path, ome: Path, tmp_path: Path) -> None:
+    """Also where a condition is named like another one's output."""
+    long = "n" * 120
+    names = ["x/a", "y/a", "x_a.png", f"{long}1", f"{long}2", "Case", "case", "b", "b_0", "b_mean", "b_0_residual"]
+    maps(tmp_path / "in", names)
+    assert translate(grit, tmp_path / "in", tmp_path / "grit", "--samples", 2, "--components") == 0
+    assert translate(ome, tmp_path / "in", tmp_path / "ome") == 0
+    for out, each in ((tmp_path / "grit", 2 * 3 + 3), (tmp_path / "ome", 3)):
+        assert len({name.casefold() for name in files(out)}) == len(names) * (each + 1)
+        reports = [json.loads(path.read_text()) for path in out.glob("*.json")]
+        assert {report["condition"]["name"] for report in reports} == {f"{name}.png" for name in names}
+    alone = tmp_path / "alone"
+    assert translate(grit, maps(tmp_path / "b", names[:8]) / "b.png", alone, "--samples", 2, "--components") == 0
+    everything = files(tmp_path / "grit")
+    assert len(files(alone)) == 10
+    assert all(everything[name] == data for name, data in files(alone).items() if name.endswith(".png"))
+
+
+# --- styles and palettes ---
+
+
+def test_styles_are_named_at_once_or_one_by_one(
+    grit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    condition = maps(tmp_path / "in", ["m"])
+    first, second = picture(tmp_path / "one.png"), picture(tmp_path / "second.png")
+    each = ("--style", first, "--style", second)
+    assert translate(grit, condition, tmp_path / "each", *each, "--samples", 3) == 0
+    assert translate(grit, condition, tmp_path / "both", "--style", first, second, "--samples", 3) == 0
+    assert files(tmp_path / "each") == files(tmp_path / "both")
+    report = json.loads((tmp_path / "both" / "m.json").read_text())
+    assert [style["name"] for style in report["style"]] == ["one.png", "second.png"]
+    assert [len(style["sha256"]) for style in report["style"]] == [64, 64] and report["vary"] == "between the styles"
+    assert report["style"][0]["sha256"] != report["style"][1]["sha256"]
+
+    def said(*flags: object) -> str:
+        return refusal(capsys, "translate", grit, "--condition", condition, "--out", tmp_path / "out", *flags)
+
+    assert "two images to go between in 1 sample: give --samples 2 or more" in said(*each)
+    assert "--style: 3 images: give one, or two" in said(*each, "--style", first, "--samples", 3)
+
+
+def test_maps_in_colours_are_those_of_indices(grit: Path, tmp_path: Path) -> None:
+    index = maps(tmp_path / "index", ["m"])
+    (tmp_path / "color").mkdir()
+    pixels = np.array(COLORS, np.uint8)[np.asarray(Image.open(index / "m.png"))]
+    Image.fromarray(pixels).save(tmp_path / "color" / "m.png")
+    palette = write_palette(tmp_path / "palette.txt", 4)
+    assert translate(grit, index, tmp_path / "one", "--samples", 2) == 0
+    assert translate(grit, tmp_path / "color", tmp_path / "two", "--samples", 2, "--palette", palette) == 0
+    one, two = (files(tmp_path / each) for each in ("one", "two"))
+    assert len(one) == 6 and {**one, "m.json": b""} == {**two, "m.json": b""}
+
+
+def write_palette(path: Path, count: int) -> Path:
+    path.write_text("".join(f"class{i} {r} {g} {b}\n" for i, (r, g, b) in enumerate(COLORS[:count])))
+    return path
+
+
+def test_a_palette_that_does_not_fit_is_refused(
+    grit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    condition, out = maps(tmp_path / "in", ["m"]), tmp_path / "out"
+    palette = write_palette(tmp_path / "palette.txt", 3)
+
+    def said(model: Path) -> str:
+        return refusal(capsys, "translate", model, "--condition", condition, "--out", out, "--palette", palette)
+
+    message = said(grit)
+    assert message.startswith(f"{palette}: ") and "4 classes" in message
+    for kind in ("sketch", "lr"):
+        save_model(tmp_path / kind, grit_method(f"condition={kind}"), info={})
+        expected = f"--palette: {tmp_path / kind} takes conditions of kind {kind}, not labels: leave it out"
+        assert said(tmp_path / kind) == expected
+    assert not out.exists()
+
+
+# --- what a refusal leaves ---
+
+
+@pytest.mark.parametrize("name", ["grit", "ome"])
+@pytest.mark.parametrize("bad", ["00", "02"])
+def test_a_refusal_leaves_nothing(
+    name: str, bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    model: Path = request.getfixturevalue(name)
+    condition, out = maps(tmp_path / "in", ["00", "01", "02"]), tmp_path / "deep" / "out"
+    (condition / f"{bad}.png").write_bytes(b"no image")
+    assert f"{bad}.png: " in refusal(capsys, "translate", model, "--condition", condition, "--out", out)
+    assert not out.parent.exists()
+    assert translate(model, condition, out, "--skip-bad") == 1
+    assert "2 made, 1 left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["grit", "ome"])
+def test_where_nothing_can_be_made_the_status_is_2(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    model: Path = request.getfixturevalue(name)
+    (tmp_path / "in").mkdir()
+    for each in ("a", "b"):
+        (tmp_path / "in" / f"{each}.png").write_bytes(b"no image")
+    command = ("translate", model, "--condition", tmp_path / "in", "--out", tmp_path / "out", "--skip-bad")
+    said = refusal(capsys, *command)
+    assert said.startswith("a.png: ") and said.endswith(" (and 1 more)")
+    assert not (tmp_path / "out").exists() and not capsys.readouterr().out
+
+
+def test_a_style_of_no_conditions_shape_is_refused(
+    grit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    condition, out = maps(tmp_path / "in", ["a", "b"]), tmp_path / "out"
+    wide = ("--style", picture(tmp_path / "wide.png", width=48))
+    command = ("translate", grit, "--condition", condition, "--out", out, *wide)
+    for flags in ((), ("--skip-bad",)):
+        assert "wide.png: a style image of 48 x 32 for a condition (a.png) of 32 x 32" in refusal(
+            capsys, *command, *flags
+        )
+        assert not out.exists()
+    maps(condition, ["c"], width=48)
+    assert translate(grit, condition, out, *wide, "--skip-bad") == 1
+    assert set(files(out)) == {"c_0.png", "c.json"}
+
+
+# --- a second run ---
+
+
+def test_nothing_of_an_earlier_run_is_left_beside_a_new_one(grit: Path, ome: Path, tmp_path: Path) -> None:
+    condition = maps(tmp_path / "in", ["a", "b"])
+    for model, ends in ((grit, ("_0.png", ".json")), (ome, (".png", "_codes.safetensors", "_strip.png", ".json"))):
+        out = tmp_path / model.name
+        more = ("--components",) if model is grit else ()
+        assert translate(model, condition, out, "--samples", 3, "--seed", 1, *more) == 0
+        own = {"a_9.png": b"mine", "a_notes.json": b'{"outputs": ["a_9.png"]}', "notes.json": b"[1]"}
+        for name, data in own.items():
+            (out / name).write_bytes(data)
+        kept = {name: data for name, data in files(out).items() if name.startswith("b")}
+        assert translate(model, condition / "a.png", out) == 0
+        assert translate(model, condition / "a.png", tmp_path / "fresh" / model.name) == 0
+        found = files(out)
+        assert set(found) == {*own, *kept, *(f"a{end}" for end in ends)}
+        assert {name: found[name] for name in (*own, *kept)} == {**own, **kept}
+        fresh = files(tmp_path / "fresh" / model.name)
+        assert all(found[name] == data for name, data in fresh.items() if not name.endswith(".json"))
+
+
+def test_what_this_run_writes_is_not_taken_for_an_earlier_one_s(ome: Path, tmp_path: Path) -> None:
+    """The earlier samples of `a` are named like this run's image of `a_0`, which is made before it."""
+    condition = maps(tmp_path / "in", ["deep/a", "a_0"])
+    assert translate(ome, condition / "deep", tmp_path / "out", "--samples", 2) == 0
+    assert translate(ome, condition, tmp_path / "out") == 0
+    assert set(files(tmp_path / "out")) == {
+        f"{label}{end}" for label in ("a", "a_0") for end in (".png", "_codes.safetensors", "_strip.png", ".json")
+    }
+
+
+def test_another_model_s_outputs_go_too(grit: Path, ome: Path, tmp_path: Path) -> None:
+    condition, out = maps(tmp_path / "in", ["a"]), tmp_path / "out"
+    assert translate(ome, condition, out, "--samples", 2) == 0
+    assert translate(grit, condition, out) == 0
+    assert set(files(out)) == {"a_0.png", "a.json"}
+
+
+def test_a_file_that_is_no_report_of_ours_removes_nothing(grit: Path, tmp_path: Path) -> None:
+    condition, out = maps(tmp_path / "in", ["a"]), tmp_path / "out"
+    out.mkdir()
+    (out / "a_9.png").write_bytes(b"mine")
+    for content in ({"outputs": ["a_9.png"]}, [1], {"weights_sha256": "", "outputs": {"image": "a_9.png"}}):
+        (out / "a.json").write_text(json.dumps(content))
+        assert translate(grit, condition, out) == 0
+        assert set(files(out)) == {"a_9.png", "a_0.png", "a.json"}
+
+
+@pytest.mark.parametrize("listed", ["../mine.png", "mine.png", "a_x/../../mine.png", "a\0.png", 3, ["a"], None])
+def test_an_edited_report_removes_no_other_file(grit: Path, tmp_path: Path, listed: object) -> None:
+    condition, out = maps(tmp_path / "in", ["a"]), tmp_path / "out"
+    (out / "a_x").mkdir(parents=True)
+    for path in (tmp_path / "mine.png", out / "mine.png"):
+        path.write_bytes(b"mine")
+    (out / "a.json").write_text(json.dumps({"weights_sha256": "", "outputs": [listed]}))
+    assert translate(grit, condition, out) == 0
+    assert (tmp_path / "mine.png").exists() and set(files_of(out)) == {"mine.png", "a_0.png", "a.json"}
+
+
+def files_of(out: Path) -> list[str]:
+    return [path.name for path in out.iterdir() if path.is_file()]
