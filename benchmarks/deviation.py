@@ -46,6 +46,8 @@ def main(
         against: The class that the others are compared with; of the faces' eight labels, 1 is the face.
         device: auto, cpu, cuda, cuda:N or mps.
     """
+    if every < 1:
+        raise PixgraftError(f"--every {every}: choose a number from 1")
     picked = devices.pick(device)
     synthesizer = Synthesizer(load_model(model, device=picked), picked)
     if not synthesizer.kind.has_classes:
