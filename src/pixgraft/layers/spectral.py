@@ -31,7 +31,8 @@ class SpectralConv2d(nn.Module):
         nn.init.kaiming_normal_(self.weight)
         self.register_buffer("u", F.normalize(torch.randn(out_channels), dim=0))
         self.register_buffer("v", torch.zeros(self.weight[0].numel()))
-        power_iterate(self, iterations=10)
+        if not self.weight.is_meta:  # where there are no numbers, and each operation takes a millisecond
+            power_iterate(self, iterations=10)
 
     def sigma(self) -> Tensor:
         """The estimated largest singular value, a scalar."""
