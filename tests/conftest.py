@@ -1,4 +1,4 @@
-"""Shared by all tests: few threads, so that sums do not depend on the machine, and a model with inputs for it."""
+"""Shared by all tests: few threads, so that sums do not depend on the machine, and models with inputs for them."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 import pytest
 import torch
 
+from generators import grown_model, styled_model
 from pixgraft.cli import main
 from using import command, make_inputs, random_model
 
@@ -38,3 +39,13 @@ def done(model: Path, inputs: Path, tmp_path_factory: pytest.TempPathFactory) ->
     out = tmp_path_factory.mktemp("done") / "out"
     assert main(command(model, inputs, out, "--seed", 7)) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return styled_model(tmp_path_factory.mktemp("priors") / "styled")
+
+
+@pytest.fixture(scope="session")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return grown_model(tmp_path_factory.mktemp("priors") / "grown")

@@ -13,71 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pixgraft.cli import main
-from pixgraft.data.images import gif_bytes
-from pixgraft.methods.prior import Prior
+from generators import opened, pixels, run, samples
 from pixgraft.methods.progan import ProGAN, ProGANConfig
 from pixgraft.methods.stylegan2 import StyleGAN2, StyleGAN2Config
 from pixgraft.models import load_model, save_model
 from pixgraft.sampler import Sampler
-from pixgraft.sampling import sample_files, walk, walk_files
+from pixgraft.sampling import sample_files, walk_files
 from using import refusal
 
-CPU = torch.device("cpu")
 LAYERS = 6  # of StyleGAN2 at 16 pixels
-
-
-def wild(method: StyleGAN2 | ProGAN) -> Prior:
-    """The method with weights that all have an effect."""
-    random = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in method.generator.named_parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=random) * (0.5 if "noise" in name else 0.1))
-    return method
-
-
-@pytest.fixture(scope="module")
-def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder of StyleGAN2."""
-    torch.manual_seed(0)
-    method = StyleGAN2(
-        StyleGAN2Config(
-            image_size=16, base_channels=64, max_channels=8, z_dim=6, w_dim=5, mapping_layers=2,
-            discriminator_base_channels=64,
-        )
-    )  # fmt: skip
-    method.generator.w_mean.normal_()
-    folder = tmp_path_factory.mktemp("priors") / "styled"
-    save_model(folder, wild(method), info={})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder of ProGAN."""
-    torch.manual_seed(0)
-    method = ProGAN(ProGANConfig(image_size=16, z_dim=6, base_channels=64, max_channels=8))
-    folder = tmp_path_factory.mktemp("priors") / "grown"
-    save_model(folder, wild(method), info={})
-    return folder
-
-
-def opened(folder: Path) -> Sampler:
-    return Sampler(load_model(folder), CPU)
-
-
-def pixels(path: Path) -> np.ndarray[Any, Any]:
-    return np.asarray(Image.open(path))
-
-
-def run(verb: str, model: Path, out: Path, *flags: object) -> Path:
-    """What the command line writes."""
-    assert main([str(each) for each in [verb, model, "--out", out, "--device", "cpu", *flags]]) == 0
-    return out
-
-
-def samples(out: Path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(out.glob("0*.png"))]
 
 
 def cell(path: Path, row: int, column: int, *, side: int = 16) -> np.ndarray[Any, Any]:
@@ -292,73 +236,6 @@ def test_the_names_of_layers() -> None:
     sampler.method = StyleGAN2(config)  # of 10 layers
     found = [sampler.layers(text) for text in ("coarse", "middle", "fine", "2-6", "9")]
     assert found == [(0, 3), (4, 7), (8, 9), (2, 6), (9, 9)]
-
-
-# --- walks ---
-
-
-@pytest.mark.parametrize("straight", [True, False])
-@pytest.mark.parametrize("loop", [True, False])
-def test_a_walk_passes_its_points_at_one_pace(straight: bool, loop: bool) -> None:
-    points = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    path = walk(points, frames=4, loop=loop, straight=straight)
-    assert path.shape == (12 if loop else 9, 5)
-    ends = points if loop else points[:2]
-    torch.testing.assert_close(path[: 4 * len(ends) : 4], ends)
-    if not loop:
-        assert torch.equal(path[-1], points[2])
-    closed = torch.cat([path, points[:1]]) if loop else path
-    for leg in range(len(ends)):
-        way = closed[4 * leg : 4 * leg + 5]
-        if straight:
-            torch.testing.assert_close(way.diff(dim=0), ((way[-1] - way[0]) / 4).expand(4, -1))
-        else:
-            unit = way / way.norm(dim=1, keepdim=True)
-            angles = (unit[1:] * unit[:-1]).sum(1).acos()
-            torch.testing.assert_close(angles, (unit[0] @ unit[-1]).acos().div(4).expand(4))
-            torch.testing.assert_close(way.norm(dim=1).diff(), ((way[-1].norm() - way[0].norm()) / 4).expand(4))
-
-
-def test_a_walk_between_one_direction_or_opposite_ones_is_straight() -> None:
-    path = walk(torch.tensor([[1.0, 0.0], [3.0, 0.0], [-1.0, 0.0]]), frames=2, loop=False, straight=False)
-    torch.testing.assert_close(path[:, 0], torch.tensor([1.0, 2.0, 3.0, 1.0, -1.0]))
-
-
-@pytest.mark.parametrize("name", ["styled", "grown"])
-def test_a_walk_shows_the_samples_and_what_is_between(
-    name: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    model: Path = request.getfixturevalue(name)
-    frames = run("walk", model, tmp_path / "walk", "--points", 3, "--frames", 3, "--no-loop", "--seed", 5)
-    out = run("sample", model, tmp_path / "out", "--count", 3, "--seed", 5)
-    assert len(list(frames.glob("*.png"))) == len(samples(frames)) == len(set(samples(frames))) == 7
-    for index in range(3):
-        assert np.array_equal(pixels(frames / f"00000{3 * index}.png"), pixels(out / f"00000{index}.png"))
-    sampler = opened(model)
-    path = walk(sampler.codes(sampler.latents(5, 0, 3)), frames=3, loop=False, straight=name == "styled")
-    between = sampler.images(path[4:5])[0].permute(1, 2, 0).numpy()
-    assert np.array_equal(pixels(frames / "000004.png"), between)
-
-
-def test_a_walk_does_not_flicker(styled: Path, tmp_path: Path) -> None:
-    out = run("walk", styled, tmp_path / "walk", "--points", 2, "--frames", 3, "--truncation", 0)
-    assert len({pixels(path).tobytes() for path in out.glob("*.png")}) == 1
-
-
-@pytest.mark.parametrize(("flags", "loop", "count"), [((), 0, 6), (("--no-loop",), None, 4)])
-def test_a_walk_as_a_gif(styled: Path, tmp_path: Path, flags: tuple[str, ...], loop: int | None, count: int) -> None:
-    gif = Image.open(run("walk", styled, tmp_path / "walk.gif", "--points", 2, "--frames", 3, *flags))
-    assert gif.n_frames == count and gif.size == (16, 16)  # type: ignore[attr-defined]
-    assert gif.info["duration"] == 40 and gif.info.get("loop") == loop and b"Synthesised" in gif.info["comment"]
-    frames = run("walk", styled, tmp_path / "walk", "--points", 2, "--frames", 3, *flags)
-    for index in range(count):  # 256 pixels have their own colours within the palette
-        gif.seek(index)
-        difference = np.asarray(gif.convert("RGB")).astype(int) - pixels(frames / f"00000{index}.png")
-        assert abs(difference).mean() < 2
-
-
-def test_a_gif_of_one_frame() -> None:
-    assert gif_bytes([torch.zeros(3, 4, 4, dtype=torch.uint8)], milliseconds=40, loop=True, comment="c")[:3] == b"GIF"
 
 
 # --- what people do wrong, and ctrl-C ---
