@@ -87,7 +87,8 @@ def test_two_processes_are_one(pairs: Path, tmp_path: Path) -> None:
         assert line == pytest.approx(other, rel=1e-2, abs=1e-3)
 
 
-def test_a_zip_and_a_perceptual_loss_train_too(pairs: Path, tmp_path: Path) -> None:
+def test_a_zip_and_a_perceptual_loss_train_too(pairs: Path, whole: Path, tmp_path: Path) -> None:
+    """A zip as the folder that it holds; the loss as another one than L1."""
     file = tmp_path / "pairs.zip"
     with zipfile.ZipFile(file, "w") as archive:
         for path in sorted(pairs.rglob("*.png")):
@@ -95,8 +96,11 @@ def test_a_zip_and_a_perceptual_loss_train_too(pairs: Path, tmp_path: Path) -> N
     out = tmp_path / "run"
     settings = ("train.images=8", "method.reconstruction=perceptual")
     assert run(file, out, *settings, flags=("--split", "train")) == 0
-    first, *_, last = (line for line in log_lines(out) if "reconstruction" in line)
-    assert 0 < last["reconstruction"] < first["reconstruction"] * 2
+    assert run(pairs, tmp_path / "folder", *settings) == 0
+    assert_equal(newest(out), newest(tmp_path / "folder"))
+    first, l1 = (next(line for line in log_lines(each) if "reconstruction" in line) for each in (out, whole))
+    assert first["reconstruction"] > 0 and first["reconstruction"] != pytest.approx(l1["reconstruction"], rel=0.05)
+    assert first["real"] == pytest.approx(l1["real"], rel=0.05)  # all else is the same at the start
     saved = newest(out).groups["networks"]
     assert not [name for name in saved if "perceptual" in name]  # it is borrowed, not the method's own
 
