@@ -228,7 +228,9 @@ def test_progan_has_codes_but_no_layers(
 def test_codes_are_gone_between(ome: Path, images: Path, done: Path, tmp_path: Path) -> None:
     a, b = (done / f"{name}_0_codes.safetensors" for name in ("00", "01"))
     out = tmp_path / "edit"
-    assert main([str(each) for each in ("edit", ome, a, b, "--out", out, "--steps", 3, "--device", "cpu")]) == 0
+    for steps in (5, 3):
+        assert main([str(each) for each in ("edit", ome, a, b, "--out", out, "--steps", steps, "--device", "cpu")]) == 0
+    assert len(list(out.iterdir())) == 3 + 3 + 2  # nothing of the five
     made = [codes(out / f"{number:06d}_codes.safetensors") for number in range(3)]
     assert torch.equal(made[0], codes(a)) and torch.equal(made[2], codes(b))
     torch.testing.assert_close(made[1], (codes(a) + codes(b)) / 2)
@@ -259,7 +261,10 @@ def test_codes_of_another_model_are_told_of(
     file = done / "00_0_codes.safetensors"
     assert main([str(each) for each in ("translate", psp, "--codes", file, "--out", tmp_path)]) == 0
     assert "00_0_codes.safetensors: codes of another model" in capsys.readouterr().out
-    assert main([str(each) for each in ("translate", ome, "--codes", file, "--out", tmp_path)]) == 0
+    assert main([str(each) for each in ("translate", psp, "--codes", file, "--out", tmp_path)]) == 0  # the same bytes
+    said = refusal(capsys, "translate", ome, "--codes", file, "--out", tmp_path)
+    assert said == f"{tmp_path / '00_0.png'}: is there, and is not the image of these codes: choose another folder"
+    assert main([str(each) for each in ("translate", ome, "--codes", file, "--out", tmp_path / "own")]) == 0
     assert "codes of" not in capsys.readouterr().out
 
 
@@ -384,3 +389,7 @@ def test_codes_that_do_not_fit(
     assert "a model of i2ilr, which has no encoder" in edited(using=model)
     assert "short.safetensors" in edited(second=tmp_path / "short.safetensors")
     assert not out.exists()
+    inside = out / "000000_codes.safetensors"
+    assert main([str(each) for each in ("edit", ome, good, good, "--out", out, "--steps", 2)]) == 0
+    assert f"{inside}: is inside {out}, which is written anew: choose" in edited(second=inside)
+    assert "holds other files" in refusal(capsys, "edit", ome, good, good, "--out", images)

@@ -177,6 +177,7 @@ def test_z_of_one_model_are_z_of_another(styled: Path, grown: Path, tmp_path: Pa
         ({"z": torch.zeros(0, 6)}, (), r"z is \(0, 6\)"),
         ({"z": torch.tensor(1.0)}, (), r"z is \(\)"),
         ({"z": torch.full((1, 6), torch.nan)}, (), "not finite"),
+        ({"z": torch.zeros(2, 6, dtype=torch.complex64)}, (), "z holds complex numbers: give another file"),
         ({"w": torch.zeros(2, 5, 5)}, (), r"the model takes \(N, 5\) or \(N, 6, 5\)"),
         ({"w": torch.zeros(2, 5)}, ("--truncation", 0.5), "taken as they are"),
         ({"z": torch.zeros(2, 6)}, ("--count", 3), "choose a number from 1 to 2"),
@@ -195,6 +196,24 @@ def test_latents_that_cannot_be_used(
     file.write_bytes(b"no" if tensors is None else safetensors.torch.save(tensors))
     said = refusal(capsys, "sample", styled, "--out", tmp_path / "out", "--latents", file, *flags)
     assert re.search(named, said) and str(file) in said and not (tmp_path / "out").exists()
+
+
+def test_latents_are_not_overwritten(styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = run("sample", styled, tmp_path / "out", "--count", 3) / "latents.safetensors"
+    before = file.read_bytes()
+    (tmp_path / "link").symlink_to(file)
+    for name in (file, tmp_path / "link"):
+        said = refusal(capsys, "sample", styled, "--latents", name, "--count", 2, "--out", tmp_path / "out")
+        assert said == f"{name}: an output would replace it: choose another folder for the outputs"
+    assert file.read_bytes() == before and len(samples(tmp_path / "out")) == 3
+
+
+def test_what_a_file_says_of_itself_may_be_unreadable(styled: Path, tmp_path: Path) -> None:
+    for name, told in (("none", "no"), ("deep", "[" * 100_000)):
+        file = tmp_path / f"{name}.safetensors"
+        safetensors.torch.save_file({"z": torch.zeros(1, 6)}, file, {"pixgraft": told})
+        report = json.loads((run("sample", styled, tmp_path / name, "--latents", file) / "samples.json").read_text())
+        assert (report["seed"], report["truncation"], report["noise"]) == (0, 1.0, "stored")
 
 
 # --- mixed styles ---

@@ -20,7 +20,15 @@ from torch import Tensor
 
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import from_uint8, png_bytes
-from pixgraft.data.outputs import check_outside, labels, output_folder, remove_earlier
+from pixgraft.data.outputs import (
+    check_outside,
+    check_own,
+    check_spared,
+    labels,
+    output_folder,
+    remove_earlier,
+    remove_from,
+)
 from pixgraft.data.sources import open_source
 from pixgraft.encoder import Condition, Encoder, NoFaceError
 from pixgraft.engine.distributed import World
@@ -37,6 +45,8 @@ IMAGES = 8
 """On the way from one code to another, where none says how many."""
 CODES = "_codes.safetensors"
 """How the name of a file of codes ends."""
+EDIT = "edit.json"
+"""What edited codes are told by, beside them."""
 
 
 # --- conditions to codes and images ---
@@ -86,6 +96,8 @@ def encode_files(
             (encoder.kind.decode if encoder.align else encoder.condition)(source.read(name), name)
     stems = {stem for label in named.values() for stem in _outputs(label, samples)}
     written = {f"{stem}{end}" for stem in stems for end in (".png", CODES)}
+    strips = [f"{label}_strip.png" for label in named.values()]
+    check_spared([source.path], [out / each for each in (*written, *strips)])
     results = []
     for done, name in enumerate(names, start=1):
         try:
@@ -164,10 +176,10 @@ def _write(
     # All in one entry: several would be written in an order that changes from run to run.
     metadata = {"pixgraft": json.dumps({**about, **told}, sort_keys=True)}
     write_bytes(out / f"{stem}{CODES}", safetensors.torch.save({"codes": codes.contiguous()}, metadata))
-    _write_image(out / f"{stem}.png", encoder, image)
+    write_bytes(out / f"{stem}.png", _image_bytes(encoder, image))
 
 
-def _write_image(path: Path, encoder: Encoder, image: Tensor) -> None:
+def _image_bytes(encoder: Encoder, image: Tensor) -> bytes:
     """Its text says nothing that the codes do not hold, so that the image of saved codes has the same bytes."""
     about = encoder.model.about
     text = {
@@ -176,7 +188,7 @@ def _write_image(path: Path, encoder: Encoder, image: Tensor) -> None:
         "not a photograph.",
         "pixgraft": json.dumps({key: about[key] for key in ("method", "weights_sha256")}, sort_keys=True),
     }
-    write_bytes(path, png_bytes(image, text))
+    return png_bytes(image, text)
 
 
 def _write_strip(path: Path, encoder: Encoder, pictures: list[Tensor]) -> None:
@@ -229,12 +241,16 @@ def read_codes(encoder: Encoder, path: Path) -> Codes:
 def decode_file(encoder: Encoder, path: Path, out: Path) -> tuple[Path, str]:
     """Write the image of a file of codes, NAME_codes.safetensors, as NAME.png; returns its path and a note or "".
 
-    The model that found the codes gives the very bytes that it gave then.
+    The model that found the codes gives the very bytes that it gave then. Raises PixgraftError if NAME.png is there
+    with others: it is what another model made, or no output at all.
     """
     read = read_codes(encoder, path)
     output_folder(out)
     file = out / f"{read.name}.png"
-    _write_image(file, encoder, encoder.decode(read.codes))
+    data = _image_bytes(encoder, encoder.decode(read.codes))
+    if file.is_file() and file.read_bytes() != data:
+        raise PixgraftError(f"{file}: is there, and is not the image of these codes: choose another folder")
+    write_bytes(file, data)
     return file, read.note
 
 
@@ -252,35 +268,57 @@ def edit_files(
 
     With `layers` only these change, and without `steps` there is one image: the first's but for those layers, which are
     the second's. `out` gets 000000.png, 000000_codes.safetensors and so on, strip.png and edit.json, which is returned.
-    With layers the strip begins and ends with the two images that they were made of.
+    With layers the strip begins and ends with the two images that they were made of. What an earlier call left in `out`
+    is removed first.
+
+    Raises PixgraftError, before anything is written, if a setting does not fit, or `out` holds the inputs or other
+    files.
     """
     if steps is not None and steps < 2:
         raise PixgraftError(f"--steps {steps}: choose a number from 2, which gives both ends")
     begin, end = encoder.layers(layers) if layers is not None else (0, encoder.method.codes - 1)
     a, b = read_codes(encoder, first), read_codes(encoder, second)
+    for path in (first, second):
+        if path.resolve().is_relative_to(out.resolve()):
+            raise PixgraftError(f"{path}: is inside {out}, which is written anew: choose another folder")
+    check_own(out, EDIT)
     output_folder(out)
     count = steps or (IMAGES if layers is None else 1)
     goal = a.codes.clone()
     goal[begin : end + 1] = b.codes[begin : end + 1]
-    images, outputs = [], []
-    for number in range(count):
-        share = number / (count - 1) if count > 1 else 1.0
-        codes = torch.lerp(a.codes, goal, share)
-        images.append(encoder.decode(codes))
-        told = {"first_sha256": a.sha256, "second_sha256": b.sha256, "layers": [begin, end], "share": share}
-        _write(encoder, out, f"{number:06d}", codes, images[-1], told)
-        outputs.append({"image": f"{number:06d}.png", "codes": f"{number:06d}{CODES}", "share": round(share, 6)})
-        progress(number + 1, count)
-    strip = images if layers is None else [encoder.decode(a.codes), *images, encoder.decode(b.codes)]
-    _write_strip(out / "strip.png", encoder, [from_uint8(image) for image in strip])
+    shares = [number / (count - 1) if count > 1 else 1.0 for number in range(count)]
     report = {
         **encoder.model.about,
         "first": {"name": first.name, "sha256": a.sha256, "note": a.note},
         "second": {"name": second.name, "sha256": b.sha256, "note": b.note},
         "layers": [begin, end],
-        "outputs": outputs,
+        "outputs": [
+            {"image": f"{number:06d}.png", "codes": f"{number:06d}{CODES}", "share": round(share, 6)}
+            for number, share in enumerate(shares)
+        ],
         "strip": "strip.png",
         "device": str(encoder.device),
     }
-    write_bytes(out / "edit.json", (json.dumps(report, indent=1) + "\n").encode())
+    # First, so that a folder of an interrupted call is known for one of these.
+    write_bytes(out / EDIT, (json.dumps(report, indent=1) + "\n").encode())
+    _remove_edited(out)
+    images = []
+    for number, share in enumerate(shares):
+        codes = torch.lerp(a.codes, goal, share)
+        images.append(encoder.decode(codes))
+        told = {"first_sha256": a.sha256, "second_sha256": b.sha256, "layers": [begin, end], "share": share}
+        _write(encoder, out, f"{number:06d}", codes, images[-1], told)
+        progress(number + 1, count)
+    strip = images if layers is None else [encoder.decode(a.codes), *images, encoder.decode(b.codes)]
+    _write_strip(out / "strip.png", encoder, [from_uint8(image) for image in strip])
     return report
+
+
+def _remove_edited(out: Path) -> None:
+    """Remove the images and codes that an earlier call left."""
+    remove_from(out, 0)
+    number = 0
+    while (path := out / f"{number:06d}{CODES}").is_file():
+        path.unlink()
+        number += 1
+    (out / "strip.png").unlink(missing_ok=True)

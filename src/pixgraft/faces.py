@@ -20,7 +20,7 @@ from PIL import Image
 from pixgraft.data.alignment import TEMPLATES, Floats, Template, crop_matrix, resampled, share_beyond, tilt, warp
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode, to_tensor
-from pixgraft.data.outputs import output_folder, write_image
+from pixgraft.data.outputs import check_spared, output_folder, write_image
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
 from pixgraft.features import asset
@@ -144,6 +144,7 @@ def align_files(
     origins: dict[Path, str] = {}
     existed = Path(out).exists()
     try:
+        check_spared([images.path], [Path(out) / PurePosixPath(name).with_suffix(".png") for name in images.names])
         output_folder(Path(out), images.path)
         for done, name in enumerate(images.names, start=1):
             path = Path(out) / PurePosixPath(name).with_suffix(".png")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import MAX_PIXELS, from_uint8, gif_bytes, png_bytes
-from pixgraft.data.outputs import check_own, output_folder, remove_from
+from pixgraft.data.outputs import check_own, check_spared, output_folder, remove_from
 from pixgraft.errors import PixgraftError
 from pixgraft.files import write_bytes
 from pixgraft.layers.resample import average_pool
@@ -33,6 +33,8 @@ Progress = Callable[[int, int], None]
 
 REPORT, WALK = "samples.json", "walk.json"
 """What samples and frames of a walk are told by, beside them."""
+LATENTS = "latents.safetensors"
+"""The codes of samples, beside them."""
 
 COUNT = 16
 """Samples, where neither a count nor latents say how many."""
@@ -109,6 +111,7 @@ def sample_files(
     rows(0, 1)  # what does not fit is refused before the folder is made
     settings = {**sampler.model.about, "seed": seed, "truncation": truncation, "noise": noise}
     if latents and given:
+        check_spared([latents], [out / LATENTS])
         settings["latents"] = {"name": latents.name, "sha256": given.sha256}
     report = {**settings, "count": count, "device": str(sampler.device)}
     check_own(out, REPORT)
@@ -135,7 +138,7 @@ def sample_files(
     told = {key: str(value) for key, value in settings.items() if key not in ("model", "latents")}
     # All in one entry: several would be written in an order that changes from run to run.
     metadata = {"pixgraft": json.dumps(told, sort_keys=True)}
-    write_bytes(out / "latents.safetensors", safetensors.torch.save(tensors, metadata))
+    write_bytes(out / LATENTS, safetensors.torch.save(tensors, metadata))
     return report
 
 
@@ -150,7 +153,7 @@ def read_latents(path: Path, sampler: Sampler) -> Latents:
         with safetensors.safe_open(str(path), "pt") as file:
             names, told = sorted(file.keys()), (file.metadata() or {}).get("pixgraft", "{}")
             name = "z" if "z" in names or not isinstance(method, StyleGAN2) else "w"
-            codes = file.get_tensor(name).float() if name in names else None
+            codes = file.get_tensor(name) if name in names else None
     except OSError as error:
         raise PixgraftError(f"{path}: {error.strerror}: give a file that pixgraft sample wrote") from None
     except safetensors.SafetensorError as error:
@@ -159,6 +162,9 @@ def read_latents(path: Path, sampler: Sampler) -> Latents:
         wanted = "z or w" if isinstance(method, StyleGAN2) else "z"
         held = ", ".join(names[:5]) or "nothing"
         raise PixgraftError(f"{path}: holds {held}; a model of {method.name} takes {wanted}: give another file")
+    if codes.is_complex():
+        raise PixgraftError(f"{path}: {name} holds complex numbers: give another file")
+    codes = codes.float()
     shapes: list[tuple[int, ...]] = [(method.latent_size,)]
     if name == "w" and isinstance(method, StyleGAN2):
         shapes = [(method.config.w_dim,), (method.layers, method.config.w_dim)]
@@ -174,7 +180,7 @@ def _recorded(told: str) -> dict[str, str]:
     """What a file says of itself; nothing, if that cannot be read."""
     try:
         found = json.loads(told)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 

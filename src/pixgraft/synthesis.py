@@ -18,7 +18,7 @@ from torch import Tensor
 from pixgraft.data.conditions import ConditionKind, palette_kind
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import decode, fit, png_bytes, to_tensor, to_uint8
-from pixgraft.data.outputs import check_outside, labels, output_folder, remove_earlier
+from pixgraft.data.outputs import check_outside, check_spared, labels, output_folder, remove_earlier
 from pixgraft.data.sources import open_source
 from pixgraft.engine.distributed import World
 from pixgraft.engine.seeds import generator
@@ -188,6 +188,7 @@ def synthesize_files(
     named = labels(source.names)
     images = {name: _names(synthesizer, label, samples, components) for name, label in named.items()}
     written = {file for files in images.values() for file in files}
+    check_spared([source.path, *styles], [out / file for file in written])
     results = []
     for name in names:
         try:

@@ -255,7 +255,6 @@ def train(
             if world.rank == 0:
                 _prepare(folder, experiment, Path(data) / split)
                 stack.enter_context(RunLock(folder))
-                write_bytes(folder / CONFIG_FILE, configs.dumps(experiment).encode())
             distributed.barrier()
             return _loop(trainer, feed, folder, quiet=quiet or world.rank > 0)
     finally:
@@ -295,6 +294,8 @@ def _prepare(folder: Path, experiment: Experiment, data: Path) -> None:
 
 def _differences(former: Experiment, now: Experiment) -> list[str]:
     """Each field that makes `now` another run than `former`, with both values."""
+    if former.kind != now.kind:  # whose methods have other fields
+        return [f"kind was {former.kind!r}, not {now.kind!r}"]
     lines = []
     for part in ("", "method", "data", "train"):
         a, b = (getattr(e, part) if part else e for e in (former, now))
@@ -317,6 +318,8 @@ def _loop(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome
     elif refused:
         raise PixgraftError(f"{refused[0]}, or remove {folder / CHECKPOINTS} to begin anew")
     _check_agreement(trainer, fingerprint, found)
+    if world.rank == 0:  # only now: a refusal changes nothing
+        write_bytes(folder / CONFIG_FILE, configs.dumps(experiment).encode())
     log = RunLog(folder / "log.jsonl")
     if world.rank == 0:
         log.truncate(trainer.images_seen if found else -1)  # a new start writes its line of 0 images again

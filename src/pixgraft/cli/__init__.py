@@ -14,9 +14,17 @@ from pixgraft.errors import PixgraftError
 __all__ = ["main", "script"]
 
 
+GATHERED = (
+    "--source", "--target", "--condition", "--codes", "--data", "--real", "--fake", "--metrics", "--features",
+    "--weights",
+)  # fmt: skip
+"""Options of which one may expect that several add up; of a setting the last one counts, as everywhere."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status: 0, 1 (some inputs failed) or 2 (nothing could be done)."""
     try:
+        _refuse_repeated(sys.argv[1:] if arguments is None else arguments)
         status = app.cli(
             prog="pixgraft",
             description="Image-to-image translation that puts real detail on coarse pictures.",
@@ -48,3 +56,11 @@ def script() -> None:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _refuse_repeated(arguments: Sequence[str]) -> None:
+    """PixgraftError for an input or a metric that is named by an option given before: the former would go unheard."""
+    options = [argument.partition("=")[0] for argument in arguments]
+    for option in GATHERED:
+        if options.count(option) > 1:
+            raise PixgraftError(f"{option}: given twice: give it once, with all that it should name")

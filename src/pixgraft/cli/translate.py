@@ -188,7 +188,8 @@ def _translate(model: "Opened", request: Request, device: "torch.device", world:
     results = [done for each in distributed.gather_objects(own, world) for done in each]
     if world.rank > 0:
         return 0
-    made = figure(translator, request.source, request.target, request.out, results) if request.grid else None
+    grid = request.grid and any(done.report for done in results)
+    made = figure(translator, request.source, request.target, request.out, results) if grid else None
     return terminal.summary(results, request.out, made)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path, PurePosixPath
 
 from torch import Tensor
@@ -17,6 +17,14 @@ def check_outside(out: Path, *inputs: Path) -> None:
     for path in inputs:
         if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
             raise PixgraftError(f"{out}: is inside {path}, so outputs would become inputs: choose another folder")
+
+
+def check_spared(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """PixgraftError if one of the files `inputs` would be replaced by one of `outputs`."""
+    replaced = {path.resolve() for path in outputs}
+    for path in inputs:
+        if path.resolve() in replaced:
+            raise PixgraftError(f"{path}: an output would replace it: choose another folder for the outputs")
 
 
 def output_folder(out: Path, *inputs: Path) -> Path:

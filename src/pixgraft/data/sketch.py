@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode, fit, to_tensor
-from pixgraft.data.outputs import output_folder, write_image
+from pixgraft.data.outputs import check_spared, output_folder, write_image
 from pixgraft.data.sources import ImageSource
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import to_grey
@@ -155,6 +155,7 @@ def make_sketches(
     """
     if size is not None and size < 1:
         raise PixgraftError(f"a size of {size}: choose a number of pixels from 1")
+    check_spared([source.path], [Path(out) / PurePosixPath(name).with_suffix(".png") for name in source.names])
     output_folder(Path(out), source.path)
     findings: list[Finding] = []
     origins: dict[Path, str] = {}

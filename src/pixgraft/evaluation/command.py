@@ -38,6 +38,10 @@ from pixgraft.sampler import Sampler
 from pixgraft.synthesis import Synthesizer
 from pixgraft.translator import Translator
 
+OF_PAIRS = ("palette", "images", "conditions")
+OF_TABLES = ("set", "train_split")
+"""Options for data in pairs, and for tables whose rows are trained."""
+
 
 def evaluate(model: str, request: Request) -> tuple[dict[str, Any], list[Path]] | None:
     """Measure what is asked for; the result as plain values and the files written; None on all processes but the first.
@@ -91,7 +95,7 @@ def _evaluate(
 def _form(model: str, request: Request) -> Protocol | None:
     """The protocol, if it is a model that is measured; PixgraftError if the request does not say what to measure."""
     if not model:
-        _refuse(request, ("data", "split", "samples", "project", "set", "palette"), "measures a model")
+        _refuse(request, ("data", "split", "samples", "project", *OF_TABLES, *OF_PAIRS), "measures a model")
         if request.real is None or request.fake is None:
             raise PixgraftError("say what to measure: MODEL --data D --protocol P, or --real A --fake B")
         _refuse(request, ("protocol",), "measures a model: name it and give --data")
@@ -107,10 +111,11 @@ def _form(model: str, request: Request) -> Protocol | None:
     if chosen.kinds[0] in ("grit", "ome"):
         _refuse(request, ("samples",), f"has no part in {chosen.name}")
     if "grit" not in chosen.kinds:
-        _refuse(request, ("palette", "images", "conditions"), f"has no part in {chosen.name}")
-    if not chosen.variants:
-        _refuse(request, ("set",), f"{chosen.name} trains nothing")
-    if chosen.variants and (model in PRESETS or not Path(model).is_dir()):
+        _refuse(request, OF_PAIRS, f"has no part in {chosen.name}")
+    trains = bool(chosen.variants) and (model in PRESETS or not Path(model).is_dir())
+    if not trains:
+        _refuse(request, OF_TABLES, f"{chosen.name} {'of trained runs ' if chosen.variants else ''}trains nothing")
+    else:
         if request.out is None:
             raise PixgraftError(f"--protocol {chosen.name}: trains {len(chosen.variants)} models: give --out for them")
         if not request.split:

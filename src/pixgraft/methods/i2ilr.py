@@ -95,6 +95,8 @@ class I2ILRConfig:
             raise PixgraftError("generator channels must be at least 2; other channels, r1_every and r1_batch 1")
         if min(self.generator_lr, self.discriminator_lr) <= 0 or not all(0 <= beta < 1 for beta in self.betas):
             raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
+        if not self.difference_step > 0:
+            raise PixgraftError(f"difference_step is {self.difference_step}: it must be above 0")
 
     @property
     def lr_channels(self) -> int:
