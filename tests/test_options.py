@@ -81,9 +81,13 @@ def test_another_method_is_another_run(tmp_path: Path, capsys: Captured) -> None
         assert "run: holds another run (kind was 'i2ilr', not 'progan'): choose another folder" in said
     assert run(tmp_path / "other", tmp_path / "run", "train.images=8") == 2
     assert {name: data for name, data in tree(tmp_path).items() if not name.startswith("other")} == before
-    said = refusal(capsys, "train", "i2ilr-tiny-32", "--data", images, "--out", tmp_path / "x", "--set",
-                   "method.difference_step=0")  # fmt: skip
+
+
+def test_differences_need_a_step(tmp_path: Path, capsys: Captured) -> None:
+    command = ("train", "i2ilr-tiny-32", "--data", make_images(tmp_path / "images", 4), "--out", tmp_path / "run")
+    said = refusal(capsys, *command, "--set", "method.difference_step=0")
     assert said == "difference_step is 0.0: it must be above 0"
+    assert not (tmp_path / "run").exists()
 
 
 def test_there_is_no_grid_of_nothing(model: Path, inputs: Path, tmp_path: Path, capsys: Captured) -> None:

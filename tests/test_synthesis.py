@@ -230,6 +230,20 @@ def test_what_this_run_writes_is_not_taken_for_an_earlier_one_s(ome: Path, tmp_p
     }
 
 
+def test_an_earlier_output_that_is_an_input_now_stays(grit: Path, ome: Path, tmp_path: Path) -> None:
+    condition, out = maps(tmp_path / "in", ["a"]), tmp_path / "out"
+    assert translate(grit, condition / "a.png", out, "--samples", 4) == 0
+    style = out / "a_2.png"
+    before = style.read_bytes()
+    assert translate(grit, condition / "a.png", out, "--style", style, "--samples", 2) == 0
+    assert style.read_bytes() == before and not (out / "a_3.png").exists()
+    own = maps(tmp_path / "own", ["a_0"])
+    before = (own / "a_0.png").read_bytes()
+    (own / "a_0.json").write_text(json.dumps({"weights_sha256": "", "outputs": ["a_0.png"]}))
+    assert translate(ome, own / "a_0.png", own, "--samples", 2) == 0
+    assert (own / "a_0.png").read_bytes() == before
+
+
 def test_another_model_s_outputs_go_too(grit: Path, ome: Path, tmp_path: Path) -> None:
     condition, out = maps(tmp_path / "in", ["a"]), tmp_path / "out"
     assert translate(ome, condition, out, "--samples", 2) == 0

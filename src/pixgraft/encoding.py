@@ -109,7 +109,7 @@ def encode_files(
             results.append(Made(name, None, str(error)))
         else:
             output_folder(out)
-            remove_earlier(out, named[name], written)
+            remove_earlier(out, named[name], written, [source.path])
             about = {**settings, "condition": {"name": name, "sha256": hashlib.sha256(data).hexdigest()}}
             results.append(Made(name, _encode(encoder, read, named[name], out, about, steps)))
         progress(done, len(names))

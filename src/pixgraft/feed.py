@@ -27,14 +27,14 @@ class Feed:
 
         Raises PixgraftError for data that cannot be opened, or pairs that do not match.
         """
-        method, train = experiment.method, experiment.train
+        train = experiment.train
         self.path = Path(data)
         self.left_out: list[str] = []
         """What `skip_bad` left out: the file and why, a line each."""
         kind = condition_kind(experiment)
         self.swapped = kind.mirrored if kind is not None and train.flip else ()
         """Classes that change places where a pair is mirrored."""
-        size = getattr(method, "input_size", method.image_size)
+        size = image_side(experiment)
         self._loader: Loader | PairedLoader
         self._items: Dataset | PairedDataset | DegradedDataset
         if kind is None or kind.kind == "lr":
@@ -102,6 +102,12 @@ class Feed:
         """Let the threads and the files go."""
         self._loader.close()
         self._close()
+
+
+def image_side(experiment: Experiment) -> int:
+    """The side of the square that images are fitted to, to train or to measure the experiment's models."""
+    side: int = getattr(experiment.method, "input_size", experiment.method.image_size)
+    return side
 
 
 def condition_kind(experiment: Experiment) -> ConditionKind | None:

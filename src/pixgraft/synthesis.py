@@ -188,7 +188,8 @@ def synthesize_files(
     named = labels(source.names)
     images = {name: _names(synthesizer, label, samples, components) for name, label in named.items()}
     written = {file for files in images.values() for file in files}
-    check_spared([source.path, *styles], [out / file for file in written])
+    inputs = [source.path, *styles]
+    check_spared(inputs, [out / file for file in written])
     results = []
     for name in names:
         try:
@@ -200,7 +201,7 @@ def synthesize_files(
         else:
             output_folder(out)
             sampled = synthesizer.sample(read, codes, samples=samples, seed=seed, vary=vary)
-            remove_earlier(out, named[name], written)
+            remove_earlier(out, named[name], written, inputs)
             found = _write(synthesizer, read, sampled, out, images[name], components=components)
             report = {**settings, "condition": about, **found}
             write_bytes(out / f"{named[name]}.json", (json.dumps(report, indent=1) + "\n").encode())

@@ -59,11 +59,13 @@ def remove_from(folder: Path, first: int) -> None:
         number += 1
 
 
-def remove_earlier(out: Path, label: str, keep: Container[str]) -> None:
+def remove_earlier(out: Path, label: str, written: Container[str], inputs: Iterable[Path]) -> None:
     """Remove what an earlier run wrote for `label`: the files that its report LABEL.json lists, and then the report.
 
-    `keep` names files that this run writes, for any label. Raises PixgraftError if a file cannot be removed.
+    Left alone are files that this run has as `inputs`, and those named in `written`, which it writes for any label.
+    Raises PixgraftError if a file cannot be removed.
     """
+    read = {path.resolve() for path in inputs}
     path = out / f"{label}.json"
     try:
         report = json.loads(path.read_bytes())
@@ -75,7 +77,8 @@ def remove_earlier(out: Path, label: str, keep: Container[str]) -> None:
     for name in [part for each in listed for part in (each.values() if isinstance(each, dict) else [each])]:
         # A report may have been edited: no more than files beside it that are named like its own.
         ours = isinstance(name, str) and name.startswith(label) and name.endswith((".png", ".safetensors"))
-        if ours and Path(name).name == name and "\0" not in name and name not in keep:
+        beside = ours and Path(name).name == name and "\0" not in name
+        if beside and name not in written and (out / name).resolve() not in read:
             _remove(out / name)
     _remove(path)
 

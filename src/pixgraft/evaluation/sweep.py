@@ -8,7 +8,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.protocols import Protocol
 from pixgraft.evaluation.request import Request
 from pixgraft.experiment import Experiment
-from pixgraft.feed import Feed, condition_kind
+from pixgraft.feed import Feed, condition_kind, image_side
 from pixgraft.presets import PRESETS, preset
 from pixgraft.train import train
 
@@ -36,7 +36,7 @@ def trained(model: str, protocol: Protocol, request: Request, *, settings: tuple
     rows = {
         variant: config.replaced(chosen, [*settings, *variant.settings]) for variant in protocol.variants
     }
-    for experiment in {(measured_size(each), condition_kind(each)): each for each in rows.values()}.values():
+    for experiment in {(image_side(each), condition_kind(each)): each for each in rows.values()}.values():
         _rehearse(experiment, protocol, request)
     runs = []
     for variant, experiment in rows.items():
@@ -52,7 +52,7 @@ def trained(model: str, protocol: Protocol, request: Request, *, settings: tuple
 def _rehearse(experiment: Experiment, protocol: Protocol, request: Request) -> None:
     """See that the models of this experiment can be measured: training takes hours, and a bad file is named now."""
     assert request.data is not None
-    request.check_size(measured_size(experiment))
+    request.check_size(image_side(experiment))
     if experiment.kind == "grit" and experiment.method.condition == "lr":
         raise PixgraftError(
             f"method.condition lr: its conditions are made from images: {protocol.name} needs pairs of files"
@@ -63,9 +63,3 @@ def _rehearse(experiment: Experiment, protocol: Protocol, request: Request) -> N
     for data, split in sets:
         with contextlib.closing(Feed(experiment, data, split=split)) as feed:
             feed.check()
-
-
-def measured_size(experiment: Experiment) -> int:
-    """The side of the images that the experiment's models are measured on, as `Feed` takes it."""
-    size: int = getattr(experiment.method, "input_size", experiment.method.image_size)
-    return size

@@ -192,21 +192,18 @@ class Generator(nn.Module):
         for block in self.styled:
             h = block(h, style)
         outputs = []
-        quiet: Tensor | None = None
+        quiet: Tensor | None = None  # the reconstruction without noise
         for noise in noises:
             features = self.decode(h, skips, style, noise)
-            if self.to_residual is None:
-                reconstruction = _image(self.to_reconstruction(features))
-                outputs.append(Output(reconstruction, None, reconstruction))
-                continue
-            if not noise or self.noise_into == "both":
-                reconstruction = _image(self.to_reconstruction(features))
-            else:
+            if noise and self.to_residual is not None and self.noise_into == "residual":
                 if quiet is None:
                     quiet = _image(self.to_reconstruction(self.decode(h, skips, style)))
                 reconstruction = quiet
-            residual = _image(self.to_residual(features))
-            outputs.append(Output(reconstruction, residual, reconstruction + residual))
+            else:
+                reconstruction = _image(self.to_reconstruction(features))
+            residual = None if self.to_residual is None else _image(self.to_residual(features))
+            image = reconstruction if residual is None else reconstruction + residual
+            outputs.append(Output(reconstruction, residual, image))
         return outputs
 
     def decode(
