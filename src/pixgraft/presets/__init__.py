@@ -25,6 +25,7 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
     "stylegan2-paper-1024": stylegan2.paper_1024,
     "stylegan2-paper-256": stylegan2.paper_256,
     "stylegan2-portraits-128": stylegan2.portraits_128,
+    "stylegan2-faces-64": stylegan2.faces_64,
     "stylegan2-small-32": stylegan2.small_32,
     "stylegan2-tiny-32": stylegan2.tiny_32,
     "progan-paper-1024": progan.paper_1024,

@@ -59,6 +59,40 @@ def portraits_128() -> Experiment:
     )
 
 
+def faces_64() -> Experiment:
+    """For a laptop's CPU and some thousand faces; half-precision weights take 5 MB."""
+    return Experiment(
+        name="stylegan2-faces-64",
+        kind="stylegan2",
+        method=StyleGAN2Config(
+            image_size=64,
+            base_channels=2048,
+            max_channels=128,
+            z_dim=128,
+            w_dim=128,
+            mapping_layers=4,
+            discriminator_base_channels=2048,
+            discriminator_max_channels=128,
+            r1_gamma=0.1,
+            path_every=8,
+            augment_target=0.6,
+            augment_images=200_000,
+            generator_lr=0.0025,
+            discriminator_lr=0.0025,
+        ),
+        train=TrainConfig(
+            batch=16,
+            images=1_000_000,
+            precision="bfloat16",
+            channels_last=True,
+            average_half_life=5_000,
+            checkpoint_every=20_000,
+            sample_every=20_000,
+            log_every=2_000,
+        ),
+    )
+
+
 def small_32() -> Experiment:
     """For a laptop's CPU."""
     return Experiment(
