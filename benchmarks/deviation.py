@@ -14,7 +14,7 @@ from pixgraft.data.images import from_uint8
 from pixgraft.data.pairs import PairedDataset, open_pairs
 from pixgraft.errors import PixgraftError
 from pixgraft.models import load_model
-from pixgraft.synthesis import Synthesizer
+from pixgraft.pipelines.synthesis import Synthesizer
 
 REPLICATES = 1000
 

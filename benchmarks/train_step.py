@@ -28,7 +28,6 @@ from torch.optim import Adam
 from pixgraft.engine.distributed import World
 from pixgraft.engine.ema import Averages
 from pixgraft.errors import PixgraftError
-from pixgraft.experiment import Experiment, TrainConfig
 from pixgraft.layers.normalize import EPSILON
 from pixgraft.layers.spectral import SpectralConv2d, power_iterate
 from pixgraft.losses.adversarial import fake_loss, non_saturating_generator_loss, real_loss
@@ -36,7 +35,8 @@ from pixgraft.losses.penalties import r1_of_loss
 from pixgraft.losses.reconstruction import l1
 from pixgraft.methods.base import Batch
 from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig, published
-from pixgraft.train import Trainer
+from pixgraft.training.experiment import Experiment, TrainConfig
+from pixgraft.training.loop import Trainer
 
 OFFICIAL_CHANNELS = 64
 LAZY = 16

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from pixgraft.config import replaced
 from pixgraft.engine.distributed import World
-from pixgraft.experiment import Experiment
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method
 from pixgraft.methods.encoding import EncodingConfig
 from pixgraft.methods.grit import GRIT, GRITConfig
 from pixgraft.models import save_model
 from pixgraft.presets import preset
-from pixgraft.train import Trainer
+from pixgraft.training.experiment import Experiment
+from pixgraft.training.loop import Trainer
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def saved(folder: Path, name: str, *settings: str, prior: str = "stylegan2") -> 
     torch.manual_seed(0)
     method = METHODS[experiment.kind](experiment.method)
     assert isinstance(method, Encoding)
-    method.adopt(load_model(tiny_prior(prior)).method)
+    method.load_prior(load_model(tiny_prior(prior)).method)
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -12,7 +12,7 @@ from pixgraft.methods.prior import Prior
 from pixgraft.methods.progan import ProGAN, ProGANConfig
 from pixgraft.methods.stylegan2 import StyleGAN2, StyleGAN2Config
 from pixgraft.models import load_model, save_model
-from pixgraft.sampler import Sampler
+from pixgraft.pipelines.sampler import Sampler
 
 CPU = torch.device("cpu")
 

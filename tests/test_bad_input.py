@@ -14,7 +14,7 @@ from PIL import Image
 from pixgraft.cli import main
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
-from pixgraft.train import _check_shares
+from pixgraft.training.loop import _check_shares
 from training import PRESET, arguments, experiment, make_images, run, tree
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pixgraft.config import dumps, from_dict, loads, replaced, to_dict
 from pixgraft.errors import PixgraftError
-from pixgraft.experiment import Experiment
 from pixgraft.presets import PRESETS, preset
+from pixgraft.training.experiment import Experiment
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -12,7 +12,6 @@ from cases import conditions, copied, encoding, pictures, tiny_prior, trainer_of
 from pixgraft.cli import main
 from pixgraft.config import replaced
 from pixgraft.errors import PixgraftError
-from pixgraft.experiment import Experiment
 from pixgraft.layers.conditions import joined
 from pixgraft.losses.identity import face_crop
 from pixgraft.losses.latent import w_norm
@@ -27,6 +26,7 @@ from pixgraft.models import load_model, save_model
 from pixgraft.networks import progan, stylegan2
 from pixgraft.networks.ome import static_fusion
 from pixgraft.presets import preset
+from pixgraft.training.experiment import Experiment
 from test_paired_runs import torchrun
 from training import assert_equal, log_lines, make_images, newest, tree
 
@@ -251,8 +251,8 @@ def test_the_losses_are_those_of_the_papers() -> None:
             assert x.shape[1:] == (3, 112, 112)
             return x.flatten(1)[:, :7]
 
-    method.attach("perceptual", Distance())
-    method.attach("identity", Embedding())
+    method.attach_network("perceptual", Distance())
+    method.attach_network("identity", Embedding())
     images, targets = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 64, 64)
     losses = method.compared(images, targets)
     large = F.interpolate(images, (64, 64), mode="bilinear", align_corners=False)

@@ -15,12 +15,12 @@ from encoders import codes, pixels, saved, tiles, translate
 from pixgraft.cli import main
 from pixgraft.data.degrade import Degradation
 from pixgraft.data.images import decode, from_uint8, to_tensor, to_uint8
-from pixgraft.encoder import Encoder
-from pixgraft.encoding import encode_files
 from pixgraft.engine.distributed import World
 from pixgraft.methods.encoding import Encoding
 from pixgraft.metrics.consistency import consistency
 from pixgraft.models import load_model
+from pixgraft.pipelines.encoder import Encoder
+from pixgraft.pipelines.encoding import encode_files
 from training import make_images
 from using import refusal
 

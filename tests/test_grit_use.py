@@ -35,10 +35,10 @@ def test_the_perceptual_network_is_used_but_not_the_methods_own() -> None:
     experiment = grit("method.reconstruction=perceptual", "method.noise=false", "method.lambda_reconstruction=0.5")
     trainer = trainer_of(experiment)
     method = trainer.method
-    assert isinstance(method, GRIT) and method.wants() == {"perceptual": "squeezenet"} and grit_method().wants() == {}
+    assert isinstance(method, GRIT) and method.required_networks() == {"perceptual": "squeezenet"} and grit_method().required_networks() == {}
     names = set(method.state_dict())
     distance = Distance()
-    method.attach("perceptual", distance)
+    method.attach_network("perceptual", distance)
     assert set(method.state_dict()) == names and "perceptual" not in dict(method.named_children())
     assert not [p for p in method.parameters() if p is distance.weight]
     batch = grit_batch(method)
@@ -50,7 +50,7 @@ def test_the_perceptual_network_is_used_but_not_the_methods_own() -> None:
     method.double()  # it moves with the method
     assert distance.weight.dtype == torch.float64
     other = Distance()
-    method.attach("perceptual", other)  # and to where the method stands
+    method.attach_network("perceptual", other)  # and to where the method stands
     assert other.weight.dtype == torch.float64 and not other.weight.requires_grad and not other.training
 
 

@@ -61,7 +61,7 @@ def test_every_parameter_belongs_to_one_optimizer(case: Case) -> None:
     optimizers = method.optimizers()
     owners = Counter(p for o in optimizers.values() for group in o.param_groups for p in group["params"])
     tuned = getattr(method.config, "train_generator", False)
-    borrowed = {p for name in method.kept for p in method.get_submodule(name).parameters()}
+    borrowed = {p for name in method.frozen for p in method.get_submodule(name).parameters()}
     frozen = set() if tuned else borrowed
     assert set(owners.values()) == {1}
     assert owners.keys() >= {p for p in method.parameters() if p not in frozen} - mapping_of(method)

@@ -16,11 +16,11 @@ from pixgraft.config import replaced
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine.checkpoint import Checkpoint
 from pixgraft.engine.seeds import generator
-from pixgraft.experiment import Experiment
 from pixgraft.models import load_model
+from pixgraft.pipelines.synthesis import Synthesizer
 from pixgraft.presets import preset
-from pixgraft.synthesis import Synthesizer
-from pixgraft.train import Trainer
+from pixgraft.training.experiment import Experiment
+from pixgraft.training.loop import Trainer
 from training import ALONE, CPU, assert_close, assert_equal, log_lines, make_pairs, newest, tree
 from using import opened, refusal
 

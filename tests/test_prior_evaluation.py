@@ -10,7 +10,7 @@ from cases import tiny_prior
 from pixgraft.cli import main
 from pixgraft.evaluation.priors import Samples
 from pixgraft.models import load_model
-from pixgraft.sampler import Sampler
+from pixgraft.pipelines.sampler import Sampler
 from training import make_images
 from using import opened, refusal
 

@@ -12,7 +12,6 @@ from pixgraft.cli import main
 from pixgraft.config import replaced
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
-from pixgraft.feed import Feed
 from pixgraft.losses.penalties import path_lengths, r1_of_logits
 from pixgraft.methods.base import Batch
 from pixgraft.methods.prior import Prior
@@ -20,7 +19,8 @@ from pixgraft.methods.progan import ProGAN, ProGANConfig
 from pixgraft.methods.stylegan2 import StyleGAN2
 from pixgraft.models import load_model, save_model
 from pixgraft.presets import preset
-from pixgraft.train import Trainer
+from pixgraft.training.batches import Feed
+from pixgraft.training.loop import Trainer
 from test_paired_runs import torchrun
 from training import CPU, assert_equal, log_lines, make_images, newest, tree
 
@@ -186,20 +186,20 @@ def test_without_a_fade_sizes_change_at_once() -> None:
 def test_real_images_fade_as_generated_ones_do() -> None:
     method = ProGAN(replaced(preset("progan-tiny-32"), [*FADING]).method)
     images = pictures(4)
-    method.at(4)  # at 8 pixels nothing of the new size is there yet
+    method.set_progress(4)  # at 8 pixels nothing of the new size is there yet
     assert (method.resolution, method.alpha) == (8, 0.0)
     coarse = method.shrunk(images)
     assert coarse.shape == (4, 3, 8, 8)
     torch.testing.assert_close(coarse[..., ::2, ::2], coarse[..., 1::2, 1::2])
-    method.at(14)
+    method.set_progress(14)
     half = method.shrunk(images)
-    method.at(24)
+    method.set_progress(24)
     sharp = method.shrunk(images)
     torch.testing.assert_close(half, (coarse + sharp) / 2)
     z = method.draw_latents(2, torch.Generator().manual_seed(0))
     made: list[Tensor] = []
     for seen in (4, 14, 24):
-        method.at(seen)
+        method.set_progress(seen)
         made.append(method.generate_from(z))
     torch.testing.assert_close(made[1], (made[0] + made[2]) / 2)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pixgraft.cli import main
+from pixgraft.cli.report import print_encoded, print_samples
+from pixgraft.pipelines.synthesis import Made
 from pixgraft.presets import PRESETS
-from pixgraft.report import print_encoded, print_samples
-from pixgraft.synthesis import Made
 
 
 def test_the_presets_are_listed_whole_in_a_narrow_terminal(

@@ -17,8 +17,8 @@ from generators import opened, pixels, run, samples
 from pixgraft.methods.progan import ProGAN, ProGANConfig
 from pixgraft.methods.stylegan2 import StyleGAN2, StyleGAN2Config
 from pixgraft.models import load_model, save_model
-from pixgraft.sampler import Sampler
-from pixgraft.sampling import sample_files, walk_files
+from pixgraft.pipelines.sampler import Sampler
+from pixgraft.pipelines.sampling import sample_files, walk_files
 from using import refusal
 
 LAYERS = 6  # of StyleGAN2 at 16 pixels

@@ -20,10 +20,10 @@ from pixgraft.engine import distributed
 from pixgraft.engine.distributed import World
 from pixgraft.engine.log import RunLog
 from pixgraft.errors import PixgraftError
-from pixgraft.experiment import Experiment
 from pixgraft.methods.base import Batch, Losses, Preview
 from pixgraft.methods.i2ilr import I2ILR
-from pixgraft.train import Trainer
+from pixgraft.training.experiment import Experiment
+from pixgraft.training.loop import Trainer
 from training import (
     arguments,
     assert_close,

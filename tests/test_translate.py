@@ -18,7 +18,7 @@ from pixgraft import translate
 from pixgraft.cli import main
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import average_pool
-from pixgraft.translate import plan
+from pixgraft.pipelines.translate import plan
 from pixgraft.version import __version__
 from using import SOURCES, TARGETS, command, opened, pictures, report
 

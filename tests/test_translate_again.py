@@ -14,7 +14,7 @@ from PIL import Image
 import pixgraft
 from pixgraft.cli import main
 from pixgraft.engine.distributed import World
-from pixgraft.translate import translate_files
+from pixgraft.pipelines.translate import translate_files
 from using import SOURCES, TARGETS, command, pictures, random_model, refusal
 
 # --- what fails ---

@@ -9,7 +9,7 @@ from PIL import Image
 
 from generators import opened, pixels, run, samples
 from pixgraft.data.images import gif_bytes
-from pixgraft.sampling import walk
+from pixgraft.pipelines.sampling import walk
 
 
 @pytest.mark.parametrize("straight", [True, False])

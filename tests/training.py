@@ -15,10 +15,10 @@ from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine.checkpoint import Checkpoint
 from pixgraft.engine.distributed import World
 from pixgraft.engine.log import RunLog
-from pixgraft.experiment import Experiment
 from pixgraft.methods.base import Batch
 from pixgraft.presets import preset
-from pixgraft.train import Trainer
+from pixgraft.training.experiment import Experiment
+from pixgraft.training.loop import Trainer
 
 PRESET = "i2ilr-tiny-32"
 CPU = torch.device("cpu")

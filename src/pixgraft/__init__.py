@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pixgraft.version import __version__
 
 if TYPE_CHECKING:
-    from pixgraft.translator import Translator, load
+    from pixgraft.pipelines.translator import Translator, load
 
 __all__ = ["Translator", "__version__", "load"]
 
@@ -16,7 +16,7 @@ __all__ = ["Translator", "__version__", "load"]
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; who only asks for the version need not wait for it.
     if name in ("load", "Translator"):
-        from pixgraft import translator
+        from pixgraft.pipelines import translator
 
         return getattr(translator, name)
     if name == "convert":

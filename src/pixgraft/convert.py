@@ -64,7 +64,7 @@ Read = tuple[Method, tuple[str, ...], Checked | None, list[str]]
 def _psp(file: Path) -> Read:
     method = read_psp(file)
     checked = check_prior(method.generator, method.config.z_dim, method.config.image_size)
-    return method, (*method.averaged, *method.kept), checked, outcome(checked)
+    return method, (*method.averaged, *method.frozen), checked, outcome(checked)
 
 
 def _by_groups(layout: str, file: Path) -> Read:

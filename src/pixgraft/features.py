@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.experiment import Experiment
 from pixgraft.files import write_bytes
 from pixgraft.layouts import from_state_dicts
 from pixgraft.layouts.features import lpips_from_trunk
 from pixgraft.layouts.reading import read_tensors
 from pixgraft.methods.base import Method
 from pixgraft.networks.squeezenet import SqueezeNet, SqueezeNetDistance
+from pixgraft.training.experiment import Experiment
 
 Role = Literal["set", "perceptual", "identity"]
 """What a network is for: distances between sets of images, between two images, or between two faces."""
@@ -183,9 +183,9 @@ def attach_features(method: Method, device: torch.device) -> dict[str, str]:
     Raises PixgraftError where one is not to be had.
     """
     attached: dict[str, str] = {}
-    for role, name in method.wants().items():
+    for role, name in method.required_networks().items():
         feature = open_feature(name, {}, device, role=role)
-        method.attach(role, feature.network)
+        method.attach_network(role, feature.network)
         attached[role] = f"{feature.name} {feature.sha256}"
     return attached
 

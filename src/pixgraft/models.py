@@ -137,7 +137,7 @@ def _from_folder(folder: Path, name: str) -> Model:
     except safetensors.SafetensorError as error:
         raise PixgraftError(f"{weights}: not a safetensors file ({error}): fetch or convert it anew") from None
     if isinstance(info.get("images_seen"), int):
-        method.at(info["images_seen"])
+        method.set_progress(info["images_seen"])
     return Model(name, method, sha256, {key: info[key] for key in info if key not in ("config", "config_sha256")})
 
 
@@ -150,10 +150,10 @@ def _from_run(folder: Path) -> Model:
     if kind not in METHODS:
         raise PixgraftError(f"{folder}: a run of method {kind!r}: update pixgraft")
     method = _untrained(kind, experiment["method"], str(folder))
-    kept = tuple(f"{name}." for name in method.kept)
+    kept = tuple(f"{name}." for name in method.frozen)
     frozen = {key: tensor for key, tensor in found.groups["networks"].items() if key.startswith(kept)} if kept else {}
     _fill(method, found.groups["averages"] | frozen, str(folder))
-    method.at(found.images_seen)
+    method.set_progress(found.images_seen)
     info = {"method": kind, "images_seen": found.images_seen, "preset": experiment["name"]}
     return Model(str(folder), method, found.sha256, info)
 
@@ -171,7 +171,7 @@ def _fill(method: Method, tensors: dict[str, Tensor], where: str) -> None:
         prefix = f"{name}."
         own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
         own = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in own.items()}
-        if not own and name not in method.averaged + method.kept:
+        if not own and name not in method.averaged + method.frozen:
             continue
         try:
             network.load_state_dict(own)
@@ -201,7 +201,7 @@ def save_model(
     dtype = torch.float16 if half else torch.float32
     tensors = {
         f"{name}.{key}": tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-        for name in networks or method.averaged + method.kept
+        for name in networks or method.averaged + method.frozen
         for key, tensor in method.get_submodule(name).state_dict().items()
     }
     data = safetensors.torch.save(tensors)

@@ -42,8 +42,8 @@ def train(
         quiet: Show no progress.
     """
     from pixgraft import config, presets
-    from pixgraft.train import CHECKPOINTS
-    from pixgraft.train import train as run
+    from pixgraft.training.loop import CHECKPOINTS
+    from pixgraft.training.loop import train as run
 
     experiment = config.replaced(presets.preset(preset), list(set))
     if resume and not any((out / CHECKPOINTS).glob("[0-9]*")):
@@ -72,8 +72,8 @@ def evaluate(
             trained for each row, or the folder of an earlier such call.
         request: What to measure, on what, and how.
     """
+    from pixgraft.cli.report import print_result
     from pixgraft.evaluation.command import evaluate as run
-    from pixgraft.report import print_result
 
     measured = run(model, request)
     return 0 if measured is None else print_result(*measured)
@@ -91,8 +91,8 @@ def compare(
         first: A result.json.
         second: Another one.
     """
+    from pixgraft.cli.report import print_comparison
     from pixgraft.evaluation.result import comparable
-    from pixgraft.report import print_comparison
 
     return print_comparison(*comparable(first, second))
 
@@ -137,7 +137,7 @@ def presets() -> int:
     """List the presets with their image sizes, parameters and how long they train."""
     from rich.console import Console
 
-    from pixgraft.report import presets_table
+    from pixgraft.cli.report import presets_table
 
     Console().print(presets_table())
     return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pixgraft.cli.app import Model, app
 
 if TYPE_CHECKING:
-    from pixgraft.sampler import Sampler
+    from pixgraft.pipelines.sampler import Sampler
 
 
 @app.command
@@ -37,9 +37,9 @@ def sample(
             as it records.
         device: auto, cpu, cuda, cuda:N or mps.
     """
+    from pixgraft.cli.report import print_findings
     from pixgraft.engine.bars import Bars
-    from pixgraft.report import print_findings
-    from pixgraft.sampling import sample_files
+    from pixgraft.pipelines.sampling import sample_files
 
     sampler = _opened(model, device)
     with Bars() as bars:
@@ -75,9 +75,9 @@ def mix(
         truncation: Below 1 likelier and less varied images.
         device: auto, cpu, cuda, cuda:N or mps.
     """
+    from pixgraft.cli.report import print_findings
     from pixgraft.engine.bars import Bars
-    from pixgraft.report import print_findings
-    from pixgraft.sampling import mix_file
+    from pixgraft.pipelines.sampling import mix_file
 
     sampler = _opened(model, device)
     with Bars() as bars:
@@ -115,9 +115,9 @@ def walk(
         loop: Back to the first sample at the end.
         device: auto, cpu, cuda, cuda:N or mps.
     """
+    from pixgraft.cli.report import print_findings
     from pixgraft.engine.bars import Bars
-    from pixgraft.report import print_findings
-    from pixgraft.sampling import walk_files
+    from pixgraft.pipelines.sampling import walk_files
 
     sampler = _opened(model, device)
     with Bars() as bars:
@@ -133,7 +133,7 @@ def walk(
 def _opened(model: str, device: str) -> "Sampler":
     from pixgraft import devices
     from pixgraft.models import load_model
-    from pixgraft.sampler import Sampler
+    from pixgraft.pipelines.sampler import Sampler
 
     picked = devices.pick(device)
     return Sampler(load_model(model, device=picked), picked)

@@ -130,12 +130,12 @@ def edit(
         device: auto, cpu, cuda, cuda:N or mps.
     """
     from pixgraft import devices
+    from pixgraft.cli.report import print_findings
     from pixgraft.data.check import Finding
-    from pixgraft.encoder import Encoder
-    from pixgraft.encoding import edit_files
     from pixgraft.engine.bars import Bars
     from pixgraft.models import load_model
-    from pixgraft.report import print_findings
+    from pixgraft.pipelines.encoder import Encoder
+    from pixgraft.pipelines.encoding import edit_files
 
     picked = devices.pick(device)
     encoder = Encoder(load_model(model, device=picked), picked)
@@ -172,10 +172,10 @@ def _option(name: str) -> str:
 
 
 def _translate(model: "Opened", request: Request, device: "torch.device", world: "World") -> int:
+    from pixgraft.cli.report import Terminal
     from pixgraft.engine import distributed
-    from pixgraft.report import Terminal
-    from pixgraft.translate import figure, translate_files
-    from pixgraft.translator import Translator
+    from pixgraft.pipelines.translate import figure, translate_files
+    from pixgraft.pipelines.translator import Translator
 
     assert request.source and request.target
     translator = Translator(model, device)
@@ -194,9 +194,9 @@ def _translate(model: "Opened", request: Request, device: "torch.device", world:
 
 
 def _synthesize(model: "Opened", request: Request, device: "torch.device", world: "World") -> int:
+    from pixgraft.cli.report import print_samples
     from pixgraft.engine import distributed
-    from pixgraft.report import print_samples
-    from pixgraft.synthesis import Synthesizer, synthesize_files
+    from pixgraft.pipelines.synthesis import Synthesizer, synthesize_files
 
     assert request.condition
     synthesizer = Synthesizer(model, device, palette=request.palette)
@@ -210,12 +210,12 @@ def _synthesize(model: "Opened", request: Request, device: "torch.device", world
 
 
 def _encode(model: "Opened", request: Request, device: "torch.device", world: "World") -> int:
+    from pixgraft.cli.report import print_encoded, print_findings
     from pixgraft.data.check import Finding
-    from pixgraft.encoder import Encoder
-    from pixgraft.encoding import decode_file, encode_files
     from pixgraft.engine import distributed
     from pixgraft.engine.bars import Bars
-    from pixgraft.report import print_encoded, print_findings
+    from pixgraft.pipelines.encoder import Encoder
+    from pixgraft.pipelines.encoding import decode_file, encode_files
 
     encoder = Encoder(model, device, palette=request.palette, factor=request.factor, align=request.align)
     if request.codes:

@@ -33,10 +33,10 @@ from pixgraft.evaluation.subjects import Pictures
 from pixgraft.evaluation.sweep import trained
 from pixgraft.features import parse_weights
 from pixgraft.models import Model, load_model
+from pixgraft.pipelines.sampler import Sampler
+from pixgraft.pipelines.synthesis import Synthesizer
+from pixgraft.pipelines.translator import Translator
 from pixgraft.presets import PRESETS
-from pixgraft.sampler import Sampler
-from pixgraft.synthesis import Synthesizer
-from pixgraft.translator import Translator
 
 OF_PAIRS = ("palette", "images", "conditions")
 OF_TABLES = ("set", "train_split")

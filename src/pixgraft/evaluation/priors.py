@@ -4,7 +4,7 @@ from typing import Any
 
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.subjects import Group
-from pixgraft.sampler import Sampler
+from pixgraft.pipelines.sampler import Sampler
 
 
 class Samples:

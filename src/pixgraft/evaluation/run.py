@@ -40,9 +40,9 @@ from pixgraft.evaluation.subjects import (
 from pixgraft.features import KINDS, Feature, available, open_feature
 from pixgraft.files import write_bytes
 from pixgraft.metrics.consistency import OPERATOR
-from pixgraft.sampler import Sampler
-from pixgraft.synthesis import Synthesizer
-from pixgraft.translator import Translator
+from pixgraft.pipelines.sampler import Sampler
+from pixgraft.pipelines.synthesis import Synthesizer
+from pixgraft.pipelines.translator import Translator
 
 FOLDER_METRICS = ("fd", "kd", "precision", "recall", "density", "coverage")
 PAIR_METRICS = ("l1", "psnr", "ssim", "perceptual")

@@ -21,8 +21,8 @@ from pixgraft.data.sources import ImageSource, open_source
 from pixgraft.engine.seeds import derive, generator
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import downscale
-from pixgraft.synthesis import Synthesizer
-from pixgraft.translator import Translator
+from pixgraft.pipelines.synthesis import Synthesizer
+from pixgraft.pipelines.translator import Translator
 
 KEPT_BYTES = 2**29
 """Of decoded images that are kept in memory."""

@@ -7,10 +7,10 @@ from pixgraft import config
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.protocols import Protocol
 from pixgraft.evaluation.request import Request
-from pixgraft.experiment import Experiment
-from pixgraft.feed import Feed, condition_kind, image_side
 from pixgraft.presets import PRESETS, preset
-from pixgraft.train import train
+from pixgraft.training.batches import Feed, condition_kind, image_side
+from pixgraft.training.experiment import Experiment
+from pixgraft.training.loop import train
 
 
 def trained(model: str, protocol: Protocol, request: Request, *, settings: tuple[str, ...]) -> list[tuple[str, Path]]:

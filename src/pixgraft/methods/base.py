@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from pixgraft.errors import PixgraftError
 
 Losses = dict[str, Tensor]
-Role = Literal["perceptual", "identity"]
+NetworkRole = Literal["perceptual", "identity"]
 """What a frozen network is for: distances between two images, or between two faces."""
 
 
@@ -81,10 +81,10 @@ class Method(nn.Module, ABC):
     averaged: ClassVar[tuple[str, ...]]
     """Sub-modules that keep an exponential moving average, which is what `translate` and `preview` use once trained."""
 
-    kept: ClassVar[tuple[str, ...]] = ()
+    frozen: ClassVar[tuple[str, ...]] = ()
     """Further sub-modules that a trained model needs as they are, such as a frozen generator."""
 
-    group: ClassVar[int] = 1
+    batch_multiple: ClassVar[int] = 1
     """Images that belong together: batches, microbatches and processes' shares are multiples of it."""
     Config: ClassVar[type]
     """The dataclass of its configuration."""
@@ -94,7 +94,7 @@ class Method(nn.Module, ABC):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self._features: dict[Role, nn.Module] = {}  # a plain dict: nothing in it is registered
+        self._features: dict[NetworkRole, nn.Module] = {}  # a plain dict: nothing in it is registered
 
     @abstractmethod
     def phases(self) -> list[Phase]:
@@ -110,7 +110,7 @@ class Method(nn.Module, ABC):
 
     # --- what changes in the course of training ---
 
-    def at(self, images_seen: int) -> None:
+    def set_progress(self, images_seen: int) -> None:
         """Set what depends on how long training has run and on nothing else, such as the size that a network is grown
         to. Called before each step, and where a trained method is opened; a new one is as at the end of training."""
 
@@ -122,7 +122,7 @@ class Method(nn.Module, ABC):
 
     # --- networks that others trained ---
 
-    def wants(self) -> dict[Role, str]:
+    def required_networks(self) -> dict[NetworkRole, str]:
         """The frozen networks that its losses use under this configuration: a feature network's name for each role.
 
         "perceptual" is a distance, two batches of images (N, 3, H, W) in [-1, 1] to (N,); "identity" embeds faces.
@@ -131,13 +131,13 @@ class Method(nn.Module, ABC):
 
     @property
     def prior(self) -> str:
-        """The model whose generator it builds on, for `adopt`; empty if on none."""
+        """The model whose generator it builds on, for `load_prior`; empty if on none."""
         return ""
 
-    def adopt(self, prior: "Method") -> None:
+    def load_prior(self, prior: "Method") -> None:
         """Take the networks of a trained prior as one's own, before training."""
 
-    def attach(self, role: Role, network: nn.Module) -> None:
+    def attach_network(self, role: NetworkRole, network: nn.Module) -> None:
         """Lend the method a network for a role. It is frozen, and neither trained, averaged nor saved with the method.
 
         It goes wherever the method stands, now and when the method moves.
@@ -145,7 +145,7 @@ class Method(nn.Module, ABC):
         parameter = next(self.parameters())
         self._features[role] = network.to(parameter.device, parameter.dtype).eval().requires_grad_(False)
 
-    def feature(self, role: Role) -> nn.Module:
+    def loss_network(self, role: NetworkRole) -> nn.Module:
         """The network that was attached for a role. Raises PixgraftError if there is none."""
         if role not in self._features:
             raise PixgraftError(f"{self.name}: its losses need a {role} network: attach one before training")

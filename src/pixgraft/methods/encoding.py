@@ -17,7 +17,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import Condition, check_stored, condition_channels, fitted, pictured
 from pixgraft.losses.identity import face_crop, identity
 from pixgraft.losses.reconstruction import l2
-from pixgraft.methods.base import Batch, Losses, Method, Preview, Role
+from pixgraft.methods.base import Batch, Losses, Method, NetworkRole, Preview
 from pixgraft.methods.progan import ProGAN
 from pixgraft.methods.stylegan2 import StyleGAN2
 from pixgraft.networks import progan, stylegan2
@@ -101,7 +101,7 @@ class Encoding(Method):
     """The base of both: generator, starting codes, losses and use. A subclass makes the encoder."""
 
     averaged: ClassVar[tuple[str, ...]] = ("encoder",)
-    kept: ClassVar[tuple[str, ...]] = ("generator", "start")
+    frozen: ClassVar[tuple[str, ...]] = ("generator", "start")
     config: EncodingConfig
     encoder: nn.Module
 
@@ -126,7 +126,7 @@ class Encoding(Method):
             )
         self.start = Start(self.codes, self.code_dim)
         if config.train_generator:
-            self.averaged, self.kept = (*self.averaged, "generator"), ("start",)  # type: ignore[misc]
+            self.averaged, self.frozen = (*self.averaged, "generator"), ("start",)  # type: ignore[misc]
 
     @property
     @abstractmethod
@@ -140,9 +140,9 @@ class Encoding(Method):
 
     # --- borrowed networks ---
 
-    def wants(self) -> dict[Role, str]:
+    def required_networks(self) -> dict[NetworkRole, str]:
         config = self.config
-        wanted: dict[Role, str] = {}
+        wanted: dict[NetworkRole, str] = {}
         if config.lambda_perceptual:
             wanted["perceptual"] = config.perceptual
         if config.lambda_identity:
@@ -156,7 +156,7 @@ class Encoding(Method):
         return self.config.prior
 
     @torch.no_grad()
-    def adopt(self, prior: Method) -> None:
+    def load_prior(self, prior: Method) -> None:
         """Take a prior's generator, and start from its average code.
 
         ProGAN's codes have the mean zero, which has no direction for its first layer's normalisation to keep: there a
@@ -217,10 +217,10 @@ class Encoding(Method):
         small = fitted(images, config.input_size)
         losses = {f"l2{suffix}": config.lambda_l2 * l2(small, targets)}
         if config.lambda_perceptual:
-            apart = self.feature("perceptual")(small, targets)
+            apart = self.loss_network("perceptual")(small, targets)
             losses[f"perceptual{suffix}"] = config.lambda_perceptual * apart.mean()
         if config.lambda_identity:
-            embed = self.feature("identity")
+            embed = self.loss_network("identity")
             mine, theirs = (F.normalize(embed(face_crop(each)), dim=1) for each in (small, targets))
             losses[f"identity{suffix}"] = config.lambda_identity * identity(mine, theirs)
         return losses

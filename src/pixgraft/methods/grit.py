@@ -25,7 +25,7 @@ from pixgraft.layers.conditions import Condition, check_stored, condition_channe
 from pixgraft.losses.adversarial import least_squares_loss
 from pixgraft.losses.penalties import r1_of_logits
 from pixgraft.losses.reconstruction import l1
-from pixgraft.methods.base import Batch, Losses, Method, Phase, Preview, Role
+from pixgraft.methods.base import Batch, Losses, Method, NetworkRole, Phase, Preview
 from pixgraft.networks.grit import Discriminator, Generator, NoiseInto, Output, StyleEncoder
 
 PRIOR_LR = 1e-2
@@ -165,7 +165,7 @@ class GRIT(Method):
             normalize=config.discriminator_norm,
         )
 
-    def wants(self) -> dict[Role, str]:
+    def required_networks(self) -> dict[NetworkRole, str]:
         return {"perceptual": "squeezenet"} if self.config.reconstruction == "perceptual" else {}
 
     # --- what the terms are made of ---
@@ -225,7 +225,7 @@ class GRIT(Method):
         """L_rec, a scalar. Raises PixgraftError if the perceptual network that it needs was not attached."""
         if self.config.reconstruction == "l1":
             return l1(images, targets)
-        apart: Tensor = self.feature("perceptual")(images, targets)
+        apart: Tensor = self.loss_network("perceptual")(images, targets)
         return apart.mean()
 
     def discriminator_losses(self, batch: Batch) -> Losses:

@@ -127,7 +127,7 @@ class I2ILR(Method):
 
     name: ClassVar[str] = "i2ilr"
     averaged: ClassVar[tuple[str, ...]] = ("generator",)
-    group: ClassVar[int] = 2
+    batch_multiple: ClassVar[int] = 2
     Config: ClassVar[type] = I2ILRConfig
     config: I2ILRConfig
 

@@ -18,10 +18,10 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import joined
 from pixgraft.methods.base import Batch, Losses, Phase
 from pixgraft.methods.encoding import Encoded, Encoding, EncodingConfig
+from pixgraft.methods.ranger import Ranger
 from pixgraft.networks import progan
 from pixgraft.networks.ome import DynamicFusion, Encoder, static_fusion
 from pixgraft.networks.progan import stage_widths
-from pixgraft.optim import Ranger
 
 
 @dataclass(frozen=True, kw_only=True)

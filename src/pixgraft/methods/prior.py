@@ -16,7 +16,7 @@ class Prior(Method):
     Shape letters: N images, S side of an image, Z numbers of a code z.
     """
 
-    group: ClassVar[int] = 2
+    batch_multiple: ClassVar[int] = 2
     """An image alone has no minibatch deviation."""
 
     @property

@@ -104,7 +104,7 @@ class ProGAN(Prior):
     def image_size(self) -> int:
         return self.resolution
 
-    def at(self, images_seen: int) -> None:
+    def set_progress(self, images_seen: int) -> None:
         """Grow to what the schedule says."""
         self.resolution, self.alpha = self.config.grown(images_seen)
 

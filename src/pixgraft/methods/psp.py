@@ -17,9 +17,9 @@ from pixgraft.layers.conditions import encoded
 from pixgraft.losses.latent import w_norm
 from pixgraft.methods.base import Batch, Losses, Phase
 from pixgraft.methods.encoding import Encoded, Encoding, EncodingConfig
+from pixgraft.methods.ranger import Ranger
 from pixgraft.networks.irse import STAGES
 from pixgraft.networks.psp import SingleStyleEncoder, StyleEncoder
-from pixgraft.optim import Ranger
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ written out there.
 from collections.abc import Callable
 
 from pixgraft.errors import PixgraftError
-from pixgraft.experiment import Experiment
 from pixgraft.presets import grit, i2ilr, ome, progan, psp, stylegan2
+from pixgraft.training.experiment import Experiment
 
 PRESETS: dict[str, Callable[[], Experiment]] = {
     "i2ilr-paper-128": i2ilr.paper_128,

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from pixgraft.data.celebamask import mirrored
-from pixgraft.experiment import DataConfig, Experiment, TrainConfig
 from pixgraft.methods.grit import GRITConfig
+from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 FACES = GRITConfig(
     classes=8,

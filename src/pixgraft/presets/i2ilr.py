@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Literal
 
-from pixgraft.experiment import Experiment, TrainConfig
 from pixgraft.methods.i2ilr import I2ILRConfig, published
+from pixgraft.training.experiment import Experiment, TrainConfig
 
 
 def paper_128() -> Experiment:

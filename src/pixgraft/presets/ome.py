@@ -1,9 +1,9 @@
 """The experiments of OME (Guo et al. 2023), published and ours; all for super-resolution of faces."""
 
-from pixgraft.experiment import DataConfig, Experiment, TrainConfig
 from pixgraft.methods.ome import OMEConfig
 from pixgraft.presets import stylegan2
 from pixgraft.presets.stylegan2 import generator_sizes
+from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 
 def paper_stylegan2_1024() -> Experiment:

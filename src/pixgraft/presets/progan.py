@@ -1,7 +1,7 @@
 """The experiments of ProGAN (Karras et al. 2018), published and ours."""
 
-from pixgraft.experiment import Experiment, TrainConfig
 from pixgraft.methods.progan import ProGANConfig
+from pixgraft.training.experiment import Experiment, TrainConfig
 
 
 def paper_1024() -> Experiment:

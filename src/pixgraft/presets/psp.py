@@ -1,9 +1,9 @@
 """The experiments of pSp (Richardson et al. 2021), published and ours; all for super-resolution of faces."""
 
-from pixgraft.experiment import DataConfig, Experiment, TrainConfig
 from pixgraft.methods.psp import PSPConfig
 from pixgraft.presets import stylegan2
 from pixgraft.presets.stylegan2 import generator_sizes
+from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 
 def paper_1024() -> Experiment:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from pixgraft.experiment import Experiment, TrainConfig
 from pixgraft.methods.stylegan2 import StyleGAN2Config
+from pixgraft.training.experiment import Experiment, TrainConfig
 
 
 def paper_1024() -> Experiment:

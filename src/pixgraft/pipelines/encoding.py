@@ -30,13 +30,13 @@ from pixgraft.data.outputs import (
     remove_from,
 )
 from pixgraft.data.sources import open_source
-from pixgraft.encoder import Condition, Encoder, NoFaceError
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
 from pixgraft.files import write_bytes
 from pixgraft.layers.conditions import fitted
 from pixgraft.metrics.consistency import OPERATOR, consistency
-from pixgraft.synthesis import Made
+from pixgraft.pipelines.encoder import Condition, Encoder, NoFaceError
+from pixgraft.pipelines.synthesis import Made
 from pixgraft.version import __version__
 
 SHOWN_SIDE = 256

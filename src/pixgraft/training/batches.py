@@ -13,8 +13,8 @@ from pixgraft.data.images import from_uint8
 from pixgraft.data.pairs import PairedDataset, PairedLoader, open_pairs
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
-from pixgraft.experiment import Experiment
 from pixgraft.methods.base import Batch
+from pixgraft.training.experiment import Experiment
 
 
 class Feed:

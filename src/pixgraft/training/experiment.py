@@ -98,7 +98,7 @@ class Experiment:
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
-        group = METHODS[self.kind].group
+        group = METHODS[self.kind].batch_multiple
         for name in ("batch", "microbatch"):
             count = getattr(self.train, name)
             if count % group:

@@ -25,7 +25,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.files import write_bytes
 from pixgraft.layers.resample import average_pool
 from pixgraft.methods.stylegan2 import StyleGAN2
-from pixgraft.sampler import Noise, Sampler
+from pixgraft.pipelines.sampler import Noise, Sampler
 from pixgraft.version import __version__
 
 Progress = Callable[[int, int], None]

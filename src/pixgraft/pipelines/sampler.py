@@ -19,7 +19,7 @@ from pixgraft.methods.i2ilr import I2ILR
 from pixgraft.methods.prior import Prior
 from pixgraft.methods.stylegan2 import StyleGAN2
 from pixgraft.models import Model
-from pixgraft.translator import GPU_PASS
+from pixgraft.pipelines.translator import GPU_PASS
 
 Noise = Literal["stored", "random", "none"]
 LAYERS = {"coarse": (0, 3), "middle": (4, 7), "fine": (8, None)}

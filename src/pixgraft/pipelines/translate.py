@@ -27,7 +27,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.files import write_bytes
 from pixgraft.layers.resample import enlarge
 from pixgraft.metrics.consistency import OPERATOR
-from pixgraft.translator import Translation, Translator
+from pixgraft.pipelines.translator import Translation, Translator
 from pixgraft.version import __version__
 
 Pairing = Literal["all", "name", "order"]

@@ -22,7 +22,7 @@ from pixgraft.layers.resample import bicubic
 from pixgraft.methods.encoding import Encoding
 from pixgraft.methods.psp import PSP
 from pixgraft.models import Model
-from pixgraft.sampler import layer_range
+from pixgraft.pipelines.sampler import layer_range
 
 PHOTOGRAPHS = ("self", "image", "lr")
 """The conditions in which there may be a face to align."""

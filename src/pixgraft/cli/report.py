@@ -15,9 +15,9 @@ from pixgraft.data.check import Finding
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.pages import cell, figure
 from pixgraft.methods import METHODS
+from pixgraft.pipelines.synthesis import Made
+from pixgraft.pipelines.translate import Done
 from pixgraft.presets import PRESETS
-from pixgraft.synthesis import Made
-from pixgraft.translate import Done
 
 MOST = 20
 """Rows of a table of outputs."""

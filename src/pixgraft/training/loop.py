@@ -29,16 +29,16 @@ from pixgraft.engine.lock import RunLock
 from pixgraft.engine.log import Interrupt, Progress, RunLog
 from pixgraft.engine.seeds import derive
 from pixgraft.errors import PixgraftError
-from pixgraft.experiment import Experiment
 from pixgraft.features import at_hand, attach_features
-from pixgraft.feed import Feed
 from pixgraft.files import write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method, Phase
 from pixgraft.models import load_model
 from pixgraft.networks.stylegan2 import Generator
+from pixgraft.training.batches import Feed
+from pixgraft.training.experiment import Experiment
+from pixgraft.training.preview import Watch
 from pixgraft.version import __version__
-from pixgraft.watch import Watch
 
 CONFIG_FILE = "config.toml"
 CHECKPOINTS = "checkpoints"
@@ -68,7 +68,7 @@ class Trainer:
         self.method.to(device)
         self.features = attach_features(self.method, device)
         if new and self.method.prior:
-            self.method.adopt(load_model(self.method.prior).method)
+            self.method.load_prior(load_model(self.method.prior).method)
         if train.channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         distributed.broadcast_module(self.method, world)
@@ -93,7 +93,7 @@ class Trainer:
             whole.images = whole.images.contiguous(memory_format=torch.channels_last)
         batches = whole.split(train.microbatch or len(whole.images))
         number = self.images_seen // train.batch
-        self.method.at(self.images_seen)
+        self.method.set_progress(self.images_seen)
         losses: dict[str, Tensor] = {}
         for phase in self.phases:
             if number % phase.every == 0:
@@ -214,7 +214,7 @@ class Trainer:
             }
             checkpoints.load_optimizer(optimizer, tensors, checkpoint.meta["optimizers"][name])
         self.images_seen = checkpoint.images_seen
-        self.method.at(self.images_seen)
+        self.method.set_progress(self.images_seen)
 
 
 def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
@@ -262,7 +262,7 @@ def train(
 
 
 def _check_shares(experiment: Experiment, world: World) -> None:
-    group = METHODS[experiment.kind].group
+    group = METHODS[experiment.kind].batch_multiple
     if experiment.train.batch % (group * world.size):
         raise PixgraftError(
             f"a batch of {experiment.train.batch} does not divide over {world.size} processes: "

@@ -1,0 +1,1 @@
+"""Training: the loop, its experiment, its batches and its previews."""
