@@ -143,8 +143,12 @@ def _toml(value: Any) -> str:
 
 def loads(kind: type[T], text: str, where: str) -> T:
     """The dataclass `kind` from TOML; `where` names the file in errors."""
+    return from_dict(kind, values_of(text, where), where)
+
+
+def values_of(text: str, where: str) -> dict[str, Any]:
+    """TOML as plain values; `where` names the file in errors."""
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PixgraftError(f"{where}: not TOML: {error}") from None
-    return from_dict(kind, values, where)

@@ -76,6 +76,22 @@ def load_model(model: str | Path, *, device: torch.device | str = "cpu") -> Mode
     return opened
 
 
+def task_of(model: str | Path) -> str:
+    """The task of a model that `load_model` opens, by its description alone. Raises PixgraftError as that does."""
+    folder = _find(str(model))
+    file = folder / DESCRIPTION
+    try:
+        if file.is_file():
+            kind = str(json.loads(file.read_text(encoding="utf-8"))["method"])
+        else:
+            file = folder / "config.toml"
+            kind = str(configs.values_of(file.read_text(encoding="utf-8"), str(file))["kind"])
+        return METHODS[kind].task
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PixgraftError(f"{file}: not a description of a model ({reason}): fetch or convert it anew") from None
+
+
 def _find(model: str) -> Path:
     path = Path(model)
     if path.is_dir():

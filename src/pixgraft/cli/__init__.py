@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pixgraft.cli import data, models, priors, translate  # noqa: F401 - each adds its verbs to the app
+from pixgraft.cli import data, models, use  # noqa: F401 - each adds its verbs to the app
 from pixgraft.cli.app import app
 from pixgraft.errors import PixgraftError
+from pixgraft.version import __version__
 
 __all__ = ["main", "script"]
 
@@ -23,14 +24,25 @@ GATHERED = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status: 0, 1 (some inputs failed) or 2 (nothing could be done)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        _refuse_repeated(sys.argv[1:] if arguments is None else arguments)
-        status = app.cli(
-            prog="pixgraft",
-            description="Image-to-image translation that puts real detail on coarse pictures.",
-            args=arguments,
-        )
+        _refuse_repeated(arguments)
+        if arguments == ["--version"]:
+            print(f"pixgraft {__version__}")
+            status: object = 0
+        elif arguments[0] == "translate" and len(arguments) > 1 and not arguments[1].startswith("-"):
+            status = use.run_translate(arguments[1:])
+        else:
+            status = app.cli(
+                prog="pixgraft",
+                description="Image-to-image translation that puts real detail on coarse pictures.",
+                args=arguments,
+            )
+        sys.stdout.flush()
         return status if isinstance(status, int) else 0
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except PixgraftError as error:
         print(f"pixgraft: {error}", file=sys.stderr)
     except OSError as error:

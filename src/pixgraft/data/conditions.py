@@ -20,6 +20,7 @@ from torch import Tensor
 from pixgraft.data.degrade import Enlarging, enlarged
 from pixgraft.data.images import decode, fit, image_format, to_tensor, to_uint8
 from pixgraft.errors import PixgraftError
+from pixgraft.layers.conditions import ConditionSpec
 
 Color = tuple[int, int, int]
 
@@ -148,6 +149,20 @@ class ConditionKind:
         for one, other in self.mirrored:
             swap[one], swap[other] = other, one
         return swap[flipped.long()]
+
+
+def condition_kind(
+    spec: ConditionSpec, palette: str | Path | None = None, *, mirrored: tuple[tuple[int, int], ...] = ()
+) -> ConditionKind:
+    """How files of a method's conditions are read; `palette` names the file of colours that label maps have.
+
+    Raises PixgraftError if the palette cannot be read, or does not fit the conditions.
+    """
+    if not palette:
+        return ConditionKind(kind=spec.kind, classes=spec.classes, mirrored=mirrored if spec.classes else ())
+    if spec.kind != "labels":
+        raise PixgraftError(f"palette {palette}: the conditions are of kind {spec.kind}, not labels: leave it out")
+    return palette_kind(palette, classes=spec.classes, mirrored=mirrored)
 
 
 def palette_kind(

@@ -1,5 +1,8 @@
 """Many images as one."""
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,3 +13,10 @@ def tiled(rows: Tensor, *, gap: int = 2) -> Tensor:
     count_rows, count_columns, channels, height, width = padded.shape
     sheet = padded.permute(2, 0, 3, 1, 4).reshape(channels, count_rows * height, count_columns * width)
     return F.pad(sheet, (gap, 0, gap, 0), value=1.0)
+
+
+def sheet(images: Tensor) -> Tensor:
+    """Images (N, 3, S, S) in [-1, 1] in about as many rows as columns, as one image (3, H, W)."""
+    columns = math.ceil(math.sqrt(len(images)))
+    white = torch.ones(-len(images) % columns, *images.shape[1:])
+    return tiled(torch.cat([images, white]).unflatten(0, (-1, columns)))

@@ -1,5 +1,6 @@
-"""Conditions as the networks take them: floats from the bytes that data is kept in."""
+"""Conditions: what a method takes, and the floats that its networks get from the bytes of a data set."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,6 +12,27 @@ from pixgraft.layers.resample import average_pool
 
 Condition = Literal["labels", "sketch", "image", "lr"]
 """A map of class indices (a mask is one of two classes), a grey drawing, a colour image, or a small one enlarged."""
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """The conditions that a method takes: uint8 (N, C, size, size), class indices or levels 0..255."""
+
+    kind: Condition
+    size: int
+    """Side in pixels."""
+    classes: int = 0
+    """Number of classes; 0 unless `kind` is "labels"."""
+    inversion: bool = False
+    """The condition is the target image itself, so that training data has images alone."""
+
+    def check(self, condition: Tensor) -> None:
+        """Raise PixgraftError unless `condition` has this type, shape and classes."""
+        check_stored(condition, self.kind, self.classes, self.size)
+
+    def pictured(self, condition: Tensor) -> Tensor:
+        """Conditions (N, C, S, S) as pictures (N, 3, S, S) in [-1, 1], each class in its own colour."""
+        return pictured(condition, self.kind, self.classes)
 
 
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -60,15 +82,15 @@ def encoded(condition: Tensor, kind: Condition, classes: int = 0, dtype: torch.d
 
 
 def check_stored(condition: Tensor, kind: Condition, classes: int, size: int) -> None:
-    """PixgraftError unless conditions are as data keeps them: uint8 (N, C, size, size), of no class beyond those there
-    are."""
+    """Raise PixgraftError unless conditions are uint8 (N, C, size, size) with N of 1 or more and class indices below
+    `classes`."""
     shape = (stored_channels(kind), size, size)
     expected = ", ".join(map(str, shape))
-    if condition.shape[1:] != shape:
+    if condition.shape[1:] != shape or not len(condition):
         raise PixgraftError(f"conditions are {tuple(condition.shape)}: give (N, {expected})")
     if condition.dtype != torch.uint8:
         raise PixgraftError(f"conditions are {condition.dtype}: give uint8 (N, {expected})")
-    if kind == "labels" and len(condition) and int(condition.max()) >= classes:
+    if kind == "labels" and int(condition.max()) >= classes:
         raise PixgraftError(f"a condition has class {int(condition.max())}: there are 0 to {classes - 1}")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pixgraft.errors import PixgraftError
+from pixgraft.layers.conditions import ConditionSpec
 
 Losses = dict[str, Tensor]
 NetworkRole = Literal["perceptual", "identity"]
@@ -66,6 +67,31 @@ class Phase:
     precise: bool = False
 
 
+class MethodConfig:
+    """The base of every method's configuration, which is a frozen dataclass: what training and lists need of it."""
+
+    image_size: int
+    """Side of the output in pixels."""
+
+    @property
+    def training_size(self) -> int:
+        """Side in pixels that training images are fitted to."""
+        return self.image_size
+
+    @property
+    def condition_spec(self) -> ConditionSpec | None:
+        """The condition that the method takes; None if it takes images or codes alone."""
+        return None
+
+    @property
+    def input_summary(self) -> str:
+        """What an image is made from, in a few words, for the list of presets."""
+        spec = self.condition_spec
+        if spec is None:
+            return "codes"
+        return f"{spec.classes} labels" if spec.kind == "labels" else "self" if spec.inversion else spec.kind
+
+
 @dataclass(frozen=True)
 class Preview:
     """What a method shows of itself at intervals: rows of images (R, C, 3, S, S), and how much its outputs differ."""
@@ -78,6 +104,8 @@ class Method(nn.Module, ABC):
     """The base of every method: what the engine and the commands rely on, and nothing else."""
 
     name: ClassVar[str]
+    task: ClassVar[str]
+    """What goes in and what comes out: "graft", "synthesize", "encode" or "sample"; see `methods/tasks.py`."""
     averaged: ClassVar[tuple[str, ...]]
     """Sub-modules that keep an exponential moving average, which is what `translate` and `preview` use once trained."""
 

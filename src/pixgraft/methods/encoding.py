@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layers.conditions import Condition, check_stored, condition_channels, fitted, pictured
+from pixgraft.layers.conditions import Condition, ConditionSpec, condition_channels, fitted
 from pixgraft.losses.identity import face_crop, identity
 from pixgraft.losses.reconstruction import l2
-from pixgraft.methods.base import Batch, Losses, Method, NetworkRole, Preview
+from pixgraft.methods.base import Losses, Method, MethodConfig, NetworkRole
 from pixgraft.methods.progan import ProGAN
 from pixgraft.methods.stylegan2 import StyleGAN2
+from pixgraft.methods.tasks import Encoding
 from pixgraft.networks import progan, stylegan2
 
 Kind = Literal["self", "labels", "sketch", "image", "lr"]
@@ -27,7 +28,7 @@ Kind = Literal["self", "labels", "sketch", "image", "lr"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodingConfig:
+class EncodingConfig(MethodConfig):
     """What both methods have; the defaults are the papers' for faces at 1024."""
 
     prior: str = ""
@@ -67,24 +68,19 @@ class EncodingConfig:
             raise PixgraftError("the lambdas must be at least 0")
 
     @property
-    def kind(self) -> Condition:
-        """The condition as `layers.conditions` knows it."""
-        return "image" if self.condition == "self" else self.condition
+    def training_size(self) -> int:
+        return self.input_size
+
+    @property
+    def condition_spec(self) -> ConditionSpec:
+        inversion = self.condition == "self"
+        kind: Condition = "image" if self.condition == "self" else self.condition
+        return ConditionSpec(kind, self.input_size, self.classes if kind == "labels" else 0, inversion)
 
     @property
     def condition_channels(self) -> int:
-        """Of a condition as the networks take it."""
-        return condition_channels(self.kind, self.classes)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What became of N conditions: codes and images after each step, the starting ones first where a step sees them."""
-
-    codes: list[Tensor]
-    """(N, M, D) each."""
-    images: list[Tensor]
-    """(N, 3, S, S) each, clamped to [-1, 1]."""
+        """Channels of a condition as the networks take it."""
+        return condition_channels(self.condition_spec.kind, self.classes)
 
 
 class Start(nn.Module):
@@ -97,7 +93,7 @@ class Start(nn.Module):
         self.register_buffer("codes", torch.zeros(codes, code_dim))
 
 
-class Encoding(Method):
+class PriorEncoding(Encoding):
     """The base of both: generator, starting codes, losses and use. A subclass makes the encoder."""
 
     averaged: ClassVar[tuple[str, ...]] = ("encoder",)
@@ -132,6 +128,14 @@ class Encoding(Method):
     @abstractmethod
     def codes(self) -> int:
         """M."""
+
+    @property
+    def start_codes(self) -> Tensor:
+        return self.start.codes
+
+    @property
+    def layer_styles(self) -> bool:
+        return self.config.generator == "stylegan2"
 
     @property
     def code_dim(self) -> int:
@@ -194,14 +198,6 @@ class Encoding(Method):
 
     # --- what the terms are made of ---
 
-    def condition_of(self, batch: Batch) -> Tensor:
-        """A batch's conditions as data keeps them, uint8 (N, C, s, s). Raises PixgraftError if it has none."""
-        if self.config.condition == "self":
-            return ((batch.images + 1) * 127.5).round().to(torch.uint8)
-        if batch.condition is None:
-            raise PixgraftError(f"{self.name}: images without conditions: train on pairs of both")
-        return batch.condition
-
     def generate(self, codes: Tensor) -> Tensor:
         """Images (N, 3, S, S) of codes (N, M, D), not clamped, with the noise kept with the weights."""
         assert isinstance(self.generator, stylegan2.Generator)  # ome.py has its own way for ProGAN's
@@ -227,24 +223,16 @@ class Encoding(Method):
 
     # --- use ---
 
-    @abstractmethod
-    def encode(self, condition: Tensor, *, steps: int | None = None) -> Encoded:
-        """Codes and images of conditions as data keeps them, uint8 (N, C, s, s); None: the configuration's steps.
-
-        Raises PixgraftError for conditions of other channels, another side or a class beyond those there are, and for
-        steps that the method cannot take.
-        """
-
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Images (N, 3, S, S), clamped to [-1, 1], of codes (N, M, D). Raises PixgraftError for another shape."""
+        """Raises PixgraftError for codes of another shape."""
         if codes.ndim != 3 or codes.shape[1:] != self.start.codes.shape:
             expected = ", ".join(map(str, self.start.codes.shape))
             raise PixgraftError(f"codes {tuple(codes.shape)}: the model's are (N, {expected})")
         return self.generate(codes).clamp(-1, 1)
 
     def random_codes(self, count: int, random: torch.Generator | None = None) -> Tensor:
-        """`count` codes (count, D) of the generator's own kind, drawn by a CPU generator: w of StyleGAN2."""
+        """w of StyleGAN2, z of ProGAN."""
         z = torch.stack([torch.randn(self.config.z_dim, generator=random) for _ in range(count)])
         z = z.to(self.start.codes)
         if not isinstance(self.generator, stylegan2.Generator):
@@ -252,21 +240,3 @@ class Encoding(Method):
         with torch.no_grad():
             codes: Tensor = self.generator.mapping(z)
         return codes
-
-    def checked(self, condition: Tensor) -> Tensor:
-        """The conditions themselves, on the method's device; PixgraftError as `encode` says."""
-        config = self.config
-        check_stored(condition, config.kind, config.classes, config.input_size)
-        return condition.to(self.start.codes.device)
-
-    def shown(self, condition: Tensor) -> Tensor:
-        """Conditions (N, C, s, s) as pictures (N, 3, s, s) in [-1, 1], each class in a colour of its own."""
-        return pictured(condition, self.config.kind, self.config.classes)
-
-    def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
-        """Conditions, the images after each step, the targets; the diversity is a pixel's deviation over the outputs,
-        which tells an encoder that gives one face for all."""
-        given = self.condition_of(Batch(images, {}, condition))
-        made = [fitted(each, self.config.input_size) for each in self.encode(given).images]
-        apart = made[-1].std(0, correction=0).mean()
-        return Preview(grid=torch.stack([self.shown(given), *made, images]), diversity=float(apart))

@@ -21,11 +21,12 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layers.conditions import Condition, check_stored, condition_channels, encoded, pictured
+from pixgraft.layers.conditions import Condition, ConditionSpec, condition_channels, encoded
 from pixgraft.losses.adversarial import least_squares_loss
 from pixgraft.losses.penalties import r1_of_logits
 from pixgraft.losses.reconstruction import l1
-from pixgraft.methods.base import Batch, Losses, Method, NetworkRole, Phase, Preview
+from pixgraft.methods.base import Batch, Losses, MethodConfig, NetworkRole, Phase
+from pixgraft.methods.tasks import Synthesis, Synthesized
 from pixgraft.networks.grit import Discriminator, Generator, NoiseInto, Output, StyleEncoder
 
 PRIOR_LR = 1e-2
@@ -33,7 +34,7 @@ PRIOR_LR = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRITConfig:
+class GRITConfig(MethodConfig):
     """The defaults are the paper's at 256, and StEP's where it says nothing."""
 
     image_size: int = 256
@@ -126,12 +127,16 @@ class GRITConfig:
             raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
 
     @property
+    def condition_spec(self) -> ConditionSpec:
+        return ConditionSpec(self.condition, self.image_size, self.classes if self.condition == "labels" else 0)
+
+    @property
     def condition_channels(self) -> int:
         """K: one for each class, or those of the picture."""
         return condition_channels(self.condition, self.classes)
 
 
-class GRIT(Method):
+class GRIT(Synthesis):
     """Generator, style encoder, discriminator and the phases of a step."""
 
     name: ClassVar[str] = "grit"
@@ -266,75 +271,52 @@ class GRIT(Method):
 
     # --- use ---
 
+    @property
+    def components(self) -> tuple[str, ...]:
+        return ("reconstruction", "residual") if self.config.residual else ("reconstruction",)
+
+    @property
+    def style_dim(self) -> int:
+        return self.config.style_dim
+
     @torch.no_grad()
-    def style_of(self, images: Tensor) -> Tensor:
-        """The style codes (N, D) of images (N, 3, H, W) in [-1, 1]."""
+    def encode_style(self, images: Tensor) -> Tensor:
         codes: Tensor = self.style_encoder(images)
         return codes
 
     @torch.no_grad()
     def random_style(self, count: int, random: torch.Generator | None = None) -> Tensor:
-        """`count` codes (count, D) from the normal distribution that was fitted to the training images' codes.
-
-        `random` is a CPU generator; None takes torch's own.
-        """
+        """Codes of the normal distribution that was fitted to the training images' codes."""
         return self.style_encoder.prior.draw(count, random)
 
     def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
-        """Noise for `count` images, as `translate` takes it; see `Generator.draw_noise`."""
         return self.generator.draw_noise(count, random)
-
-    def translate(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Output:
-        """Conditions (uint8, N, C, S, S) in the styles of images (N, 3, H, W) in [-1, 1], or of codes (N, D).
-
-        `noise` is what `draw_noise` gives; without it all noise is zero. The image is clamped to [-1, 1]; the
-        reconstruction is within it, and the residual, if there is one, in [-1, 1] too.
-
-        Raises:
-            PixgraftError: conditions, styles or noise of another shape, or a class beyond those of the configuration.
-        """
-        return self.samples(condition, style, [noise])[0]
 
     @torch.no_grad()
     def samples(
         self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]
-    ) -> list[Output]:
-        """What `translate` gives for each of `noises`, to the bit and in less time: what they share is made once."""
-        config = self.config
-        check_stored(condition, config.condition, config.classes, config.image_size)
+    ) -> list[Synthesized]:
+        """What the samples share is computed once.
+
+        The image is clamped to [-1, 1]; the reconstruction is within it, and the residual, if there is one, too.
+        """
+        self.condition.check(condition)
         count = len(condition)
         shapes = [(count, 1, side, side) for side in self.generator.noise_sides]
         if any(noise is not None and [tuple(each.shape) for each in noise] != shapes for noise in noises):
             raise PixgraftError("the noise is for other images or another generator: take what draw_noise gives")
-        codes = self.style_of(style) if style.ndim == 4 else style
-        if codes.shape != (count, config.style_dim):
+        codes = self.encode_style(style) if style.ndim == 4 else style
+        if codes.shape != (count, self.style_dim):
             raise PixgraftError(
                 f"styles are {tuple(style.shape)} for {count} conditions: "
-                f"give as many images, or codes ({count}, {config.style_dim})"
+                f"give as many images, or codes ({count}, {self.style_dim})"
             )
         outputs: list[Output] = self.generator.samples(self.encode(condition, codes.dtype), codes, noises)
-        return [output._replace(image=output.image.clamp(-1, 1)) for output in outputs]
-
-    def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
-        """Conditions, images, reconstructions, residuals (twice as strong) and translations, one a row: two in the
-        image's own style with different noise, and one in a random style.
-
-        The diversity is what noise alone changes: the deviation over four translations, a mean over all pixels.
-        """
-        if condition is None:
-            raise PixgraftError("grit: images without conditions: preview pairs of both")
-        random = torch.Generator().manual_seed(0)
-        codes = self.style_of(images)
-        samples = self.samples(condition, codes, [self.draw_noise(len(images), random) for _ in range(4)])
-        rows = [self.shown(condition), images, samples[0].reconstruction]
-        if samples[0].residual is not None:
-            rows.append((2 * samples[0].residual).clamp(-1, 1))
-        rows += [sample.image for sample in samples[:2]]
-        styles = self.random_style(len(images), random)
-        rows.append(self.translate(condition, styles, self.draw_noise(len(images), random)).image)
-        apart = torch.stack([sample.image for sample in samples]).std(0, correction=0).mean()
-        return Preview(grid=torch.stack(rows), diversity=float(apart))
-
-    def shown(self, condition: Tensor) -> Tensor:
-        """Conditions (N, C, S, S) as pictures (N, 3, S, S) in [-1, 1], each class in a colour of its own."""
-        return pictured(condition, self.config.condition, self.config.classes)
+        return [
+            Synthesized(
+                each.image.clamp(-1, 1),
+                {"reconstruction": each.reconstruction}
+                | ({} if each.residual is None else {"residual": each.residual}),
+            )
+            for each in outputs
+        ]

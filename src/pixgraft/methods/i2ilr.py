@@ -17,7 +17,6 @@ from torch.optim import Adam, Optimizer
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.augment import augment
 from pixgraft.layers.normalize import Statistic
-from pixgraft.layers.resample import average_pool, downscale, enlarge, upsample
 from pixgraft.layers.spectral import power_iterate
 from pixgraft.layers.straight_through import round_to
 from pixgraft.losses.adversarial import (
@@ -28,14 +27,15 @@ from pixgraft.losses.adversarial import (
 )
 from pixgraft.losses.penalties import r1_of_logits, r1_of_loss
 from pixgraft.losses.reconstruction import l1
-from pixgraft.methods.base import Batch, Losses, Method, Phase, Preview
+from pixgraft.methods.base import Batch, Losses, Phase
+from pixgraft.methods.tasks import Graft, GraftConfig
 from pixgraft.networks.i2ilr import Discriminator, Generator, GeneratorOptions
 
 GREY_LEVEL = 2 / 255  # one step of an 8-bit image, the range being [-1, 1]
 
 
 @dataclass(frozen=True, kw_only=True)
-class I2ILRConfig:
+class I2ILRConfig(GraftConfig):
     """The defaults are the paper's at 128; `published` says where its code differs."""
 
     image_size: int = 128
@@ -122,7 +122,7 @@ def published(image_size: int) -> I2ILRConfig:
     )
 
 
-class I2ILR(Method):
+class I2ILR(Graft):
     """Generator, discriminator and the three phases of a step."""
 
     name: ClassVar[str] = "i2ilr"
@@ -157,10 +157,6 @@ class I2ILR(Method):
         )
 
     # --- what the terms are made of ---
-
-    def downscale(self, images: Tensor) -> Tensor:
-        """DS: images (N, 3, S, S) to LR targets (N, C, L, L)."""
-        return downscale(images, self.config.lr_size, self.config.lr_channels)
 
     def difference(self, images: Tensor, lr: Tensor) -> Tensor:
         """Eq. 5: how far images (N, 3, S, S) are from shrinking to `lr`; (N, C, L, L), rounded straight through."""
@@ -274,29 +270,3 @@ class I2ILR(Method):
         """
         images: Tensor = self.generator(source, target)
         return images.float().clamp(-1, 1)
-
-    def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
-        """Figure 5 of the first half of `images` as sources (across) and of the second half as targets (down).
-
-        The diversity is how far outputs for one target lie apart, as a share of how far the sources' own details do
-        (what remains of them beyond an LR target): 1 where all detail differs as the sources' does, 0 where the source
-        no longer matters.
-        """
-        sources, targets = images.chunk(2)
-        lr = self.downscale(targets)
-        rows = torch.stack([self.translate(sources, t.expand(len(sources), -1, -1, -1)) for t in lr.split(1)])
-        shown_lr = upsample(lr, self.config.image_size // self.config.lr_size, align_corners=False)
-        left = torch.stack([targets, shown_lr.expand(-1, 3, -1, -1)], dim=1)
-        blank = torch.ones_like(left[:1])
-        grid = torch.cat(
-            [torch.cat([blank, sources.unsqueeze(0)], dim=1), torch.cat([left, rows], dim=1)], dim=0
-        )
-        factor = self.config.image_size // self.config.lr_size
-        details = sources - enlarge(average_pool(sources, self.config.lr_size), factor)
-        apart = torch.stack([_spread(row) for row in rows]).mean() / _spread(details).clamp_min(1e-8)
-        return Preview(grid=grid, diversity=float(apart))
-
-
-def _spread(images: Tensor) -> Tensor:
-    """Root mean square deviation of (N, ...) over N, a scalar."""
-    return images.var(0, correction=0).mean().sqrt()

@@ -17,8 +17,9 @@ from torch.optim import Optimizer
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import joined
 from pixgraft.methods.base import Batch, Losses, Phase
-from pixgraft.methods.encoding import Encoded, Encoding, EncodingConfig
+from pixgraft.methods.encoding import EncodingConfig, PriorEncoding
 from pixgraft.methods.ranger import Ranger
+from pixgraft.methods.tasks import SCALES, Encoded
 from pixgraft.networks import progan
 from pixgraft.networks.ome import DynamicFusion, Encoder, static_fusion
 from pixgraft.networks.progan import stage_widths
@@ -68,12 +69,13 @@ class OMEConfig(EncodingConfig):
             raise PixgraftError(f"lr is {self.lr}: it must be above 0")
 
 
-class OME(Encoding):
+class OME(PriorEncoding):
     """Encoder, frozen generator, fusion where there is one, and a phase for each step."""
 
     name: ClassVar[str] = "ome"
     Config: ClassVar[type] = OMEConfig
     config: OMEConfig
+    encoder: Encoder
 
     def __init__(self, config: OMEConfig) -> None:
         super().__init__(config)
@@ -109,6 +111,14 @@ class OME(Encoding):
         """N, which is 1 without offsets."""
         return self.config.steps if self.config.offsets else 1
 
+    @property
+    def max_steps(self) -> int | None:
+        return None
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        return tuple(SCALES[number] for number in self.encoder.scales)
+
     # --- what the terms are made of ---
 
     def generate(self, codes: Tensor) -> Tensor:
@@ -122,8 +132,7 @@ class OME(Encoding):
 
     def moved(self, condition: Tensor, codes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Eqs. 1 to 4, one step: codes (N, M, D) and their image (N, 3, S, S) give the next ones."""
-        config = self.config
-        seen = joined(condition, image.clamp(-1, 1), kind=config.kind, classes=config.classes)
+        seen = joined(condition, image.clamp(-1, 1), kind=self.condition.kind, classes=self.condition.classes)
         offsets: Tensor = self.encoder(seen)
         codes = codes + offsets
         return codes, self.generate(codes)
@@ -180,11 +189,12 @@ class OME(Encoding):
         number = self.steps if steps is None else steps
         if number < 1:
             raise PixgraftError(f"steps {number}: choose a number from 1")
-        given = self.checked(condition)
-        codes, image = self.started(len(given))
-        found = Encoded([codes], [image.clamp(-1, 1)])
+        self.condition.check(condition)
+        condition = condition.to(self.start.codes.device)
+        codes, image = self.started(len(condition))
+        encoded = Encoded([], [])
         for _ in range(number):
-            codes, image = self.moved(given, codes, image)
-            found.codes.append(codes)
-            found.images.append(image.clamp(-1, 1))
-        return found
+            codes, image = self.moved(condition, codes, image)
+            encoded.codes.append(codes)
+            encoded.images.append(image.clamp(-1, 1))
+        return encoded

@@ -20,13 +20,13 @@ from torch.optim import Adam, Optimizer
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.noise import Noise
 from pixgraft.losses.penalties import drift, wgan_gp
-from pixgraft.methods.base import Batch, Losses, Phase, Preview
-from pixgraft.methods.prior import Prior
+from pixgraft.methods.base import Batch, Losses, MethodConfig, Phase
+from pixgraft.methods.tasks import Sampling
 from pixgraft.networks.progan import BASE_CHANNELS, MAX_CHANNELS, Discriminator, Generator, stage_widths
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProGANConfig:
+class ProGANConfig(MethodConfig):
     """The defaults are the paper's at 1024."""
 
     image_size: int = 1024
@@ -75,7 +75,7 @@ class ProGANConfig:
         return side, 1.0
 
 
-class ProGAN(Prior):
+class ProGAN(Sampling):
     """Generator, discriminator and the phases of a step; `resolution` s and `alpha` say how far they are grown."""
 
     name: ClassVar[str] = "progan"
@@ -119,7 +119,7 @@ class ProGAN(Prior):
         images: Tensor = self.generator(z, resolution=self.resolution, alpha=self.alpha)
         return images
 
-    def shrunk(self, images: Tensor) -> Tensor:
+    def shrink(self, images: Tensor) -> Tensor:
         """Real images (N, 3, S, S) at the side s, faded between it and the side below as generated ones are."""
         images = F.avg_pool2d(images, self.config.image_size // self.resolution)
         if self.alpha == 1:
@@ -156,7 +156,7 @@ class ProGAN(Prior):
         if "image" not in batch.shared:
             with torch.no_grad():
                 batch.shared["image"] = self.generate(len(batch.images))
-        fake, real = batch.shared["image"], self.shrunk(batch.images)
+        fake, real = batch.shared["image"], self.shrink(batch.images)
         share = torch.rand(len(real), 1, 1, 1, device=real.device)
         between = torch.lerp(real, fake, share).requires_grad_()
         judged = self.judged(real)
@@ -178,20 +178,6 @@ class ProGAN(Prior):
     # --- use ---
 
     @torch.no_grad()
-    def sample(self, z: Tensor, *, truncation: float = 1.0, noise: Noise = "stored") -> Tensor:
-        """Images (N, 3, s, s), clamped to [-1, 1], of codes z (N, Z); no gradient. There is no noise to choose.
-
-        Raises PixgraftError for a truncation other than 1: layers normalise the codes' length away.
-        """
-        if truncation != 1:
-            raise PixgraftError("progan: has no truncation, since it brings each code to one length: leave it at 1")
-        return self.generate_from(z).clamp(-1, 1)
-
-    def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
-        """The real images at the side s, and three rows of samples, all enlarged to S; the diversity is a pixel's
-        deviation over the samples."""
-        random = torch.Generator().manual_seed(0)
-        samples = [self.sample(self.draw_latents(len(images), random).to(images.device)) for _ in range(3)]
-        apart = torch.cat(samples).std(0, correction=0).mean()
-        rows = [F.interpolate(row, size=self.config.image_size) for row in (self.shrunk(images), *samples)]
-        return Preview(grid=torch.stack(rows), diversity=float(apart))
+    def synthesize(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
+        """Images at the side s; there is no noise to choose."""
+        return self.generate_from(codes).clamp(-1, 1)

@@ -16,8 +16,9 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import encoded
 from pixgraft.losses.latent import w_norm
 from pixgraft.methods.base import Batch, Losses, Phase
-from pixgraft.methods.encoding import Encoded, Encoding, EncodingConfig
+from pixgraft.methods.encoding import EncodingConfig, PriorEncoding
 from pixgraft.methods.ranger import Ranger
+from pixgraft.methods.tasks import Encoded
 from pixgraft.networks.irse import STAGES
 from pixgraft.networks.psp import SingleStyleEncoder, StyleEncoder
 
@@ -42,7 +43,7 @@ class PSPConfig(EncodingConfig):
             raise PixgraftError("lambda_w must be at least 0, and lr above 0")
 
 
-class PSP(Encoding):
+class PSP(PriorEncoding):
     """Encoder, frozen generator and the one phase of a step."""
 
     name: ClassVar[str] = "psp"
@@ -67,7 +68,7 @@ class PSP(Encoding):
     def codes_of(self, condition: Tensor) -> Tensor:
         """Codes (N, L, D) of conditions as data keeps them."""
         config = self.config
-        offsets: Tensor = self.encoder(encoded(condition, config.kind, config.classes, self.start.codes.dtype))
+        offsets: Tensor = self.encoder(encoded(condition, self.condition.kind, config.classes, self.start.codes.dtype))
         return self.start.codes + offsets.to(self.start.codes.dtype)
 
     def phases(self) -> list[Phase]:
@@ -91,6 +92,7 @@ class PSP(Encoding):
     @torch.no_grad()
     def encode(self, condition: Tensor, *, steps: int | None = None) -> Encoded:
         if steps not in (None, 1):
-            raise PixgraftError(f"steps {steps}: pSp takes one step: leave --steps out, or use a model of ome")
-        codes = self.codes_of(self.checked(condition))
+            raise PixgraftError(f"steps {steps}: psp models take one step; remove steps or use an OME model")
+        self.condition.check(condition)
+        codes = self.codes_of(condition.to(self.start.codes.device))
         return Encoded([codes], [self.decode(codes)])

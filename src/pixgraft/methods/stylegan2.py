@@ -18,8 +18,8 @@ from pixgraft.layers.adaptive import adapted, adaptive_augment
 from pixgraft.layers.noise import Noise
 from pixgraft.losses.adversarial import fake_loss, non_saturating_generator_loss, real_loss
 from pixgraft.losses.penalties import path_lengths, r1_of_logits
-from pixgraft.methods.base import Batch, Losses, Phase, Preview
-from pixgraft.methods.prior import Prior
+from pixgraft.methods.base import Batch, Losses, MethodConfig, Phase
+from pixgraft.methods.tasks import Sampling
 from pixgraft.networks.stylegan2 import Discriminator, Generator, widths
 
 W_MEAN_DECAY = 0.995
@@ -30,7 +30,7 @@ ADAPT_EVERY = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class StyleGAN2Config:
+class StyleGAN2Config(MethodConfig):
     """The defaults are the paper's configuration F at 1024."""
 
     image_size: int = 1024
@@ -84,7 +84,7 @@ class StyleGAN2Config:
             raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
 
 
-class StyleGAN2(Prior):
+class StyleGAN2(Sampling):
     """Generator, discriminator and the phases of a step.
 
     Buffers: `path_mean`, what path lengths are held at; `probability` of augmentation, and the `signs` that it follows.
@@ -92,6 +92,8 @@ class StyleGAN2(Prior):
 
     name: ClassVar[str] = "stylegan2"
     averaged: ClassVar[tuple[str, ...]] = ("generator",)
+    code_name: ClassVar[Literal["z", "w"]] = "w"
+    has_noise: ClassVar[bool] = True
     Config: ClassVar[type] = StyleGAN2Config
     config: StyleGAN2Config
     path_mean: Tensor
@@ -122,9 +124,12 @@ class StyleGAN2(Prior):
         return self.config.z_dim
 
     @property
-    def layers(self) -> int:
-        """L."""
+    def style_layers(self) -> int:
         return self.generator.synthesis.layers
+
+    @property
+    def code_shapes(self) -> list[tuple[int, ...]]:
+        return [(self.config.w_dim,), (self.style_layers, self.config.w_dim)]
 
     # --- what the terms are made of ---
 
@@ -135,9 +140,9 @@ class StyleGAN2(Prior):
         if not self.config.mixing:
             return self.generator.spread(first), first
         second = self.generator.mapping(torch.randn(count, self.config.z_dim, device=device))
-        crossover = torch.randint(1, self.layers, (count,), device=device)
+        crossover = torch.randint(1, self.style_layers, (count,), device=device)
         whole = torch.rand(count, device=device) >= self.config.mixing
-        return self.generator.mix(first, second, torch.where(whole, self.layers, crossover)), first
+        return self.generator.mix(first, second, torch.where(whole, self.style_layers, crossover)), first
 
     def judged(self, images: Tensor) -> Tensor:
         """Logits (N, 1) of images after augmentation."""
@@ -251,31 +256,12 @@ class StyleGAN2(Prior):
 
     @torch.no_grad()
     def codes(self, z: Tensor, *, truncation: float = 1.0) -> Tensor:
-        """w (N, D) of codes z (N, Z), moved to the mean of w by a truncation below 1."""
         return self.generator.truncate(self.generator.mapping(z), truncation)
-
-    def mixed(self, first: Tensor, second: Tensor, crossover: int) -> Tensor:
-        """W+ (N, L, D) of w `first` (N, D) in the layers below `crossover`, and of `second` from there on."""
-        return self.generator.mix(first, second, crossover)
 
     def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
         return self.generator.synthesis.draw_noise(count, random)
 
     @torch.no_grad()
-    def synthesize(self, w_plus: Tensor, *, noise: Noise = "stored") -> Tensor:
-        """Images (N, 3, S, S), clamped to [-1, 1], of codes W+ (N, L, D)."""
-        images: Tensor = self.generator.synthesis(w_plus, noise=noise)
+    def synthesize(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
+        images: Tensor = self.generator.synthesis(self.spread(codes) if codes.ndim == 2 else codes, noise=noise)
         return images.clamp(-1, 1)
-
-    def sample(self, z: Tensor, *, truncation: float = 1.0, noise: Noise = "stored") -> Tensor:
-        return self.synthesize(self.generator.spread(self.codes(z, truncation=truncation)), noise=noise)
-
-    def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
-        """The real images, three rows of samples and one truncated by 0.7; the diversity is a pixel's deviation over
-        the samples."""
-        random = torch.Generator().manual_seed(0)
-        rows = [self.draw_latents(len(images), random).to(images.device) for _ in range(3)]
-        samples = [self.sample(z) for z in rows]
-        truncated = self.sample(rows[0], truncation=0.7)
-        apart = torch.cat(samples).std(0, correction=0).mean()
-        return Preview(grid=torch.stack([images, *samples, truncated]), diversity=float(apart))

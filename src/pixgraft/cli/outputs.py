@@ -1,0 +1,103 @@
+"""What the verbs that use a model print: files passed over, a table of outputs, failures, counts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pixgraft.engine.bars import Bars
+from pixgraft.pipelines.base import Done, Pipeline
+
+MOST = 20
+"""Most rows of a table of outputs."""
+
+
+def shown(text: str) -> str:
+    """Text as the terminal can print it: a file's name may hold bytes that are no UTF-8, or look like markup."""
+    return escape(text.encode(errors="backslashreplace").decode())
+
+
+def wide_console() -> Console:
+    """A console whose tables are not folded to 80 columns where they go into a file."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+def print_skipped(names: Sequence[str], bars: Bars) -> None:
+    """Say which files are passed over since their suffix is none of an image."""
+    if names:
+        more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+        bars.note(f"passed over, no images by their suffix: {', '.join(names[:3])}{more}")
+
+
+def print_outputs(pipeline: Pipeline, results: Sequence[Done], out: Path, *, quiet: bool = False) -> int:
+    """The table of outputs, notes, failures, counts and where the outputs are; returns the exit status."""
+    console = wide_console()
+    reports = [(done.label, done.report) for done in results if done.report]
+    if reports and not quiet and pipeline.columns:
+        console.print(_table(pipeline, reports))
+    if not quiet:
+        for label, report in reports:
+            for note in report.get("notes", []):
+                console.print(f"note  {shown(label)}: {shown(note)}", soft_wrap=True)
+    for failure in dict.fromkeys(done.failure for done in results if done.failure):
+        console.print(f"failed: {shown(failure)}", soft_wrap=True)
+    finished = sum(done.finished_before for done in results)
+    failed = sum(done.report is None for done in results)
+    made = len(results) - finished - failed
+    console.print(
+        f"{made:,} made, {finished:,} finished before, {failed:,} failed: {shown(str(out))}", soft_wrap=True
+    )
+    return 1 if failed else 0
+
+
+def _table(pipeline: Pipeline, reports: Sequence[tuple[str, dict[str, Any]]]) -> Table:
+    """The figures of the first reports, and of all."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("output", overflow="fold")
+    for column in (*pipeline.columns, "seconds"):
+        table.add_column(column, justify="right")
+    for label, report in reports[:MOST]:
+        figures = [_figure(_at(report.get("measures"), path)) for path in pipeline.columns.values()]
+        table.add_row(shown(label), *figures, f"{report.get('seconds', 0):.3f}")
+    if len(reports) > MOST:
+        table.add_row(f"... {len(reports) - MOST:,} more")
+    if len(reports) > 1:
+        table.add_section()
+        totals = []
+        for path in pipeline.columns.values():
+            values = [_at(report.get("measures"), path) for _, report in reports]
+            totals.append(_total(path, [each for each in values if isinstance(each, int | float)]))
+        seconds = sum(report.get("seconds", 0) for _, report in reports)
+        table.add_row(f"all {len(reports):,}", *totals, f"{seconds:.3f}")
+    return table
+
+
+def _at(measures: Any, path: str) -> Any:
+    """The figure at a dotted path within measures; None if it is not there."""
+    for part in path.split("."):
+        if isinstance(measures, list) and part.isdigit() and int(part) < len(measures):
+            measures = measures[int(part)]
+        elif isinstance(measures, dict) and part in measures:
+            measures = measures[part]
+        else:
+            return None
+    return measures
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{each:.3f}" for each in value)
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
+
+
+def _total(path: str, values: Sequence[float]) -> str:
+    """The largest of largest figures, the sum of counts, and the mean of others."""
+    if not values:
+        return ""
+    if path.endswith("largest"):
+        return _figure(max(values))
+    return _figure(sum(values) if isinstance(values[0], int) else sum(values) / len(values))

@@ -1,0 +1,170 @@
+"""The verbs that use a trained model. Their options are the dataclasses of `pipelines/options.py`."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import fields, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from pixgraft.cli.app import Model, app
+from pixgraft.errors import PixgraftError
+from pixgraft.pipelines.options import (
+    EditOptions,
+    EncodingOptions,
+    GraftOptions,
+    MixOptions,
+    RunOptions,
+    SampleOptions,
+    SynthesisOptions,
+    WalkOptions,
+)
+
+if TYPE_CHECKING:
+    from pixgraft.pipelines.base import Pipeline, Plan
+
+Codes = Annotated[Positional[Path], arg(metavar="CODES.safetensors")]
+OPTIONS: dict[str, type] = {"graft": GraftOptions, "synthesize": SynthesisOptions, "encode": EncodingOptions}
+"""The tasks of `translate`."""
+
+
+@app.command
+def translate(model: Model, /) -> int:
+    """Make images of sources and targets, or of conditions such as photographs, sketches and label maps.
+
+    What a model takes depends on its task: `pixgraft translate MODEL --help` shows its options. Each output is a PNG
+    with a report (.json) beside it. A second run makes only what is missing or stale.
+
+    Args:
+        model: A bundled model, a run folder, a model folder or a Hugging Face repository id. It comes first.
+    """
+    raise PixgraftError(f"{model}: say what to translate: pixgraft translate {model} --help shows how")
+
+
+def run_translate(arguments: Sequence[str]) -> int:
+    """`pixgraft translate MODEL ...` with the options of that model's task alone."""
+    from pixgraft.models import task_of
+    from pixgraft.pipelines.loading import PIPELINES
+
+    model, *rest = arguments
+    task = task_of(model)
+    usage = PIPELINES[task].takes.format(model=model)
+    if task not in OPTIONS:
+        raise PixgraftError(f"{model}: {usage}")
+    others = _option_names(*OPTIONS.values()) - _option_names(OPTIONS[task], RunOptions)
+    for option in (argument.partition("=")[0].replace("_", "-") for argument in rest):
+        if option in others:
+            raise PixgraftError(f"{model}: takes no {option}: {usage}")
+    # One flat dataclass: the options of the task and those of every run.
+    combined = make_dataclass("Options", [], bases=(OPTIONS[task], RunOptions), frozen=True, kw_only=True)
+    description = f"{OPTIONS[task].__doc__} {model}: {usage}."
+    options: Any = tyro.cli(combined, prog=f"pixgraft translate {model}", args=rest, description=description)
+    return _run(_opened(model, options.device), lambda pipeline: pipeline.plan(options), options)
+
+
+def _option_names(*options: type) -> set[str]:
+    return {f"--{field.name.replace('_', '-')}" for each in options for field in fields(each)}
+
+
+@app.command
+def sample(model: Model, /, *, options: OmitArgPrefixes[SampleOptions], run: OmitArgPrefixes[RunOptions]) -> int:
+    """Draw images from a generative prior.
+
+    OUT gets 000000.png and so on, grid.png, latents.safetensors and reports. Image i depends on the seed and i alone.
+
+    Args:
+        model: A bundled model, a run folder, a model folder or a Hugging Face repository id.
+        options: What to draw.
+        run: Where, and how.
+    """
+    return _run(_opened(model, run.device), lambda pipeline: _sampling(pipeline).plan(options), run)
+
+
+@app.command
+def mix(model: Model, /, *, options: OmitArgPrefixes[MixOptions], run: OmitArgPrefixes[RunOptions]) -> int:
+    """Mix the styles of samples: a grid of each row's image with some layers of each column's.
+
+    Args:
+        model: A bundled model, a run folder, a model folder or a Hugging Face repository id.
+        options: What to mix.
+        run: OUT is the PNG to write.
+    """
+    return _run(_opened(model, run.device), lambda pipeline: _sampling(pipeline).mix(options, run.out), run)
+
+
+@app.command
+def walk(model: Model, /, *, options: OmitArgPrefixes[WalkOptions], run: OmitArgPrefixes[RunOptions]) -> int:
+    """Walk from sample to sample, as a film of 25 frames a second.
+
+    Args:
+        model: A bundled model, a run folder, a model folder or a Hugging Face repository id.
+        options: The way.
+        run: OUT ends in .gif, which has 256 colours a frame, or is a folder for PNG frames, which have them all.
+    """
+    return _run(_opened(model, run.device), lambda pipeline: _sampling(pipeline).walk(options, run.out), run)
+
+
+@app.command
+def edit(
+    model: Model, first: Codes, second: Codes, /, *, options: OmitArgPrefixes[EditOptions],
+    run: OmitArgPrefixes[RunOptions],
+) -> int:  # fmt: skip
+    """Mix the codes of two images, or go from one to the other.
+
+    OUT gets the images, their codes, a strip of them all and reports.
+
+    Args:
+        model: A bundled model, a run folder, a model folder or a Hugging Face repository id.
+        first: A file NAME_codes.safetensors that `translate` wrote.
+        second: Another one.
+        options: What to change.
+        run: Where, and how.
+    """
+    from pixgraft.pipelines.encode import EncodingPipeline
+
+    def plan(pipeline: "Pipeline") -> "Plan":
+        if not isinstance(pipeline, EncodingPipeline):
+            raise PixgraftError(f"{model}: edit takes codes that an encoder found: {pipeline.usage}")
+        return pipeline.edit(first, second, options)
+
+    return _run(_opened(model, run.device), plan, run)
+
+
+def _sampling(pipeline: "Pipeline") -> Any:
+    """The pipeline, of the task "sample"; PixgraftError for another."""
+    if pipeline.model.method.task != "sample":
+        raise PixgraftError(f"{pipeline.model.name}: makes no images of codes alone: {pipeline.usage}")
+    return pipeline
+
+
+def _opened(model: str, device: str) -> "Pipeline":
+    from pixgraft.pipelines.loading import load
+
+    return load(model, device=device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def _run(pipeline: "Pipeline", plan: Callable[["Pipeline"], "Plan"], options: RunOptions) -> int:
+    """Do what a pipeline plans, with its progress, table and counts; the exit status: 0, or 1 if some jobs failed."""
+    from pixgraft.cli.outputs import print_outputs, print_skipped
+    from pixgraft.engine import distributed
+    from pixgraft.engine.bars import Bars
+    from pixgraft.pipelines.files import run
+
+    world = distributed.start("cpu")  # only reports travel between the processes
+    try:
+        planned = plan(pipeline)
+        quiet = options.quiet or world.rank > 0
+        with Bars(quiet=quiet) as bars:
+            print_skipped(planned.skipped, bars)
+            advance = bars.part(pipeline.model.method.task, len(planned.jobs[world.rank :: world.size]))
+            results = run(
+                pipeline, planned, options.out, strict=options.strict, again=options.again, world=world,
+                on_done=lambda done: advance(1),
+            )  # fmt: skip
+        if world.rank > 0:
+            return 0
+        return print_outputs(pipeline, results, options.out, quiet=options.quiet)
+    finally:
+        distributed.stop()

@@ -1,0 +1,283 @@
+"""What every pipeline is: a trained model in use, for people, for notebooks and for folders of files.
+
+A pipeline answers a call with a `Result`. For files it says which jobs its options ask for (`plan`), and the driver in
+`files.py` does the rest. Images are uint8 (N, 3, S, S) within results, floats in [-1, 1] as `Result.tensors`.
+"""
+
+import hashlib
+import inspect
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pixgraft.data.grids import sheet
+from pixgraft.data.images import decode, from_uint8, png_bytes, to_tensor
+from pixgraft.data.outputs import output_folder
+from pixgraft.errors import PixgraftError
+from pixgraft.files import write_bytes
+from pixgraft.models import Model
+from pixgraft.pipelines.inputs import InputFile
+from pixgraft.version import __version__
+
+REPORT_FORMAT = 2
+"""Format of the reports; docs/reports.md describes it."""
+GPU_PASS = 16
+"""Images in each pass of a GPU, which a single one would leave idle. A CPU takes one: filling up would cost it more."""
+
+
+# --- results ---
+
+
+def png(image: Tensor, head: Mapping[str, Any]) -> bytes:
+    """A PNG of one image (3, H, W) or (1, H, W), with its provenance: the part of a report that is known before the
+    work and does not differ between two runs of it."""
+    provenance = {key: head[key] for key in head if key not in ("model", "pixgraft", "device")}
+    model = PurePosixPath(head.get("model", "")).name
+    text = {
+        "Software": f"pixgraft {__version__}",
+        "Description": f"Synthesised by a neural network (pixgraft, model {model}); not a photograph.",
+        "pixgraft": json.dumps(provenance, sort_keys=True),
+    }
+    return png_bytes(image, {key: value.encode("latin-1", "replace").decode("latin-1") for key, value in text.items()})
+
+
+def report_bytes(report: Mapping[str, Any]) -> bytes:
+    """A report as the bytes of its file."""
+    return (json.dumps(report, indent=1) + "\n").encode()
+
+
+@dataclass(kw_only=True)
+class Result:
+    """Images that a pipeline made, and what is known of them."""
+
+    pixels: Tensor
+    """uint8 (N, 3, S, S)."""
+    measures: dict[str, Any] = field(default_factory=dict)
+    """Figures of the report."""
+    notes: list[str] = field(default_factory=list)
+    """Remarks of the report, a sentence each."""
+    report: dict[str, Any] = field(default_factory=dict)
+    """The report, as docs/reports.md describes it."""
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The images for Pillow."""
+        return [Image.fromarray(each.permute(1, 2, 0).numpy()) for each in self.pixels]
+
+    @property
+    def image(self) -> Image.Image:
+        """The first image."""
+        return self.images[0]
+
+    @property
+    def tensors(self) -> Tensor:
+        """The images as floats (N, 3, S, S) in [-1, 1]."""
+        return from_uint8(self.pixels)
+
+    def files(self, label: str, head: Mapping[str, Any]) -> dict[str, bytes]:
+        """Contents of the files to write, by name; `label` begins each name, `head` is their provenance."""
+        names = [label] if len(self.pixels) == 1 else [f"{label}_{number}" for number in range(len(self.pixels))]
+        return {f"{name}.png": png(pixels, head) for name, pixels in zip(names, self.pixels, strict=True)}
+
+    def save(self, folder: str | Path, *, name: str = "output") -> list[Path]:
+        """Write the images as NAME.png (several: NAME_0.png and so on) with NAME.json, the report; returns the paths.
+
+        Raises PixgraftError if the folder cannot be written to.
+        """
+        out = output_folder(Path(folder))
+        files = self.files(name, self.report)
+        report = self.report | {"outputs": described(files)}
+        for file, data in (files | {f"{name}.json": report_bytes(report)}).items():
+            write_bytes(out / file, data)
+        return [out / file for file in files]
+
+    def _repr_png_(self) -> bytes:
+        return png(sheet(self.tensors), self.report)
+
+
+def described(files: Mapping[str, bytes]) -> list[dict[str, str]]:
+    """The outputs of a report: file names and SHA-256."""
+    return [{"file": name, "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()]
+
+
+# --- jobs ---
+
+
+@dataclass(frozen=True)
+class Job:
+    """One report's worth of work."""
+
+    label: str
+    """Stem of the report's name, with which the outputs' names begin."""
+    outputs: tuple[str, ...]
+    """Names of the files that the job writes beside its report."""
+    prepare: Callable[[], Any]
+    """Read and decode the inputs. Raises PixgraftError if one is unusable."""
+    inputs: tuple[InputFile, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of this job alone."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of one job."""
+
+    label: str
+    report: dict[str, Any] | None
+    """None if the job failed."""
+    failure: str = ""
+    finished_before: bool = False
+    pixels: Tensor | None = None
+    """The images, where they are not written to files of their own."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All jobs of a plan, as a summary is made of them."""
+
+    results: Sequence[Done]
+    """In the order of the jobs."""
+    images: Sequence[Tensor]
+    """Each job's images, uint8 (N, 3, S, S), where they are not stored."""
+    folder: Path
+    """Where the outputs are."""
+    head: Mapping[str, Any]
+    """The part of the summary's report that is known before the work."""
+
+    def image(self, done: Done) -> Tensor:
+        """The first stored image of a job, (3, S, S) in [-1, 1]."""
+        assert done.report is not None
+        path = self.folder / done.report["outputs"][0]["file"]
+        return to_tensor(decode(path.read_bytes(), path.name))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Files that are made of all jobs together, with a report of their own."""
+
+    label: str
+    outputs: tuple[str, ...]
+    make: Callable[["Finished"], dict[str, bytes]]
+    settings: dict[str, Any] = field(default_factory=dict)
+    owns_folder: bool = False
+    """The folder holds nothing but this work, whose files are numbered; the report is written first, as its mark."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What options ask of a pipeline."""
+
+    jobs: list[Job]
+    make: Callable[[list[Any]], Sequence[Result]]
+    """Results of prepared inputs, one for each."""
+    settings: dict[str, Any]
+    seed: int
+    paths: list[Path] = field(default_factory=list)
+    """The inputs as the user named them, which no output may replace."""
+    skipped: list[str] = field(default_factory=list)
+    """Names of files that are no images by their suffix."""
+    summary: Summary | None = None
+    stored: bool = True
+    """Whether each job's images are files of their own; otherwise the summary alone is written."""
+    superseded: tuple[str, ...] = ()
+    """Labels of summaries of an earlier run that these options do not ask for."""
+    pass_size: int = 1
+    """Jobs that `make` takes at once."""
+
+
+# --- pipelines ---
+
+
+class Pipeline(ABC):
+    """A trained model, ready for images."""
+
+    Options: ClassVar[type]
+    """The dataclass of its options for files."""
+    takes: ClassVar[str]
+    """What the task takes, with the Python call and the command line."""
+    columns: ClassVar[dict[str, str]] = {}
+    """Columns of the table of outputs: each heading, and the path of its figure within a report's measures."""
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        self.model, self.device = model, device
+        self.pass_size = 1 if device.type == "cpu" else GPU_PASS
+
+    def __init_subclass__(cls) -> None:
+        """Turn a call with another task's arguments into one line that shows the right call."""
+        super().__init_subclass__()
+        call = cls.__dict__.get("__call__")
+        if call is None:
+            return
+        signature = inspect.signature(call)
+
+        @wraps(call)
+        def checked(self: "Pipeline", *args: Any, **options: Any) -> Any:
+            try:
+                signature.bind(self, *args, **options)
+            except TypeError as error:
+                raise PixgraftError(f"{self.model.name}: {error}: {self.usage}") from None
+            return call(self, *args, **options)
+
+        cls.__call__ = checked  # type: ignore[method-assign]
+
+    @abstractmethod
+    def __call__(self, *args: Any, **options: Any) -> Result:
+        """Images of what is given."""
+
+    @abstractmethod
+    def plan(self, options: Any) -> Plan:
+        """The jobs that options ask for. Raises PixgraftError for options that do not fit the model or each other."""
+
+    @property
+    def usage(self) -> str:
+        """What the model takes, with the right call."""
+        return self.takes.format(model=self.model.name)
+
+    def head(
+        self, *, seed: int, settings: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]] = ()
+    ) -> dict[str, Any]:
+        """The part of a report that is known before the work, and by which finished work is recognised."""
+        return {
+            "format": REPORT_FORMAT,
+            "pixgraft": __version__,
+            "task": self.model.method.task,
+            "method": self.model.method.name,
+            "model": self.model.name,
+            "weights_sha256": self.model.weights_sha256,
+            "seed": seed,
+            "settings": dict(settings),
+            "inputs": list(inputs),
+        }
+
+    def reported(
+        self, result: Any, *, seed: int, settings: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]] = ()
+    ) -> Any:
+        """`result`, of a call, with its report."""
+        head = self.head(seed=seed, settings=settings, inputs=inputs)
+        result.report = head | {
+            "outputs": [],
+            "measures": result.measures,
+            "notes": result.notes,
+            "device": str(self.device),
+        }
+        return result
+
+
+def passes(count: int, size: int) -> Iterator[list[int]]:
+    """Numbers 0 to count - 1 in lists of `size`, the last filled up with copies.
+
+    PyTorch chooses its kernels by a batch's size, and other kernels round otherwise: in passes of one size an image's
+    bytes do not depend on its company.
+    """
+    numbers = list(range(count))
+    numbers += numbers[-1:] * (-count % size)
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]

@@ -1,0 +1,390 @@
+"""Task "encode" in use: conditions to codes of a generator, images of the codes, and ways between them.
+
+One condition at a time: PyTorch chooses its kernels by a batch's size, and an image's bytes should not depend on its
+company. Shape letters are those of `methods/tasks.py`; s is the side of a condition.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pixgraft.data.conditions import ConditionKind, condition_kind
+from pixgraft.data.degrade import Degradation
+from pixgraft.data.grids import tiled
+from pixgraft.data.images import fit, from_uint8, to_tensor, to_uint8
+from pixgraft.data.outputs import labels
+from pixgraft.data.sources import open_source
+from pixgraft.engine.seeds import generator
+from pixgraft.errors import PixgraftError
+from pixgraft.faces import align as aligned
+from pixgraft.layers.conditions import fitted
+from pixgraft.layers.resample import bicubic
+from pixgraft.methods.tasks import Encoding
+from pixgraft.metrics.consistency import OPERATOR, consistency
+from pixgraft.models import Model
+from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, png
+from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
+from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
+from pixgraft.pipelines.options import EditOptions, EncodingOptions, at_least, layer_range
+
+PHOTOGRAPHS = ("image", "lr")
+"""Kinds of condition in which there may be a face to align."""
+FINE = 8
+"""Default first layer of mixed styles: the first above 32 pixels, and of a generator of 1024 about the middle one."""
+SHOWN_SIDE = 256
+"""Largest side of a strip's tiles in pixels."""
+EDITED_IMAGES = 8
+"""Default number of images on the way from one code to another."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition as the method takes it."""
+
+    pixels: Tensor
+    """uint8 (C, s, s)."""
+    small: Tensor | None = None
+    """The low-resolution image that the output should shrink to, uint8 (3, L, L); None of any other condition, and
+    where S is no multiple of L."""
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Codes and images from the start to the last of T steps."""
+
+    codes: Tensor
+    """(T + 1, M, D) float32, on the CPU."""
+    images: Tensor
+    """uint8 (T + 1, 3, S, S)."""
+
+    @property
+    def changes(self) -> list[float]:
+        """How far each step moved the codes: the root mean square over all their numbers."""
+        return self.codes.diff(dim=0).double().square().mean((1, 2)).sqrt().tolist()
+
+
+@dataclass(kw_only=True)
+class EncodingResult(Result):
+    """Images of codes, the codes, and the strip of the steps that led to them."""
+
+    codes: Tensor
+    """(N, M, D) float32, one for each image."""
+    strip: list[Tensor] = field(default_factory=list)
+    """Pictures (3, H, H) in [-1, 1]: the condition, the starting image and that of each step; empty for several."""
+    strip_side: int = SHOWN_SIDE
+    write_codes: bool = True
+    """Whether `save` writes the codes beside the images."""
+
+    def files(self, label: str, head: Mapping[str, Any]) -> dict[str, bytes]:
+        """LABEL.png, or LABEL_0.png and so on; the codes of each, ending in `_codes.safetensors`; LABEL_strip.png."""
+        files: dict[str, bytes] = {}
+        origin = {key: head.get(key) for key in ("method", "weights_sha256")}
+        metadata = {"pixgraft": json.dumps(origin, sort_keys=True)}
+        for (name, image), codes in zip(super().files(label, head).items(), self.codes, strict=True):
+            files[name] = image
+            if self.write_codes:
+                data = safetensors.torch.save({"codes": codes.contiguous()}, metadata)
+                files[f"{name.removesuffix('.png')}{CODES}"] = data
+        if self.strip:
+            files[f"{label}_strip.png"] = png(_strip(self.strip, self.strip_side), head)
+        return files
+
+
+def _strip(pictures: Sequence[Tensor], side: int) -> Tensor:
+    """Pictures (3, H, H) in [-1, 1], of any sides, beside each other."""
+    return tiled(torch.cat([fitted(each.cpu().unsqueeze(0), side) for each in pictures]).unsqueeze(0))
+
+
+class EncodingPipeline(Pipeline):
+    """A model that encodes conditions into a generator's codes."""
+
+    Options: ClassVar[type] = EncodingOptions
+    takes: ClassVar[str] = (
+        "it takes an image or another condition: load({model!r})(image), or "
+        "pixgraft translate {model} --condition A --out OUT"
+    )
+    columns: ClassVar[dict[str, str]] = {
+        "codes changed by": "codes_changed_by",
+        "mean difference": "outputs.0.difference.mean",
+        "largest": "outputs.0.difference.largest",
+    }
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        super().__init__(model, device)
+        assert isinstance(model.method, Encoding)
+        self.method = model.method
+        self.condition = self.method.condition
+        self.size, self.image_size = self.condition.size, int(self.method.config.image_size)
+        self.strip_side = min(self.size, SHOWN_SIDE)
+        self.kind = condition_kind(self.condition)
+
+    def __call__(
+        self, image: Picture, *, steps: int | None = None, samples: int = 1, mix_from: int | None = None,
+        seed: int = 0, factor: int = 1, align: bool = False,
+    ) -> EncodingResult:  # fmt: skip
+        """Encode an image or another condition, and decode the codes.
+
+        `image` is a path, a Pillow image or a tensor: uint8 (C, s, s) of class indices or levels, floats in [-1, 1]
+        where it is a picture, or a batch. `steps` is the number of refining steps. Of `samples` all but the first have
+        random styles from layer `mix_from` on. `factor` shrinks an image file first, `align` cuts its face out.
+
+        Raises PixgraftError for what is no usable condition, and for settings that the model cannot take.
+        """
+        self._check(steps, samples, mix_from, factor, align)
+        if isinstance(image, Tensor):
+            if factor != 1 or align:
+                raise PixgraftError("factor and align are for image files: shrink or align the tensor first")
+            conditions = [Condition(each) for each in condition_batch(image, self.condition)]
+            entry = tensor_entry("condition", image)
+        else:
+            name, data = read_file(image, "condition")
+            conditions = [self.read_condition(data, name, factor=factor, align=align)]
+            entry = input_entry("condition", name, data)
+        first_mixed = self.mix_from(mix_from) if samples > 1 else None
+        results = [
+            self.result(each, steps=steps, samples=samples, mix_from=first_mixed, seed=seed) for each in conditions
+        ]
+        result = results[0]
+        if len(results) > 1:
+            result = EncodingResult(
+                pixels=torch.cat([each.pixels for each in results]),
+                codes=torch.cat([each.codes for each in results]),
+                measures={"images": [each.measures for each in results]},
+            )
+        settings = self._settings(steps, samples, first_mixed, factor, align)
+        reported: EncodingResult = self.reported(result, seed=seed, settings=settings, inputs=[entry])
+        return reported
+
+    def _check(self, steps: int | None, samples: int, mix_from: int | None, factor: int, align: bool) -> None:
+        """Raise PixgraftError for settings that the model cannot take."""
+        conditions = f"{self.model.name} takes conditions of kind {self.condition.kind}"
+        if steps is not None:
+            at_least("steps", steps)
+            most = self.method.max_steps
+            if most is not None and steps > most:
+                name = self.method.name
+                raise PixgraftError(f"steps {steps}: {name} models take {most} step{'s' * (most > 1)}: leave steps out")
+        at_least("samples", samples)
+        if samples > 1:
+            self.mix_from(mix_from)
+        elif mix_from is not None:
+            raise PixgraftError(f"mix-from {mix_from}: the layer where samples differ: ask for 2 samples or more too")
+        if align and self.condition.kind not in PHOTOGRAPHS:
+            raise PixgraftError(f"align: {conditions}, in which no faces are found: leave it out")
+        if factor != 1:
+            if self.condition.kind != "lr":
+                raise PixgraftError(f"factor {factor}: {conditions}, which are not shrunk: leave it out")
+            Degradation(factors=(factor,)).check(self.size)
+
+    def _settings(
+        self, steps: int | None, samples: int, mix_from: int | None, factor: int, align: bool
+    ) -> dict[str, Any]:
+        steps = self.method.steps if steps is None else steps
+        return {"steps": steps, "samples": samples, "mix_from": mix_from, "factor": factor, "aligned": align}
+
+    def read_condition(
+        self, data: bytes, name: str, *, kind: ConditionKind | None = None, factor: int = 1, align: bool = False
+    ) -> Condition:
+        """A file as the method takes it; `name` is what errors call it.
+
+        A low-resolution image smaller than s is enlarged as in training; a larger one is taken as it is, or shrunk by
+        the factor first. Raises PixgraftError if the file is unusable, or shows no face to align.
+        """
+        kind = kind or self.kind
+        picture, notes = kind.decode(data, name), []
+        if align:
+            face = aligned(picture, self.size, name=name)
+            picture, notes = face.image, face.notes
+        if kind.kind != "lr":
+            return Condition(kind.fit(picture, self.size), None, notes)
+        if factor > 1:
+            picture = self._shrunk(picture, name, factor)
+        side = min(*picture.size, self.size)
+        small = to_uint8(to_tensor(fit(picture, side)))
+        if self.image_size % side:
+            notes.append(f"{self.image_size} is no multiple of {side}: the consistency is not measured")
+        return Condition(kind.fit(picture, self.size), None if self.image_size % side else small, notes)
+
+    def _shrunk(self, picture: Image.Image, name: str, factor: int) -> Image.Image:
+        """The image that `Degradation` enlarges."""
+        if min(picture.size) < self.size:
+            raise PixgraftError(
+                f"{name}: {picture.width} x {picture.height} pixels, but factor {factor} shrinks images of "
+                f"{self.size} x {self.size}: leave it out, or give larger images"
+            )
+        whole = to_tensor(fit(picture, self.size)).unsqueeze(0)
+        small = to_uint8(bicubic(whole, factor))[0]
+        return Image.fromarray(small.permute(1, 2, 0).contiguous().numpy())
+
+    # --- codes and images ---
+
+    def encode(self, condition: Tensor, *, steps: int | None = None) -> Steps:
+        """The codes and images of a condition, uint8 (C, s, s), after each step, the starting ones first."""
+        encoded = self.method.encode(condition.unsqueeze(0).to(self.device), steps=steps)
+        codes, images = torch.cat(encoded.codes).float().cpu(), to_uint8(torch.cat(encoded.images)).cpu()
+        start = self.method.start_codes.float().cpu().unsqueeze(0)
+        return Steps(torch.cat([start, codes]), torch.cat([self.start_image.unsqueeze(0), images]))
+
+    @cached_property
+    def start_image(self) -> Tensor:
+        """The image of the starting codes, uint8 (3, S, S)."""
+        return self.decode(self.method.start_codes)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The image uint8 (3, S, S) of codes (M, D)."""
+        return to_uint8(self.method.decode(codes.unsqueeze(0).to(self.device)))[0].cpu()
+
+    def result(
+        self, condition: Condition, *, steps: int | None = None, samples: int = 1, mix_from: int | None = None,
+        seed: int = 0,
+    ) -> EncodingResult:  # fmt: skip
+        """The images of one condition: the encoder's, and of further samples those with mixed styles."""
+        encoded = self.encode(condition.pixels, steps=steps)
+        codes, images = [encoded.codes[-1]], [encoded.images[-1]]
+        for number in range(1, samples):
+            mixed = encoded.codes[-1].clone()
+            mixed[mix_from:] = self.method.random_codes(1, generator(seed, "style", number))[0].float().cpu()
+            codes.append(mixed)
+            images.append(self.decode(mixed))
+        pixels = torch.stack(images)
+        measures: dict[str, Any] = {"codes_changed_by": [round(change, 6) for change in encoded.changes]}
+        if condition.small is not None:
+            target = condition.small.float().expand(samples, -1, -1, -1)
+            measures["operator"] = f"{OPERATOR} to {condition.small.shape[-1]} pixels"
+            measures["outputs"] = [{"difference": asdict(each)} for each in consistency(pixels, target)]
+        picture = self.condition.pictured(condition.pixels.unsqueeze(0))[0]
+        return EncodingResult(
+            pixels=pixels, codes=torch.stack(codes), strip=[picture, *map(from_uint8, encoded.images)],
+            strip_side=self.strip_side, measures=measures, notes=condition.notes,
+        )  # fmt: skip
+
+    # --- styles ---
+
+    def _style_layers(self, option: str) -> int:
+        """M. Raises PixgraftError, which names the option, if the codes are no styles of layers."""
+        if not self.method.layer_styles:
+            raise PixgraftError(f"{option}: the codes of {self.model.name} are no styles of layers: leave it out")
+        return len(self.method.start_codes)
+
+    def mix_from(self, layer: int | None) -> int:
+        """The first layer in which samples differ: `layer`, or by default the 8th of 18 and the middle of fewer.
+
+        Raises PixgraftError if there is no such layer.
+        """
+        count = self._style_layers("samples")
+        if layer is None:
+            return FINE if count >= 2 * FINE + 2 else count // 2
+        if not 1 <= layer < count:
+            raise PixgraftError(f"mix-from {layer}: the model has the layers 0 to {count - 1}: choose from 1 on")
+        return layer
+
+    # --- files ---
+
+    def plan(self, options: EncodingOptions) -> Plan:
+        if options.codes is not None:
+            return self._decoding(options)
+        if options.condition is None:
+            raise PixgraftError(f"{self.model.name}: {self.usage}")
+        self._check(options.steps, options.samples, options.mix_from, options.factor, options.align)
+        kind = condition_kind(self.condition, options.palette)
+        source = open_source(options.condition)
+        read = partial(self.read_condition, kind=kind, factor=options.factor, align=options.align)
+        files = FileInputs("condition", source, read)
+        first_mixed = self.mix_from(options.mix_from) if options.samples > 1 else None
+        make = partial(
+            self.result, steps=options.steps, samples=options.samples, mix_from=first_mixed, seed=options.seed
+        )
+        jobs = [
+            Job(label, _outputs(label, options.samples), partial(files.__getitem__, name), (files.file(name),))
+            for name, label in labels(source.names).items()
+        ]
+        settings = self._settings(options.steps, options.samples, first_mixed, options.factor, options.align)
+        return Plan(
+            jobs, lambda prepared: [make(each) for each in prepared], settings, options.seed, paths=[source.path],
+            skipped=source.skipped,
+        )  # fmt: skip
+
+    def _decoding(self, options: EncodingOptions) -> Plan:
+        """The one job of a file of codes."""
+        given = [name for name in vars(options) if getattr(options, name) != getattr(EncodingOptions(), name)]
+        for name in given:
+            if name != "codes":
+                raise PixgraftError(f"--codes does not go with --{name.replace('_', '-')}: leave one of them out")
+        assert options.codes is not None
+        codes = self.read_codes(options.codes)
+        notes = self._origin(codes)
+        job = Job(f"{codes.label}_decoded", (f"{codes.label}_decoded.png",), lambda: codes, (codes.file,))
+
+        def make(prepared: list[SavedCodes]) -> Sequence[Result]:
+            return [
+                EncodingResult(
+                    pixels=self.decode(each.codes).unsqueeze(0), codes=each.codes.unsqueeze(0), write_codes=False,
+                    notes=notes,
+                )
+                for each in prepared
+            ]  # fmt: skip
+
+        return Plan([job], make, {}, options.seed, paths=[options.codes])
+
+    def read_codes(self, path: Path) -> SavedCodes:
+        """The codes in a file. Raises PixgraftError, which names it, if it is none or they do not fit the model."""
+        return read_codes(path, tuple(self.method.start_codes.shape))
+
+    def _origin(self, codes: SavedCodes) -> list[str]:
+        """A note on codes that another model found."""
+        if codes.metadata.get("weights_sha256") == self.model.weights_sha256:
+            return []
+        return [f"{codes.path.name}: codes of another model, whose generator may differ"]
+
+    def edit(self, first: Path, second: Path, options: EditOptions) -> Plan:
+        """Go from the codes in one file to those in another along a straight line, both ends included.
+
+        With `layers` only these change, and without `steps` there is one image: the first's but for those layers,
+        which are the second's; the strip then begins and ends with the two originals.
+
+        Raises PixgraftError if a setting or a file does not fit.
+        """
+        layers = options.layers
+        if options.steps is not None and options.steps < 2:
+            raise PixgraftError(f"steps {options.steps}: choose a number from 2, which gives both ends")
+        count = len(self.method.start_codes)
+        begin, end = (0, count - 1) if layers is None else layer_range(layers, self._style_layers("layers"))
+        a, b = self.read_codes(first), self.read_codes(second)
+        goal = a.codes.clone()
+        goal[begin : end + 1] = b.codes[begin : end + 1]
+        number = options.steps or (EDITED_IMAGES if layers is None else 1)
+        shares = [place / (number - 1) if number > 1 else 1.0 for place in range(number)]
+
+        def make(prepared: list[float]) -> Sequence[Result]:
+            codes = [torch.lerp(a.codes, goal, share) for share in prepared]
+            return [EncodingResult(pixels=self.decode(each).unsqueeze(0), codes=each.unsqueeze(0)) for each in codes]
+
+        def strip(finished: Finished) -> dict[str, bytes]:
+            images = [finished.image(done) for done in finished.results]
+            if layers is not None:
+                images = [from_uint8(self.decode(a.codes)), *images, from_uint8(self.decode(b.codes))]
+            return {"strip.png": png(_strip(images, self.strip_side), finished.head)}
+
+        jobs = []
+        for place, share in enumerate(shares):
+            label, settings = f"{place:06d}", {"share": round(share, 6)}
+            outputs = (f"{label}.png", f"{label}{CODES}")
+            jobs.append(Job(label, outputs, partial(float, share), (a.file, b.file), settings))
+        inputs = {"first_sha256": a.sha256, "second_sha256": b.sha256, "notes": [*self._origin(a), *self._origin(b)]}
+        summary = Summary("edit", ("strip.png",), strip, inputs | {"images": number}, owns_folder=True)
+        return Plan(jobs, make, {"layers": [begin, end]}, 0, paths=[first, second], summary=summary)
+
+
+def _outputs(label: str, samples: int) -> tuple[str, ...]:
+    """Names of the files of one condition."""
+    stems = [label] if samples == 1 else [f"{label}_{number}" for number in range(samples)]
+    return (*(f"{stem}{end}" for stem in stems for end in (".png", CODES)), f"{label}_strip.png")

@@ -1,0 +1,248 @@
+"""The one driver for files: a pipeline's plan in; images, reports and counts out.
+
+Every job gives a report LABEL.json, written last, or a failure that says why; so made + finished before + failed is
+the number of jobs. A job is finished if its report names the same inputs, weights and settings in the same format, and
+its outputs are there with the bytes that it names.
+"""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pixgraft.data.outputs import check_outside, check_own, check_spared, output_folder, remove_earlier
+from pixgraft.engine.distributed import World, barrier, gather_objects, gather_to_first
+from pixgraft.errors import PixgraftError
+from pixgraft.files import json_sha256, write_bytes
+from pixgraft.pipelines.base import Done, Finished, Job, Pipeline, Plan, Result, Summary, described, report_bytes
+
+COMPARED = ("format", "task", "method", "weights_sha256", "seed", "settings", "inputs")
+"""Fields of a report by which finished work is recognised."""
+
+
+def run(
+    pipeline: Pipeline,
+    plan: Plan,
+    out: Path,
+    *,
+    strict: bool = False,
+    again: bool = False,
+    world: World | None = None,
+    on_done: Callable[[Done], None] = lambda done: None,
+) -> list[Done]:
+    """Do the jobs of a plan, of which each process takes its share; what became of all, in order, on every process.
+
+    `strict` refuses the plan before anything is written if an input is unusable; otherwise that job fails and the
+    others are done. `again` repeats finished jobs. `on_done` hears of each job of this process.
+
+    Raises PixgraftError if nothing can be done: no job has a usable input, an output would replace an input or another
+    output, or the folder holds other files or cannot be made.
+    """
+    world = world or World(0, 1, 0)
+    driver = _Driver(pipeline, plan, out, again=again)
+    driver.check()
+    share = plan.jobs[world.rank :: world.size]
+    if strict:
+        _refuse([reason for part in gather_objects(_unusable(share), world) for reason in part], len(plan.jobs))
+    if driver.finished_as_a_whole():
+        finished = [Done(job.label, {}, finished_before=True) for job in plan.jobs]
+        for done in finished[world.rank :: world.size]:
+            on_done(done)
+        return finished
+    if plan.summary and plan.summary.owns_folder and world.rank == 0:
+        driver.mark(plan.summary)
+    barrier()
+    results = []
+    for start in range(0, len(share), plan.pass_size):
+        for done in driver.make(share[start : start + plan.pass_size]):
+            results.append(done)
+            on_done(done)
+    images = _interleaved(gather_to_first([done.pixels for done in results], world), len(plan.jobs))
+    everything = _interleaved(
+        gather_objects([dataclasses.replace(done, pixels=None) for done in results], world), len(plan.jobs)
+    )
+    if all(done.report is None for done in everything):
+        _refuse([done.failure for done in everything], 0)
+    if world.rank == 0:
+        driver.finish(everything, images)
+    barrier()
+    return everything
+
+
+def _interleaved(shares: list[list[Any]], count: int) -> list[Any]:
+    """The processes' shares in the order of the jobs; nothing if they are not all there."""
+    if sum(map(len, shares)) < count:
+        return []
+    return [shares[number % len(shares)][number // len(shares)] for number in range(count)]
+
+
+def _unusable(jobs: Iterable[Job]) -> list[str]:
+    """The reasons why inputs cannot be used, a line for each job that has one."""
+    reasons = []
+    for job in jobs:
+        try:
+            job.prepare()
+        except PixgraftError as error:
+            reasons.append(str(error))
+    return reasons
+
+
+def _refuse(reasons: Sequence[str], jobs: int) -> None:
+    """Raise PixgraftError with the first of `reasons`, if there are any."""
+    distinct = list(dict.fromkeys(reasons))
+    if distinct:
+        more = f" (and {len(distinct) - 1:,} more)" if len(distinct) > 1 else ""
+        raise PixgraftError(distinct[0] + more)
+
+
+class _Driver:
+    """What the jobs of one call share."""
+
+    def __init__(self, pipeline: Pipeline, plan: Plan, out: Path, *, again: bool) -> None:
+        self.pipeline, self.plan, self.again = pipeline, plan, again
+        summary = plan.summary
+        self.folder = out if plan.stored else out.parent
+        jobs = plan.jobs if plan.stored else []
+        self.names = [name for job in jobs for name in (*job.outputs, f"{job.label}.json")]
+        if summary is not None:
+            self.names += [*summary.outputs, f"{summary.label}.json"]
+        self.written = set(self.names)
+
+    def check(self) -> None:
+        """Raise PixgraftError if an output would replace an input or another output, or the folder is another's."""
+        name, count = Counter(each.casefold() for each in self.names).most_common(1)[0]
+        if count > 1:
+            raise PixgraftError(f"{name}: would be written for {count} of the inputs: rename one of them")
+        check_outside(self.folder, *self.plan.paths)
+        check_spared(self.plan.paths, [self.folder / each for each in self.names])
+        if self.plan.summary is not None and self.plan.summary.owns_folder:
+            for path in self.plan.paths:
+                if path.resolve().is_relative_to(self.folder.resolve()):
+                    raise PixgraftError(f"{path}: is inside {self.folder}, which is rewritten: choose another folder")
+            check_own(self.folder, f"{self.plan.summary.label}.json")
+
+    def head(self, inputs: Iterable[Mapping[str, str]], settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of a report that is known before the work."""
+        return self.pipeline.head(
+            seed=self.plan.seed, settings={**self.plan.settings, **settings}, inputs=[dict(each) for each in inputs]
+        )
+
+    def finished(self, label: str, head: Mapping[str, Any], outputs: Iterable[str]) -> dict[str, Any] | None:
+        """The report of an earlier run that did this very work, if its outputs are there unchanged."""
+        if self.again:
+            return None
+        try:
+            report = json.loads((self.folder / f"{label}.json").read_bytes())
+            if any(report.get(key) != head[key] for key in COMPARED):
+                return None
+            hashes = {each["file"]: each["sha256"] for each in report["outputs"]}
+            if hashes.keys() != set(outputs):
+                return None
+            for name, sha256 in hashes.items():
+                if hashlib.sha256((self.folder / name).read_bytes()).hexdigest() != sha256:
+                    return None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return None
+        return dict(report)
+
+    def finished_as_a_whole(self) -> bool:
+        """Whether an earlier run made the summary, where that is all that is written."""
+        summary = self.plan.summary
+        if self.plan.stored or summary is None:
+            return False
+        return self.finished(summary.label, self.head((), summary.settings), summary.outputs) is not None
+
+    def mark(self, summary: Summary) -> None:
+        """Write the summary's report before its outputs, so that an interrupted run's folder is recognised."""
+        head = self.head((), summary.settings)
+        if self.finished(summary.label, head, summary.outputs) is None:
+            output_folder(self.folder)
+            write_bytes(self.folder / f"{summary.label}.json", report_bytes(head | {"outputs": []}))
+
+    def make(self, jobs: Sequence[Job]) -> list[Done]:
+        """Do some jobs, which go through the networks together."""
+        done: dict[str, Done] = {}
+        ready: list[tuple[Job, dict[str, Any]]] = []
+        prepared: list[Any] = []
+        for job in jobs:
+            try:
+                entries = [{"role": each.role, "name": each.name, "sha256": each.sha256()} for each in job.inputs]
+                head = self.head(entries, job.settings)
+                if self.plan.stored and (former := self.finished(job.label, head, job.outputs)):
+                    done[job.label] = Done(job.label, former, finished_before=True)
+                    continue
+                prepared.append(job.prepare())
+                ready.append((job, head))
+            except PixgraftError as error:
+                self.remove(job.label, spared=self.written.difference(job.outputs))  # made of an input that was there
+                done[job.label] = Done(job.label, None, failure=str(error))
+        began = time.monotonic()
+        results = self.plan.make(prepared) if prepared else []
+        seconds = (time.monotonic() - began) / max(len(prepared), 1)
+        for (job, head), result in zip(ready, results, strict=True):
+            done[job.label] = self.write(job.label, head, result, seconds)
+        return [done[job.label] for job in jobs]
+
+    def write(self, label: str, head: dict[str, Any], result: Result, seconds: float) -> Done:
+        """Write one job's outputs and then its report."""
+        report = head | {
+            "outputs": [],
+            "measures": result.measures,
+            "notes": result.notes,
+            "seconds": round(seconds, 4),
+            "device": str(self.pipeline.device),
+        }
+        if not self.plan.stored:
+            return Done(label, report, pixels=result.pixels)
+        try:
+            files = result.files(label, head)
+            output_folder(self.folder)
+            self.remove(label, spared=self.written)
+            for name, data in files.items():
+                write_bytes(self.folder / name, data)
+            report["outputs"] = described(files)
+            write_bytes(self.folder / f"{label}.json", report_bytes(report))
+        except PixgraftError as error:
+            return Done(label, None, failure=str(error))
+        return Done(label, report)
+
+    def remove(self, label: str, *, spared: Container[str]) -> None:
+        """Remove what an earlier run wrote for a label, but no input and no file named in `spared`."""
+        if self.plan.stored:
+            remove_earlier(self.folder, label, spared, self.plan.paths)
+
+    def finish(self, results: Sequence[Done], images: Sequence[Tensor]) -> None:
+        """Write the summary, and remove summaries and numbered files of an earlier run that are no longer asked for."""
+        for label in self.plan.superseded:
+            self.remove(label, spared=self.written)
+        summary = self.plan.summary
+        if summary is None:
+            return
+        if summary.owns_folder:
+            self.remove_numbered(len(results))
+        head = self.head((), summary.settings)
+        jobs = {done.label: done.report["outputs"] if done.report else None for done in results}
+        digest = {"count": len(jobs), "sha256": json_sha256(jobs)}
+        former = self.finished(summary.label, head, summary.outputs)
+        if former is not None and former.get("jobs") == digest:
+            return
+        files = summary.make(Finished(results, images, self.folder, head))
+        output_folder(self.folder)
+        for name, data in files.items():
+            write_bytes(self.folder / name, data)
+        report = head | {"outputs": described(files), "measures": {}, "notes": [], "device": str(self.pipeline.device)}
+        write_bytes(self.folder / f"{summary.label}.json", report_bytes(report | {"jobs": digest}))
+
+    def remove_numbered(self, first: int) -> None:
+        """Remove 000000.png and so on, with reports and codes, from number `first` on."""
+        number = first
+        while (path := self.folder / f"{number:06d}.png").is_file():
+            remove_earlier(self.folder, path.stem, self.written, self.plan.paths)
+            path.unlink(missing_ok=True)  # version 0.1.0 wrote no report beside it
+            number += 1

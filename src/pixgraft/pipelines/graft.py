@@ -1,0 +1,237 @@
+"""Task "graft" in use: the detail of a source image on a coarse target."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pixgraft.data.grids import tiled
+from pixgraft.data.images import decode, fit, read_lr, to_tensor, to_uint8
+from pixgraft.data.outputs import labels
+from pixgraft.data.sources import open_source
+from pixgraft.errors import PixgraftError
+from pixgraft.layers.resample import enlarge, to_grey
+from pixgraft.methods.tasks import Graft
+from pixgraft.metrics import consistency as lr
+from pixgraft.metrics.consistency import OPERATOR, Consistency, consistency
+from pixgraft.models import Model
+from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, passes, png
+from pixgraft.pipelines.inputs import FileInputs, Picture, batch_of, input_entry, read_file, tensor_entry
+from pixgraft.pipelines.options import GraftOptions
+
+GRID_SIDE = 32
+"""Most sources and targets of a grid: a larger one can be neither looked at nor held in memory."""
+
+
+@dataclass(kw_only=True)
+class GraftResult(Result):
+    """Grafted images, and how well each shrinks to its target, in grey levels (0..255)."""
+
+    consistencies: list[Consistency]
+    """Measured on `pixels`, after projection."""
+    unprojected: list[Consistency] | None = None
+    """Measured on the network's outputs, where the images were projected."""
+
+    @property
+    def consistency(self) -> Consistency:
+        """The consistency of the first image."""
+        return self.consistencies[0]
+
+    def split(self) -> list["GraftResult"]:
+        """One result for each image."""
+        before = self.unprojected
+        return [
+            _measured(self.pixels[n : n + 1], self.consistencies[n : n + 1], before[n : n + 1] if before else None)
+            for n in range(len(self.pixels))
+        ]
+
+
+def _measured(pixels: Tensor, after: list[Consistency], before: list[Consistency] | None) -> GraftResult:
+    """A result whose report has the figures of its first image; of several, all of them."""
+    figures = [
+        {"difference": asdict(each)} | ({"difference_before_projection": asdict(before[n])} if before else {})
+        for n, each in enumerate(after)
+    ]
+    measures = figures[0] if len(figures) == 1 else {"images": figures}
+    return GraftResult(pixels=pixels, consistencies=after, unprojected=before, measures=measures)
+
+
+class GraftPipeline(Pipeline):
+    """A model that grafts the detail of sources onto coarse targets."""
+
+    Options: ClassVar[type] = GraftOptions
+    takes: ClassVar[str] = (
+        "it takes a source and a target: load({model!r})(source, target), or "
+        "pixgraft translate {model} --source A --target B --out OUT"
+    )
+    columns: ClassVar[dict[str, str]] = {
+        "mean difference": "difference.mean",
+        "largest": "difference.largest",
+        "cells beyond 1 level": "difference.beyond",
+        "of cells": "difference.cells",
+    }
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        super().__init__(model, device)
+        assert isinstance(model.method, Graft)
+        self.method = model.method
+        self.image_size = self.method.config.image_size
+        self.lr_size, self.lr_channels = self.method.config.lr_size, self.method.config.lr_channels
+        self.settings = {"operator": OPERATOR + (" of the luminance" if self.lr_channels == 1 else "")}
+
+    def __call__(self, source: Picture, target: Picture, *, project: bool = False) -> GraftResult:
+        """Graft the detail of `source` onto `target`.
+
+        Either is a path, a Pillow image or a tensor, uint8 or float in [-1, 1]: a source (3, S, S), a target (C, L, L),
+        or batches of both. `project` makes the output shrink to the target within one grey level in every cell. The
+        same inputs give the same bytes.
+
+        Raises PixgraftError for what is no usable image, or a tensor of another shape, type or range.
+        """
+        sources, source_entry = self._given(source, "source")
+        targets, target_entry = self._given(target, "target")
+        if len(sources) != len(targets):
+            raise PixgraftError(f"{len(sources)} sources and {len(targets)} targets: give as many of both")
+        result = self.batch(sources, targets, project=project)
+        settings = self.settings | {"projected": project}
+        reported: GraftResult = self.reported(result, seed=0, settings=settings, inputs=[source_entry, target_entry])
+        return reported
+
+    def _given(self, picture: Picture, role: str) -> tuple[Tensor, dict[str, str]]:
+        if isinstance(picture, Tensor):
+            size, channels = (self.image_size, 3) if role == "source" else (self.lr_size, self.lr_channels)
+            return batch_of(picture, role, (channels, size, size)), tensor_entry(role, picture)
+        name, data = read_file(picture, role)
+        read = self.read_source if role == "source" else self.read_target
+        return read(data, name).unsqueeze(0), input_entry(role, name, data)
+
+    def read_source(self, data: bytes, name: str) -> Tensor:
+        """A source file, centre-cropped and resized, as (3, S, S) in [-1, 1]. Raises PixgraftError for no image."""
+        return to_tensor(fit(decode(data, name), self.image_size))
+
+    def read_target(self, data: bytes, name: str) -> Tensor:
+        """A target file as (C, L, L) in [-1, 1], shrunk unless it has that size.
+
+        Raises PixgraftError for no image, and for one of fewer than L pixels.
+        """
+        picture = decode(data, name)
+        try:
+            small = read_lr(picture, hr=self.image_size, lr=self.lr_size)
+        except PixgraftError as error:
+            raise PixgraftError(f"{name}: {error}") from None
+        return to_grey(small.unsqueeze(0)).squeeze(0) if self.lr_channels == 1 else small
+
+    def batch(self, sources: Tensor, targets: Tensor, *, project: bool = False) -> GraftResult:
+        """Images of sources (N, 3, S, S) and targets (N, C, L, L) in [-1, 1], in passes of one size."""
+        outputs = [
+            to_uint8(self.method.translate(sources[part].to(self.device), targets[part].to(self.device))).cpu()
+            for part in passes(len(sources), self.pass_size)
+        ]
+        pixels = torch.cat(outputs)[: len(sources)]
+        levels = (targets + 1) * 127.5
+        before = consistency(pixels, levels)
+        if not project:
+            return _measured(pixels, before, None)
+        moved = lr.project(pixels, levels).to(torch.uint8)
+        return _measured(moved, consistency(moved, levels), before)
+
+    # --- files ---
+
+    def plan(self, options: GraftOptions) -> Plan:
+        if not (options.source and options.target):
+            raise PixgraftError(f"{self.model.name}: {self.usage}")
+        sources, targets = open_source(options.source), open_source(options.target)
+        # Targets vary fastest: they come back for each source, while a source's turn comes once.
+        source_files = FileInputs("source", sources, self.read_source)
+        target_files = FileInputs("target", targets, self.read_target, cached=4096)
+        matched = pairs(sources.names, targets.names, options.pairs)
+        jobs = [
+            Job(
+                label,
+                (f"{label}.png",),
+                partial(lambda a, b: (source_files[a], target_files[b]), source, target),
+                (source_files.file(source), target_files.file(target)),
+            )
+            for label, source, target in matched
+        ]
+
+        def make(prepared: list[tuple[Tensor, Tensor]]) -> Sequence[Result]:
+            source, target = (torch.stack(side) for side in zip(*prepared, strict=True))
+            return self.batch(source, target, project=options.project).split()
+
+        def grid(finished: Finished) -> dict[str, bytes]:
+            return {"grid.png": png(self._grid(matched, source_files, target_files, finished), finished.head)}
+
+        return Plan(
+            jobs, make, self.settings | {"projected": options.project}, options.seed,
+            paths=[sources.path, targets.path], skipped=[*sources.skipped, *targets.skipped],
+            summary=Summary("grid", ("grid.png",), grid) if options.grid else None,
+            superseded=() if options.grid else ("grid",), pass_size=self.pass_size,
+        )  # fmt: skip
+
+    def _grid(
+        self, matched: list[tuple[str, str, str]], sources: FileInputs, targets: FileInputs, finished: Finished
+    ) -> Tensor:
+        """The paper's Figure 5: sources across, targets and their shrunk versions down; a failed output is grey."""
+        outputs = {
+            (source, target): done
+            for (_, source, target), done in zip(matched, finished.results, strict=True)
+            if done.report
+        }
+        across = sorted({source for source, _ in outputs})[:GRID_SIDE]
+        down = sorted({target for _, target in outputs})[:GRID_SIDE]
+        size = self.image_size
+        white, grey = torch.ones(3, size, size), torch.zeros(3, size, size)
+
+        def output(source: str, target: str) -> Tensor:
+            done = outputs.get((source, target))
+            return grey if done is None else finished.image(done)
+
+        rows = [[white, white, *(sources[name] for name in across)]]
+        for name in down:
+            whole = self.read_source(targets.source.read(name), name)
+            coarse = enlarge(targets[name].expand(3, -1, -1), size // self.lr_size)
+            rows.append([whole, coarse, *(output(each, name) for each in across)])
+        return tiled(torch.stack([torch.stack(row) for row in rows]))
+
+
+def pairs(sources: list[str], targets: list[str], pairing: str) -> list[tuple[str, str, str]]:
+    """Labels, sources and targets of the outputs: all pairs, targets varying fastest, or pairs by stem or by order.
+
+    Raises PixgraftError if the two sides do not match.
+    """
+    if pairing == "all":
+        matched = [(source, target) for source in sources for target in targets]
+    elif pairing == "order":
+        if len(sources) != len(targets):
+            raise PixgraftError(f"--pairs order: {len(sources)} sources but {len(targets)} targets: make them equal")
+        matched = list(zip(sources, targets, strict=True))
+    else:
+        for names in (sources, targets):
+            stem, count = Counter(PurePosixPath(name).stem for name in names).most_common(1)[0]
+            if count > 1:
+                raise PixgraftError(f"--pairs name: {count} files are named {stem}: rename all but one")
+        left, right = ({PurePosixPath(name).stem: name for name in names} for names in (sources, targets))
+        unmatched = sorted(left.keys() ^ right.keys())
+        if unmatched:
+            raise PixgraftError(
+                f"--pairs name: {unmatched[0]} is on one side only ({len(unmatched)} such): pair it or remove it"
+            )
+        matched = [(left[stem], right[stem]) for stem in sorted(left)]
+    source_labels, target_labels = labels(sources), labels(targets)
+    jobs: list[tuple[str, str, str]] = []
+    taken: set[str] = set()
+    for source, target in matched:
+        label = joined = f"{source_labels[source]}__{target_labels[target]}"
+        number = 1
+        while label.casefold() in taken:  # "a__b" + "c" and "a" + "b__c"; case is nothing to some file systems
+            number += 1
+            label = f"{joined}_{number}"
+        taken.add(label.casefold())
+        jobs.append((label, source, target))
+    return jobs

@@ -1,0 +1,181 @@
+"""Options of each task, as dataclasses: the command line and its help are made from them. Nothing heavy is imported."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import UseAppendAction, arg
+
+from pixgraft.errors import PixgraftError
+
+
+def at_least(name: str, number: int, least: int = 1) -> None:
+    """Raise PixgraftError, which names the option, if a number is too small."""
+    if number < least:
+        raise PixgraftError(f"{name} {number}: choose a number from {least}")
+
+
+LAYERS = {"coarse": (0, 3), "middle": (4, 7), "fine": (8, None)}
+"""First and last layer of sides up to 8 pixels, of 16 and 32, and of all larger ones (Karras et al. 2019, Figure 3)."""
+
+
+def layer_range(text: str, count: int) -> tuple[int, int]:
+    """The first and the last of `count` layers that "coarse", "middle", "fine", "4-7" or "5" names.
+
+    Raises PixgraftError if there are no such layers.
+    """
+    match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", text, re.ASCII)
+    if text in LAYERS:
+        first, end = LAYERS[text]
+        last = count - 1 if end is None else min(end, count - 1)
+    elif match:
+        first, last = int(match[1]), int(match[2] or match[1])
+    else:
+        raise PixgraftError(f"layers {text}: choose coarse, middle, fine or a range such as 4-7")
+    if not first <= last < count:
+        begins = f" begins at {first}, and" if text in LAYERS else ""
+        raise PixgraftError(f"layers {text}:{begins} the model has the layers 0 to {count - 1}: choose among them")
+    return first, last
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraftOptions:
+    """Options of models that graft a source's detail onto a coarse target."""
+
+    source: Path | None = None
+    """Sharp images: a file, a folder (searched) or a zip."""
+    target: Path | None = None
+    """Coarse images, or full-size ones, which are shrunk: a file, a folder or a zip."""
+    pairs: Literal["all", "name", "order"] = "all"
+    """Every source with every target, or pairs matched by file name or by order."""
+    project: bool = False
+    """Move each output until it shrinks to its target within one grey level."""
+    grid: bool = False
+    """Also write grid.png: sources across, targets down, up to 32 of each."""
+    seed: int = 0
+    """Recorded in the reports; nothing is drawn at random."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisOptions:
+    """Options of models that make samples of a condition."""
+
+    condition: Path | None = None
+    """Label maps, sketches or images, as the model takes them: a file, a folder (searched) or a zip."""
+    palette: Path | None = None
+    """For label maps in colours: a text file with a line "NAME R G B" for each class."""
+    style: Annotated[tuple[tuple[Path, ...], ...], UseAppendAction, arg(metavar="IMAGE [IMAGE]")] = ()
+    """An image whose style is taken, or two to go between; without it a style is drawn at random."""
+    samples: int = 1
+    """Images of each condition. Several come with their mean and a map of their deviation."""
+    vary: Literal["noise", "style"] = "noise"
+    """What differs between the samples: the noise, or the style where none is given."""
+    components: bool = False
+    """Also write the parts of each sample, such as reconstruction and residual."""
+    seed: int = 0
+    """Seed of noise and random styles."""
+
+    @property
+    def styles(self) -> tuple[Path, ...]:
+        """The style images, in one tuple."""
+        return tuple(path for paths in self.style for path in paths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingOptions:
+    """Options of models that encode images or conditions into a generator's codes."""
+
+    condition: Path | None = None
+    """Images, label maps or sketches, as the model takes them: a file, a folder (searched) or a zip."""
+    codes: Path | None = None
+    """In place of conditions: a file of codes that an earlier call saved, which becomes an image again."""
+    palette: Path | None = None
+    """For label maps in colours: a text file with a line "NAME R G B" for each class."""
+    factor: int = 1
+    """For models of low-resolution images: shrink the images by this factor first."""
+    align: bool = False
+    """Cut the largest face out of each photograph first, upright; one without a face fails."""
+    steps: int | None = None
+    """Refining steps; the default is the number used in training."""
+    samples: int = 1
+    """Images of each condition; all but the first have random styles in their fine layers."""
+    mix_from: int | None = None
+    """The first layer in which samples differ: by default layer 8 of 18, and the middle one of fewer."""
+    seed: int = 0
+    """Seed of the random styles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """Options of generative priors."""
+
+    count: int | None = None
+    """Number of images: by default 16, or as many as the latents."""
+    seed: int | None = None
+    """Seed of codes and random noise; the default is 0, or what the latents record."""
+    truncation: float | None = None
+    """Below 1: likelier and less varied images, for models with w; the default is 1, or what the latents record."""
+    noise: Literal["stored", "random", "none"] | None = None
+    """Noise maps: those stored with the weights (the default), new ones for each image, or none."""
+    latents: Path | None = None
+    """A latents.safetensors to make images of: its z, or its w if it has no z."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixOptions:
+    """Options of a grid of mixed styles."""
+
+    rows: int = 4
+    """Images on the left: the samples of the seed from 0 on."""
+    columns: int = 4
+    """Images on top: the next samples."""
+    layers: str = "coarse"
+    """Layers taken from the column: coarse (layers 0-3), middle (4-7), fine (from 8) or a range such as 4-7."""
+    seed: int = 0
+    """Seed of the samples, as `pixgraft sample` draws them."""
+    truncation: float = 1.0
+    """Below 1: likelier and less varied images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkOptions:
+    """Options of a walk from sample to sample."""
+
+    points: int = 4
+    """Samples to pass: those of the seed from 0 on."""
+    frames: int = 25
+    """Frames from each sample to the next."""
+    seed: int = 0
+    """Seed of the samples, as `pixgraft sample` draws them."""
+    truncation: float = 1.0
+    """Below 1: likelier and less varied images, for models with w."""
+    loop: bool = True
+    """Return to the first sample at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditOptions:
+    """Options of editing codes."""
+
+    steps: int | None = None
+    """Images from the first to the second, both included: by default 8, or 1 with --layers."""
+    layers: str | None = None
+    """Take the second's codes in these layers alone: coarse (layers 0-3), middle (4-7), fine (from 8) or a range such
+    as 4-7."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options of every task that writes files."""
+
+    out: Path
+    """Folder for the outputs."""
+    strict: bool = False
+    """Refuse before anything is written if an input is unusable; without it the other inputs are processed."""
+    again: bool = False
+    """Process every input again; without it what an earlier run finished is skipped."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    quiet: bool = False
+    """Show no progress and no table."""

@@ -1,0 +1,291 @@
+"""Task "synthesize" in use: samples of a condition, in a style where the model takes one.
+
+Everything random is a function of (seed, sample), so that a sample is the same in any company.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pixgraft.data.conditions import ConditionKind, condition_kind
+from pixgraft.data.grids import tiled
+from pixgraft.data.images import decode, fit, from_uint8, to_tensor, to_uint8
+from pixgraft.data.outputs import labels
+from pixgraft.data.sources import open_source
+from pixgraft.engine.seeds import generator
+from pixgraft.errors import PixgraftError
+from pixgraft.methods.tasks import Synthesis
+from pixgraft.models import Model
+from pixgraft.pipelines.base import Job, Pipeline, Plan, Result, png
+from pixgraft.pipelines.inputs import (
+    FileInputs,
+    Picture,
+    batch_of,
+    condition_batch,
+    input_entry,
+    read_file,
+    tensor_entry,
+)
+from pixgraft.pipelines.options import SynthesisOptions, at_least
+
+Vary = Literal["noise", "style"]
+SHOWN = 8
+"""Most samples of a strip."""
+
+
+@dataclass(kw_only=True)
+class SynthesisResult(Result):
+    """K samples of each of N conditions: `pixels` (N * K, 3, S, S), the samples of a condition in a row."""
+
+    samples: int
+    """K."""
+    condition: Tensor
+    """The conditions as pictures (N, 3, S, S) in [-1, 1]."""
+    components: dict[str, Tensor] = field(default_factory=dict)
+    """Parts of the images by name, (N * K, 3, S, S) in [-1, 1]; a residual is 0 where nothing is added."""
+    write_components: bool = False
+    """Whether `save` writes the components too."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean image of each condition, uint8 (N, 3, S, S)."""
+        return self._grouped.mean(1).round().to(torch.uint8)
+
+    @property
+    def deviation(self) -> Tensor:
+        """The samples' standard deviation in each pixel, a mean over channels, (N, S, S) in grey levels."""
+        deviation: Tensor = self._grouped.std(1, correction=0).mean(1)
+        return deviation
+
+    @property
+    def _grouped(self) -> Tensor:
+        grouped: Tensor = self.pixels.double().unflatten(0, (-1, self.samples))
+        return grouped
+
+    def files(self, label: str, head: Mapping[str, Any]) -> dict[str, bytes]:
+        """LABEL_0.png and so on; with `write_components` LABEL_0_NAME.png for each component; of several samples of one
+        condition LABEL_mean.png, LABEL_deviation.png and LABEL_strip.png."""
+        images = {f"{label}_{number}": pixels for number, pixels in enumerate(self.pixels)}
+        if self.write_components:
+            for name, parts in self.components.items():
+                images |= {f"{label}_{number}_{name}": part for number, part in enumerate(parts)}
+        if self.samples > 1 and len(self.condition) == 1:
+            deviation = self.deviation[0]
+            scaled = (deviation * (255 / max(float(deviation.max()), 1e-12))).round().to(torch.uint8).unsqueeze(0)
+            strip = [*self.pixels[:SHOWN], self.mean[0], scaled.expand(3, -1, -1)]
+            tiles = torch.stack([self.condition[0], *map(from_uint8, strip)])
+            images |= {f"{label}_mean": self.mean[0], f"{label}_deviation": scaled}
+            images[f"{label}_strip"] = tiled(tiles.unsqueeze(0))
+        return {f"{name}.png": png(pixels, head) for name, pixels in images.items()}
+
+
+class SynthesisPipeline(Pipeline):
+    """A model that makes samples of a condition."""
+
+    Options: ClassVar[type] = SynthesisOptions
+    takes: ClassVar[str] = (
+        "it takes a condition: load({model!r})(condition, samples=4, seed=0), or "
+        "pixgraft translate {model} --condition A --out OUT"
+    )
+    columns: ClassVar[dict[str, str]] = {"mean deviation": "deviation.mean", "largest": "deviation.largest"}
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        super().__init__(model, device)
+        assert isinstance(model.method, Synthesis)
+        self.method = model.method
+        self.condition = self.method.condition
+        self.image_size: int = self.method.config.image_size
+        self.kind = condition_kind(self.condition)
+
+    def __call__(
+        self, condition: Picture, *, style: Picture | Sequence[Picture] | None = None, samples: int = 1, seed: int = 0,
+        vary: Vary = "noise",
+    ) -> SynthesisResult:  # fmt: skip
+        """Make `samples` images of a condition.
+
+        `condition` is a path, a Pillow image or a tensor: uint8 (C, S, S) of class indices or levels, floats in [-1, 1]
+        where it is a picture, or a batch. `style` is an image whose style is taken, or two to go between; without it
+        one is drawn at random. `vary` says what differs between the samples: the noise, or, without a style, the style.
+
+        Raises PixgraftError for what is no usable condition or style, and for samples below 1.
+        """
+        if isinstance(condition, Tensor):
+            conditions, entry = condition_batch(condition, self.condition), tensor_entry("condition", condition)
+        else:
+            name, data = read_file(condition, "condition")
+            conditions = self.read_condition(data, name)[0].unsqueeze(0)
+            entry = input_entry("condition", name, data)
+        given = [] if style is None else [style] if isinstance(style, str | Path | Image.Image | Tensor) else style
+        styles = [self._style(each) for each in given]
+        codes = [code for code, _ in styles]
+        self._check(samples, vary, len(codes))
+        results = [self.sample(each, codes, samples=samples, seed=seed, vary=vary) for each in conditions]
+        result = SynthesisResult(
+            pixels=torch.cat([each.pixels for each in results]),
+            samples=samples,
+            condition=torch.cat([each.condition for each in results]),
+            components={
+                name: torch.cat([each.components[name] for each in results]) for name in self.method.components
+            },
+            measures=results[0].measures if len(results) == 1 else {"images": [each.measures for each in results]},
+        )
+        inputs = [entry, *(about for _, about in styles)]
+        reported: SynthesisResult = self.reported(
+            result, seed=seed, settings=self._settings(samples, vary, len(codes)), inputs=inputs
+        )
+        return reported
+
+    def _style(self, picture: Picture) -> tuple[Tensor, dict[str, str]]:
+        """The code (D,) of a style, and its entry in a report."""
+        if isinstance(picture, Tensor):
+            images = batch_of(picture, "style", (3, self.image_size, self.image_size))
+            return self.style_code(images[0]), tensor_entry("style", picture)
+        name, data = read_file(picture, "style")
+        return self.style_code(to_tensor(fit(decode(data, name), self.image_size))), input_entry("style", name, data)
+
+    def _check(self, samples: int, vary: str, styles: int) -> None:
+        """Raise PixgraftError for settings that do not go together."""
+        at_least("samples", samples)
+        if styles and not self.method.style_dim:
+            raise PixgraftError(f"style: {self.model.name} takes no style: leave it out")
+        if vary == "style" and styles:
+            raise PixgraftError("vary style: draws styles at random: leave the style out, or vary the noise")
+        if styles > 2:
+            raise PixgraftError(f"style: {styles} images: give one, or two to go between")
+        if styles == 2 and samples < 2:
+            raise PixgraftError("style: two images to go between in 1 sample: ask for 2 samples or more")
+
+    def _settings(self, samples: int, vary: str, styles: int) -> dict[str, Any]:
+        random = "random" if self.method.style_dim else "none"
+        return {
+            "samples": samples,
+            "vary": vary if styles < 2 else "between the styles",
+            "style": "given" if styles else random,
+        }
+
+    def read_condition(
+        self, data: bytes, name: str, kind: ConditionKind | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """A file as uint8 (C, S, S), and its width and height.
+
+        Raises PixgraftError, which names the file, if it is unusable.
+        """
+        kind = kind or self.kind
+        picture = kind.decode(data, name)
+        condition = kind.fit(picture, self.condition.size)
+        if kind.has_classes and condition.amin() == condition.amax():
+            raise PixgraftError(f"{name}: class {int(condition.amin())} alone, which says nothing: mend or remove it")
+        return condition, picture.size
+
+    def style_code(self, image: Tensor) -> Tensor:
+        """The style code (D,) of an image (3, S, S) in [-1, 1]."""
+        return self.method.encode_style(image.unsqueeze(0).to(self.device))[0].cpu()
+
+    def sample(
+        self, condition: Tensor, styles: Sequence[Tensor], *, samples: int, seed: int = 0, vary: str = "noise"
+    ) -> SynthesisResult:
+        """`samples` images of one condition, uint8 (C, S, S), in styles of codes (D,) as `__call__` takes images."""
+        if len(styles) == 2:
+            codes = [torch.lerp(styles[0], styles[1], number / max(samples - 1, 1)) for number in range(samples)]
+        elif vary == "style" and not styles:
+            codes = [self._random_code(seed, number) for number in range(samples)]
+        else:
+            codes = [styles[0] if styles else self._random_code(seed, 0)]
+        # One at a time: PyTorch's kernels, and so the last bits, depend on the size of a batch.
+        noises = [self._noise(seed, number) for number in range(samples if len(codes) == 1 else 1)]
+        held = condition.unsqueeze(0).to(self.device)
+        outputs = [
+            output for code in codes for output in self.method.samples(held, code.unsqueeze(0).to(self.device), noises)
+        ]
+        result = SynthesisResult(
+            pixels=to_uint8(torch.cat([each.image for each in outputs])).cpu(),
+            samples=samples,
+            condition=self.condition.pictured(condition.unsqueeze(0)),
+            components={
+                name: torch.cat([each.components[name].float().cpu() for each in outputs])
+                for name in self.method.components
+            },
+        )
+        if samples > 1:
+            deviation = result.deviation
+            result.measures["deviation"] = {
+                "mean": round(float(deviation.mean()), 4),
+                "largest": round(float(deviation.max()), 4),
+                "unit": "grey levels; the map is scaled so that its largest is white",
+            }
+        return result
+
+    def _random_code(self, seed: int, number: int) -> Tensor:
+        return self.method.random_style(1, generator(seed, "style", number))[0].cpu()
+
+    def _noise(self, seed: int, number: int) -> list[Tensor]:
+        return [each.to(self.device) for each in self.method.draw_noise(1, generator(seed, "noise", number))]
+
+    # --- files ---
+
+    def plan(self, options: SynthesisOptions) -> Plan:
+        if options.condition is None:
+            raise PixgraftError(f"{self.model.name}: {self.usage}")
+        kind = condition_kind(self.condition, options.palette)
+        self._check(options.samples, options.vary, len(options.styles))
+        if options.components and not self.method.components:
+            raise PixgraftError(f"--components: {self.model.name} makes images without parts: leave it out")
+        source = open_source(options.condition)
+        styles = [_open_style(path) for path in options.styles]
+        codes = [self.style_code(to_tensor(fit(picture, self.image_size))) for picture, _ in styles]
+        files = FileInputs("condition", source, partial(self.read_condition, kind=kind))
+        named = labels(source.names)
+
+        def prepare(name: str) -> Tensor:
+            condition: Tensor
+            condition, size = files[name]
+            for path, (picture, _) in zip(options.styles, styles, strict=True):
+                _check_aspect(path, picture, name, size)
+            return condition
+
+        def make(prepared: list[Tensor]) -> Sequence[Result]:
+            results = [
+                self.sample(each, codes, samples=options.samples, seed=options.seed, vary=options.vary)
+                for each in prepared
+            ]
+            for result in results:
+                result.write_components = options.components
+            return results
+
+        settings = self._settings(options.samples, options.vary, len(codes)) | {"components": options.components}
+        if styles:
+            settings["style"] = [entry for _, entry in styles]
+        jobs = [
+            Job(label, self._outputs(label, options), partial(prepare, name), (files.file(name),))
+            for name, label in named.items()
+        ]
+        paths = [source.path, *options.styles]
+        return Plan(jobs, make, settings, options.seed, paths=paths, skipped=source.skipped)
+
+    def _outputs(self, label: str, options: SynthesisOptions) -> tuple[str, ...]:
+        """Names of the files of one condition; those of different labels differ, since a number follows the label."""
+        parts = ["", *(f"_{name}" for name in self.method.components)] if options.components else [""]
+        whole = ["mean", "deviation", "strip"] if options.samples > 1 else []
+        names = [f"{label}_{number}{part}.png" for part in parts for number in range(options.samples)]
+        return (*names, *(f"{label}_{each}.png" for each in whole))
+
+
+def _open_style(path: Path) -> tuple[Image.Image, dict[str, str]]:
+    """A style image, and its entry in a report."""
+    name, data = read_file(path, "style")
+    return decode(data, name), {"name": path.name, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _check_aspect(path: Path, picture: Image.Image, name: str, size: tuple[int, int]) -> None:
+    if picture.width * size[1] != picture.height * size[0]:
+        raise PixgraftError(
+            f"{path}: a style image of {picture.width} x {picture.height} for a condition ({name}) of "
+            f"{size[0]} x {size[1]}: crop one of them to the other's shape"
+        )
