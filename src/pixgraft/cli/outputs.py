@@ -33,8 +33,13 @@ def print_skipped(names: Sequence[str], bars: Bars) -> None:
         bars.note(f"passed over, no images by their suffix: {', '.join(names[:3])}{more}")
 
 
-def print_outputs(pipeline: Pipeline, results: Sequence[Done], out: Path, *, quiet: bool = False) -> int:
-    """The table of outputs, notes, failures, counts and where the outputs are; returns the exit status."""
+def print_outputs(
+    pipeline: Pipeline, results: Sequence[Done], out: Path, *, whole: Sequence[str] = (), quiet: bool = False
+) -> int:
+    """The table of outputs, notes, failures, counts and where the outputs are; returns the exit status.
+
+    `whole` names the files that were made of all outputs together.
+    """
     console = wide_console()
     reports = [(done.label, done.report) for done in results if done.report]
     if reports and not quiet and pipeline.columns:
@@ -51,6 +56,8 @@ def print_outputs(pipeline: Pipeline, results: Sequence[Done], out: Path, *, qui
     console.print(
         f"{made:,} made, {finished:,} finished before, {failed:,} failed: {shown(str(out))}", soft_wrap=True
     )
+    if whole and whole != (out.name,):
+        console.print(f"of all of them: {shown(', '.join(whole))}", soft_wrap=True)
     return 1 if failed else 0
 
 

@@ -165,6 +165,7 @@ def _run(pipeline: "Pipeline", plan: Callable[["Pipeline"], "Plan"], options: Ru
             )  # fmt: skip
         if world.rank > 0:
             return 0
-        return print_outputs(pipeline, results, options.out, quiet=options.quiet)
+        whole = planned.summary.outputs if planned.summary else ()
+        return print_outputs(pipeline, results, options.out, whole=whole, quiet=options.quiet)
     finally:
         distributed.stop()

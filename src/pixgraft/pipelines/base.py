@@ -36,15 +36,19 @@ GPU_PASS = 16
 # --- results ---
 
 
+def provenance(head: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a report that is known before the work and does not differ between two runs of it."""
+    names = ("task", "method", "weights_sha256", "seed", "settings", "inputs")
+    return {name: head[name] for name in names if name in head}
+
+
 def png(image: Tensor, head: Mapping[str, Any]) -> bytes:
-    """A PNG of one image (3, H, W) or (1, H, W), with its provenance: the part of a report that is known before the
-    work and does not differ between two runs of it."""
-    provenance = {key: head[key] for key in head if key not in ("model", "pixgraft", "device")}
+    """A PNG of one image (3, H, W) or (1, H, W), with its provenance as text."""
     model = PurePosixPath(head.get("model", "")).name
     text = {
         "Software": f"pixgraft {__version__}",
         "Description": f"Synthesised by a neural network (pixgraft, model {model}); not a photograph.",
-        "pixgraft": json.dumps(provenance, sort_keys=True),
+        "pixgraft": json.dumps(provenance(head), sort_keys=True),
     }
     return png_bytes(image, {key: value.encode("latin-1", "replace").decode("latin-1") for key, value in text.items()})
 

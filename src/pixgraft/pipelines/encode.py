@@ -30,7 +30,7 @@ from pixgraft.layers.resample import bicubic
 from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.models import Model
-from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, png
+from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, png, provenance
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
 from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
 from pixgraft.pipelines.options import EditOptions, EncodingOptions, at_least, layer_range
@@ -87,8 +87,7 @@ class EncodingResult(Result):
     def files(self, label: str, head: Mapping[str, Any]) -> dict[str, bytes]:
         """LABEL.png, or LABEL_0.png and so on; the codes of each, ending in `_codes.safetensors`; LABEL_strip.png."""
         files: dict[str, bytes] = {}
-        origin = {key: head.get(key) for key in ("method", "weights_sha256")}
-        metadata = {"pixgraft": json.dumps(origin, sort_keys=True)}
+        metadata = {"pixgraft": json.dumps(provenance(head), sort_keys=True)}
         for (name, image), codes in zip(super().files(label, head).items(), self.codes, strict=True):
             files[name] = image
             if self.write_codes:
