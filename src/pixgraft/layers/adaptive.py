@@ -118,9 +118,9 @@ def recolor(images: Tensor, matrix: Tensor) -> Tensor:
 def up_matrix(size: int) -> Tensor:
     """The matrix (2 size - 1, size) that doubles the resolution of `size` reflected samples; sample i moves to 2 i."""
     taps = torch.tensor(UP_TAPS + UP_TAPS[-2::-1], dtype=torch.float64)
-    beside = len(UP_TAPS) - 1
+    half = len(UP_TAPS) - 1
     offset = torch.arange(2 * size - 1)[:, None] - 2 * torch.arange(-1, size + 1)[None]
-    padded = torch.where(offset.abs() <= beside, taps[(offset + beside).clamp(0, 2 * beside)], 0.0)
+    padded = torch.where(offset.abs() <= half, taps[(offset + half).clamp(0, 2 * half)], 0.0)
     matrix = padded[:, 1:-1].clone()
     matrix[:, 1] += padded[:, 0]
     matrix[:, -2] += padded[:, -1]

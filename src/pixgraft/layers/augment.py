@@ -1,7 +1,7 @@
 """Differentiable augmentation (DiffAugment, Zhao et al. 2020) of real and generated images, for small data sets.
 
-Each function maps images (N, 3, H, W) in [-1, 1] to images of the same shape and is twice differentiable. Each image
-has random parameters of its own, from torch's global generator.
+Each function maps images (N, 3, H, W) in [-1, 1] to images of the same shape and is twice differentiable. The
+parameters are drawn per image from torch's global generator.
 """
 
 from collections.abc import Callable, Iterable

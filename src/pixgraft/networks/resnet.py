@@ -28,7 +28,7 @@ class BasicBlock(nn.Module):
         self.downsample = _downsample(c_in, c_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, s, s) gives (N, c_out, s / stride, s / stride)."""
+        """Map (N, c_in, s, s) to (N, c_out, s / stride, s / stride)."""
         h = self.bn1(self.conv1(x)).relu()
         h = self.bn2(self.conv2(h))
         out: Tensor = h + (x if self.downsample is None else self.downsample(x))
@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
         self.downsample = _downsample(c_in, c_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, s, s) gives (N, c_out, s / stride, s / stride)."""
+        """Map (N, c_in, s, s) to (N, c_out, s / stride, s / stride)."""
         h = self.bn1(self.conv1(x)).relu()
         h = self.bn2(self.conv2(h)).relu()
         h = self.bn3(self.conv3(h))
