@@ -17,7 +17,7 @@ FACES = GRITConfig(
 )
 """Configuration for a few thousand faces with eight labels: background, face, brows, eyes, nose, mouth.
 
-docs/grit.md explains its differences from the paper's: in so few images the discriminator otherwise learns nothing.
+docs/grit.md explains its differences from the paper's: with so few images the discriminator otherwise stays at chance.
 """
 FACES_DATA = DataConfig(mirrored=((2, 3), (4, 5)))
 
