@@ -140,7 +140,7 @@ def _grid_sample(
 ) -> Tensor:
     """Sample images at positions given by inverse maps, with `margin` extra samples on each side of the result.
 
-    The images' corner samples are those of an image of `size` pixels. Positions outside reflect at the corner's centre.
+    The corner samples are the corner pixels of an image of side `size`; positions outside reflect at their centres.
     """
     samples = images.shape[-1]
     radius = (size - 1) / 2

@@ -121,9 +121,9 @@ class Generator(nn.Module):
     """G(condition, style): a U-Net that outputs a reconstruction and a residual (eq. 1).
 
     The encoder halves S `downsamplings` times, doubles the channels from `base_channels` up to `max_channels`, and ends
-    in `blocks` residual blocks; the decoder mirrors it. Each upsampling block and the output layers take the encoder's
-    features of the same side as skip connections. Without `noise` or `residual` there are no weights for them. With
-    `noise_into` "residual" the decoder runs twice: without noise for the reconstruction, with it for the residual.
+    in `blocks` residual blocks; the decoder mirrors it. Each upsampling block and the output layers have a skip
+    connection from the encoder's features of their input's side. Without `noise` or `residual` there are no weights for
+    it. With `noise_into` "residual" the decoder runs without noise for the reconstruction, with it for the residual.
     """
 
     def __init__(
@@ -330,7 +330,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D(condition, image): logits for real images that match the condition.
+    """D(condition, image): logits of the image being real and matching the condition.
 
     One PatchGAN for each of `scales` takes the concatenated pair, halved from scale to scale (pix2pixHD).
     """

@@ -172,7 +172,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D(image, difference): logits for real images that shrink to the target.
+    """D(image, difference): logits of the image being real and shrinking to the target.
 
     Blocks halve the image to L x L, where the LR difference is concatenated to the features. `head` "patch", as in the
     published code, halves down to 8x8 and ends in a 4x4 convolution without padding (5x5 logits, or 1x1 for L = 4).

@@ -229,7 +229,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D(image): logits for real images.
+    """D(image): the logit of the image being real.
 
     Residual blocks halve S to 4, where the minibatch deviation is appended; two linear layers compute the logit.
     """
