@@ -1,6 +1,6 @@
-"""What the benchmarks share: a fresh process for each row, a clock, peak memory, and the table.
+"""Common parts of the benchmarks: one process per row, timing, peak memory, and the table.
 
-Each row of a table is measured in a process of its own, because a process's peak memory never falls again.
+Each row of a table is measured in a new process, because the peak memory of a process never decreases.
 """
 
 import dataclasses
@@ -34,17 +34,17 @@ from pixgraft.version import __version__
 
 T = TypeVar("T")
 MIB = 2**20
-WIDTH = 120  # of a table at least: a narrower terminal shall wrap its lines, not lose figures
+WIDTH = 120  # least width of a table: a narrower terminal wraps the lines, so that no figures are cut off
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommonOptions:
-    """What every benchmark is told."""
+    """Options of every benchmark."""
 
     device: str = "cpu"
     """auto, cpu, cuda, cuda:N or mps."""
     threads: int = 0
-    """CPU threads; 0: PyTorch's own choice."""
+    """CPU threads; 0: PyTorch's default."""
     compile: bool = False
     """Add rows with torch.compile, which takes minutes to compile."""
     json: Path | None = None
@@ -55,10 +55,10 @@ class CommonOptions:
 
 @dataclass(frozen=True)
 class Timing:
-    """Repeated runs of one thing."""
+    """Durations of repeated runs."""
 
     seconds: tuple[float, ...]
-    """Of each repetition, in order."""
+    """Seconds of each repetition, in order."""
 
     @property
     def median(self) -> float:
@@ -66,28 +66,28 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """Half the distance from the fastest to the slowest repetition, as a share of the median."""
+        """Half the difference between the slowest and the fastest repetition, as a fraction of the median."""
         return (max(self.seconds) - min(self.seconds)) / 2 / self.median
 
 
 def check_counts(**counts: int) -> None:
-    """PixgraftError naming the first option that is below 1."""
+    """Raise PixgraftError, naming the first option that is below 1."""
     for name, value in counts.items():
         if value < 1:
             raise PixgraftError(f"--{name.replace('_', '-')} {value}: choose a number from 1")
 
 
 def tracked(rows: Sequence[T]) -> Iterator[T]:
-    """The rows in turn, with a bar on the error stream where that is a terminal."""
+    """Iterate over the rows, with a progress bar on stderr if that is a terminal."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         yield from progress.track(rows, description="measuring")
 
 
 def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
-    """`function(*arguments)` in a new Python process; both and the result must be picklable, errors come through.
+    """`function(*arguments)` in a new Python process; function, arguments and result must be picklable.
 
-    Raises PixgraftError if the process was killed, as it is where memory runs out.
+    Re-raises the function's exceptions. Raises PixgraftError if the process was killed, for example out of memory.
     """
     try:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -100,14 +100,14 @@ def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def prepared(device: str, threads: int) -> torch.device:
-    """The device, checked, with the CPU's share of the work on so many threads; 0 leaves PyTorch its own choice."""
+    """The checked device; sets PyTorch's number of CPU threads, unless `threads` is 0."""
     if threads:
         torch.set_num_threads(threads)
     return devices.pick(device)
 
 
 def clocked(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds that one run takes, its work on the device included."""
+    """Seconds of one run, including its work on the device."""
     _synchronize(device)
     began = time.perf_counter()
     run()
@@ -123,19 +123,19 @@ def _synchronize(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> float:
-    """MiB: the most that PyTorch's allocator gave out on a CUDA device, else this process's largest resident size.
+    """Peak memory in MiB: of PyTorch's allocator on a CUDA device, else the peak resident set size of this process.
 
-    A resident size includes the libraries, some 300 to 400 MiB before any network is made.
+    A resident size includes the libraries, some 300 to 400 MiB before any network is created.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MIB
-    # Linux hands the parent's peak on to a new process. The parent only imports, so it stays below any row's own peak.
+    # On Linux a new process inherits the parent's peak. The parent only imports, so its peak is below that of any row.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / MIB if sys.platform == "darwin" else peak / 1024
 
 
 def machine(device: str, threads: int) -> dict[str, str]:
-    """What the figures were measured on; meant for `in_fresh_process`, as it starts CUDA where there is one."""
+    """The machine and versions of the measurement. Call it by `in_fresh_process`, because it may initialise CUDA."""
     picked = prepared(device, threads)
     facts = {
         "processor": _processor(),
@@ -170,7 +170,7 @@ def report(
     *,
     markdown: bool,
 ) -> None:
-    """Print the table, the first column being its labels, with the machine below; as Markdown if asked."""
+    """Print the table, labels in the first column, with the machine below; as Markdown if `markdown`."""
     below = ", ".join(f"{name} {value}" for name, value in facts.items())
     if markdown:
         print(f"{title}\n")
@@ -191,7 +191,7 @@ def report(
 
 
 def write_json(path: Path, options: Any, facts: dict[str, str], rows: Sequence[Any]) -> None:
-    """Every figure, repetitions included: the options (a dataclass), the machine, and the rows (dataclasses)."""
+    """Write the options (a dataclass), the machine, and the rows (dataclasses) with all repetitions."""
     content = {
         "options": dataclasses.asdict(options),
         "machine": facts,
@@ -201,7 +201,7 @@ def write_json(path: Path, options: Any, facts: dict[str, str], rows: Sequence[A
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Run a benchmark as a program: a PixgraftError is one line and exit status 2."""
+    """Run a benchmark as a program: print a PixgraftError in one line and exit with status 2."""
     try:
         main()
     except PixgraftError as error:

@@ -1,4 +1,4 @@
-"""Where the samples of a trained GRIT vary: their deviation in each pixel, by the class of its label (Figure 7)."""
+"""Standard deviation of a trained GRIT's samples per pixel, by the pixel's class (GRIT, Figure 7)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -32,18 +32,18 @@ def main(
     against: int = 1,
     device: str = "cpu",
 ) -> None:
-    """Print the root mean square of the deviation over all pixels of each class, in grey levels, and how many times
-    that of one class it is, with a 95 % interval from resampling the maps.
+    """Print the root mean square of the deviation over all pixels of each class, in grey levels, and its ratio to that
+    of one class, with a 95 % bootstrap interval over the maps.
 
     Args:
         model: A run or model folder that takes label maps.
         data: A folder or zip of pairs.
-        split: The folder within the data to take.
-        images: The images' folder; each gives its own style.
+        split: The folder within the data.
+        images: The images' folder; each image is its own style image.
         conditions: The label maps' folder.
         every: Take every n-th pair.
-        samples: Of each pair.
-        against: The class that the others are compared with; of the faces' eight labels, 1 is the face.
+        samples: Number of samples per pair.
+        against: The reference class of the ratios; of the faces' eight labels, 1 is the face.
         device: auto, cpu, cuda, cuda:N or mps.
     """
     if every < 1:
@@ -68,7 +68,7 @@ def main(
 
 
 def report(squares: Tensor, pixels: Tensor, against: int) -> None:
-    """Of the squared deviations' sums and the pixels' counts, (maps, classes) each."""
+    """Print the table from sums of squared deviations and counts of pixels, (maps, classes) each."""
     if not 0 <= against < squares.shape[1] or not pixels[:, against].any():
         raise PixgraftError(f"--against {against}: no map has a pixel of that class")
     generator = torch.Generator().manual_seed(0)

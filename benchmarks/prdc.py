@@ -1,10 +1,9 @@
-"""How fast precision, recall, density and coverage are, and how much memory they take, beside the textbook's way.
+"""Time and memory of precision, recall, density and coverage, compared with a textbook implementation.
 
-The textbook's way is that of the reference package: three full matrices of distances, and a partial sort of two of
-them. It stands here written anew, in NumPy, with the products in float32, and in float64 as scikit-learn's
-`pairwise_distances` multiplies float32 features. Features are made as a network makes them, of fewer numbers and
-rectified. `--latent 0` makes them independent normal deviates, which is the hardest case: distances between them are
-all nearly alike.
+The textbook implementation is that of the reference package, rewritten in NumPy: three full matrices of distances, and
+a partial sort of two of them. Products are in float32, or in float64 as in scikit-learn's `pairwise_distances` for
+float32 features. Features imitate a network's: a rectified linear function of fewer numbers. `--latent 0` makes them
+independent normal numbers, the hardest case, because all distances are nearly equal.
 
     python benchmarks/prdc.py --threads 2                   # 10,000 images of 4,096 features: some minutes, 3 GB
     python benchmarks/prdc.py --images 2000 --features 512
@@ -30,20 +29,20 @@ Figures = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Seconds and peak memory of precision, recall, density and coverage, pixgraft's beside the textbook's."""
+    """Seconds and peak memory of precision, recall, density and coverage: pixgraft and the textbook implementation."""
 
     images: int = 10_000
-    """Of each of the two sets."""
+    """Images in each of the two sets."""
     features: int = 4_096
-    """Of each image."""
+    """Features per image."""
     latent: int = 64
-    """Normal deviates of which an image's features are made; 0: the features are such themselves."""
+    """Normal numbers per image that determine the features; 0: the features are independent normal numbers."""
     neighbours: int = 5
     """k: radii are distances to the k-th nearest neighbour."""
     repeats: int = 1
-    """Timed runs of each way, after a small one to warm up."""
+    """Timed runs of each implementation, after a small warm-up run."""
     threads: int = 0
-    """CPU threads; 0: the libraries' own choice."""
+    """CPU threads; 0: the libraries' defaults."""
     json: Path | None = None
     """Also write all figures to this file."""
     markdown: bool = False
@@ -57,61 +56,61 @@ class Row:
     label: str
     timing: Timing
     cpu_seconds: float
-    """Of a run, over all threads: what is left of the seconds where other programs want the processor too."""
+    """CPU time per run, over all threads; less affected by other programs than `timing`."""
     peak_mib: float
-    """Above the process with its two sets of features."""
+    """Peak memory above that of the process with its two sets of features."""
     figures: Figures
     """Precision, recall, density, coverage."""
 
 
 def features(generator: np.random.Generator, options: Options) -> np.ndarray:
-    """One set (images, features) float32; all sets of as many latent numbers come from one rectified layer."""
+    """One set (images, features) float32; all sets with the same latent dimension share a rectified layer."""
     if not options.latent:
         return generator.standard_normal((options.images, options.features), np.float32)
     layer = np.random.default_rng(2).standard_normal((options.latent, options.features), np.float32)
-    made: np.ndarray = generator.standard_normal((options.images, options.latent), np.float32) @ layer
-    np.maximum(made, 0, out=made)
-    return made
+    output: np.ndarray = generator.standard_normal((options.images, options.latent), np.float32) @ layer
+    np.maximum(output, 0, out=output)
+    return output
 
 
 def distances(x: np.ndarray, y: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
-    """All distances (N, M) float32, by one product of matrices in `dtype`."""
+    """All distances (N, M) float32, from one product of matrices in `dtype`."""
     x, y = x.astype(dtype), y.astype(dtype)
     squares = x @ y.T
     squares *= -2
     squares += np.square(x).sum(1)[:, None]
     squares += np.square(y).sum(1)
-    found: np.ndarray = np.sqrt(np.maximum(squares, 0, out=squares), out=squares).astype(np.float32, copy=False)
-    return found
+    roots: np.ndarray = np.sqrt(np.maximum(squares, 0, out=squares), out=squares).astype(np.float32, copy=False)
+    return roots
 
 
 def radii(images: np.ndarray, k: int, dtype: type[np.floating]) -> np.ndarray:
-    """Distance (N,) of each image to its k-th neighbour: the k+1-th smallest of its row, in which it stands itself."""
+    """Distance (N,) of each image to its k-th neighbour: the (k + 1)-th smallest of its row, which includes itself."""
     matrix = distances(images, images, dtype)
     np.fill_diagonal(matrix, 0)
     nearest = np.argpartition(matrix, k + 1, axis=1)[:, : k + 1]
-    found: np.ndarray = np.take_along_axis(matrix, nearest, axis=1).max(1)
-    return found
+    largest: np.ndarray = np.take_along_axis(matrix, nearest, axis=1).max(1)
+    return largest
 
 
 def textbook(real: np.ndarray, fake: np.ndarray, k: int, dtype: type[np.floating]) -> Figures:
-    """The reference package's way."""
-    of_real, of_fake = radii(real, k, dtype), radii(fake, k, dtype)
+    """The metrics as computed by the reference package."""
+    real_radii, fake_radii = radii(real, k, dtype), radii(fake, k, dtype)
     matrix = distances(real, fake, dtype)
-    in_real = matrix < of_real[:, None]
+    in_real = matrix < real_radii[:, None]
     return (
         float(in_real.any(0).mean()),
-        float((matrix < of_fake).any(1).mean()),
+        float((matrix < fake_radii).any(1).mean()),
         float(in_real.sum(0).mean() / k),
-        float((matrix.min(1) < of_real).mean()),
+        float((matrix.min(1) < real_radii).mean()),
     )
 
 
 def ours(real: np.ndarray, fake: np.ndarray, k: int) -> Figures:
-    """pixgraft's way."""
-    found = prdc(torch.from_numpy(real), torch.from_numpy(fake), k=k)
+    """The metrics as computed by pixgraft."""
+    result = prdc(torch.from_numpy(real), torch.from_numpy(fake), k=k)
     precision, recall, density, coverage = (
-        float(values.mean()) for values in (found.precision, found.recall, found.density, found.coverage)
+        float(values.mean()) for values in (result.precision, result.recall, result.density, result.coverage)
     )
     return precision, recall, density, coverage
 
@@ -124,7 +123,7 @@ WAYS: dict[str, Callable[[np.ndarray, np.ndarray, int], Figures]] = {
 
 
 def measure(label: str, options: Options) -> Row:
-    """One row; meant for a process of its own."""
+    """Measure one row; call it in a new process."""
     device = common.prepared("cpu", options.threads)
     run = WAYS[label]
     few = np.random.default_rng(1).standard_normal((64, 64), np.float32)
@@ -147,15 +146,15 @@ COLUMNS = ("way", "seconds", "spread", "× ours", "CPU s", "× ours", "peak MiB"
 
 def lines(rows: list[Row]) -> list[list[str]]:
     """The table's cells."""
-    own = rows[-1]
+    last = rows[-1]
     return [
         [
             row.label,
             f"{row.timing.median:.1f}",
             f"{100 * row.timing.spread:.0f} %",
-            f"{row.timing.median / own.timing.median:.2f}",
+            f"{row.timing.median / last.timing.median:.2f}",
             f"{row.cpu_seconds:.1f}",
-            f"{row.cpu_seconds / own.cpu_seconds:.2f}",
+            f"{row.cpu_seconds / last.cpu_seconds:.2f}",
             f"{row.peak_mib:,.0f}",
             *(f"{figure:.3f}" for figure in row.figures),
         ]
@@ -169,7 +168,7 @@ def main() -> None:
     common.check_counts(features=options.features, neighbours=options.neighbours, repeats=options.repeats)
     if options.images < options.neighbours + 2:
         raise PixgraftError(f"--images {options.images}: choose {options.neighbours + 2} or more")
-    if options.threads:  # NumPy's products heed only what stands there when it is imported
+    if options.threads:  # NumPy reads these variables only when it is imported
         for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
             os.environ[name] = str(options.threads)
     facts = common.in_fresh_process(common.machine, "cpu", options.threads)

@@ -1,7 +1,7 @@
-"""How fast StyleGAN2 draws and trains, by the form of its modulated convolution.
+"""Speed of StyleGAN2's synthesis and training, by the form of its modulated convolution.
 
-Synthesis is that of configuration F's widths with random weights: codes w+ in, images out. A step of training is the
-mean over 16 of them, so that each lazy phase has its share. The forms are those of `layers/modulated.py`.
+Synthesis maps codes W+ to images, with configuration F's widths and random weights. A training step is the mean over 16
+steps, so that all lazy phases are included. The forms are those of `layers/modulated.py`.
 
     python benchmarks/synthesis.py                           # 256 and 1024, one image and 8
     python benchmarks/synthesis.py --no-synthesis --steps    # training
@@ -29,10 +29,10 @@ KINDS: tuple[tuple[Literal["float32", "bfloat16"], bool], ...] = (
     ("float32", True),
     ("bfloat16", True),
 )
-"""Precisions, and whether channels come last in memory."""
+"""(precision, channels_last) of the rows."""
 
 LAZY = 16
-"""Steps after which every phase has had its share."""
+"""Steps per timed run: the period of the lazy phases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,25 +44,25 @@ class Options(common.CommonOptions):
     batches: tuple[int, ...] = (1, 8)
     synthesis: bool = True
     steps: bool = False
-    """Also whole steps of training."""
+    """Also measure whole training steps."""
     preset: str = "stylegan2-small-32"
-    """Whose steps."""
+    """Preset of the training steps."""
     repeats: int = 5
     """Timed passes in each row, after a warm-up."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a row measures."""
+    """The measurement of one row."""
 
     form: Form
     precision: Literal["float32", "bfloat16"]
     channels_last: bool
     batch: int
     size: int = 0
-    """Of the images, for synthesis."""
+    """Side of the images, for synthesis; 0 for training."""
     preset: str = ""
-    """For training."""
+    """Preset, for training."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class Row:
 
     task: Task
     timing: Timing
-    """Of one pass, or one step."""
+    """Time of one pass or one step."""
     images_per_second: float
     peak_mib: float
 
 
 def measured(task: Task, options: Options) -> Row:
-    """The row of a task, in this process."""
+    """Measure the row of a task, in this process."""
     device = common.prepared(options.device, options.threads)
     timing = Timing(_synthesis(task, options, device)) if task.size else Timing(_steps(task, options, device))
     return Row(task, timing, task.batch / timing.median, common.peak_memory(device))
@@ -123,7 +123,7 @@ def _take(module: torch.nn.Module, form: Form) -> None:
 
 
 def main(options: Options) -> None:
-    """Measure every row in a process of its own, and print the table."""
+    """Measure every row in a new process and print the table."""
     common.check_counts(repeats=options.repeats, **{f"batches_{b}": b for b in options.batches})
     tasks: list[Task] = []
     for form, (precision, last) in itertools.product(get_args(Form), KINDS):

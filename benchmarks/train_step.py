@@ -1,15 +1,14 @@
-"""How fast one training step of I2I-LR is, and what each thing that makes it fast gains.
+"""Speed of one training step of I2I-LR, and the gain of each optimisation.
 
-The first row is the published code's step, written anew from its description: the same networks, batch and losses on
-its own schedule. Each further row switches one thing on and keeps those before it; from "generator first" on, what
-runs is pixgraft's own `Trainer`. The first row is measured once more at the end: the two show how far the machine
-drifted meanwhile.
+The first row is the published code's step, reimplemented from its description: the same networks, batch, losses and
+schedule. Each further row adds one optimisation to those before it; from "generator first" on, the step is that of
+pixgraft's `Trainer`. The first row is measured again at the end, which shows the drift of the machine.
 
     python benchmarks/train_step.py                      # 64x64, narrow networks: some minutes on a CPU
     python benchmarks/train_step.py --image-size 128 --channels 64 --device cuda
 
-A batch of N images is N/2 pairs, each image being source and target once. Images a second come from the medians over
-the repetitions, steps with and without the gradient penalty (R1) in the shares in which they occur.
+A batch of N images is N/2 pairs; each image is source and target once. Images per second are computed from the medians
+over the repetitions; steps with and without the gradient penalty (R1) are weighted by their frequencies.
 """
 
 import contextlib
@@ -45,46 +44,46 @@ AVERAGE_DECAY = 0.999
 
 @dataclass(frozen=True, kw_only=True)
 class Options(common.CommonOptions):
-    """Images a second and peak memory of one training step of I2I-LR, one row for each thing that makes it fast."""
+    """Images per second and peak memory of one training step of I2I-LR, one row for each optimisation."""
 
     image_size: int = 64
     """Side of the images: a power of two from 32 to 512."""
     lr_size: int = 8
     """Side of the low-resolution targets."""
     channels: int = 24
-    """Generator's channels at full size; 64 are the published ones. All other widths shrink in proportion."""
+    """The generator's channels at full size, 64 as published. All other widths are scaled in proportion."""
     batch: int = 8
-    """Images for each step, an even number."""
+    """Images per step, an even number."""
     repeats: int = 3
     """Timed steps of each kind in each row, after the warm-up."""
     ends: bool = False
-    """Only the first row, the two last ones and the first once more: for networks whose whole table takes too long."""
+    """Only the first row, the last two and the repeated first one, for large networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Switches:
-    """What makes a step fast. None of them is the published code's step."""
+    """Optimisations of a step. Without any, it is the published code's step."""
 
     one_pass: bool = False
     """Both directions of translation in one batch, instead of one after the other."""
     paper_losses: bool = False
-    """Adversarial terms on the translations alone, each real image once; the published code also judges the cycles."""
+    """Adversarial terms for translations only, each real image once; the published code also has them for cycles."""
     iterate_once: bool = False
-    """Spectral norm's power iteration after each update, instead of in every forward."""
+    """Spectral norm's power iteration after each update, instead of in every forward pass."""
     trainer: bool = False
-    """pixgraft's `Trainer`: the generator first, through a frozen discriminator, and no graph kept over both.
+    """pixgraft's `Trainer`: the generator first, through a frozen discriminator, and no graph shared by both.
 
-    R1 is then an update of its own. That costs a little at every step, and pays once it is due at a few only.
+    R1 is then a separate update, which costs a little at every step; with lazy R1 it saves time.
     """
     lazy_r1: bool = False
     """R1 at every 16th step, times 16."""
     fused: bool = False
-    """Fused Adam, and the averages of all weights in one call."""
+    """Fused Adam, and the update of all averaged weights in one call."""
     channels_last: bool = False
     bfloat16: bool = False
-    """Autocast, but not in R1."""
+    """Autocast, except in R1."""
     fast_norm: bool = False
-    """PONO through layer normalisation's kernels, instead of its formula."""
+    """PONO by the kernels of layer normalisation, instead of its formula."""
     compile: bool = False
 
 
@@ -97,7 +96,7 @@ ADDED = (
     ("+ fused Adam, foreach averages", "fused"),
     ("+ channels last", "channels_last"),
     ("+ bfloat16", "bfloat16"),
-    ("+ fast normalisation", "fast_norm"),  # its kernels want the channels last
+    ("+ fast normalisation", "fast_norm"),  # its kernels need channels_last
     ("+ torch.compile", "compile"),
 )
 
@@ -108,10 +107,10 @@ class Row:
 
     label: str
     plain: Timing | None
-    """Steps without R1; None where every step has it."""
+    """Steps without R1; None if every step has it."""
     with_r1: Timing
     seconds: float
-    """Of a step, R1's cost averaged in."""
+    """Mean seconds per step, including R1."""
     images_per_second: float
     peak_mib: float
 
@@ -122,7 +121,7 @@ class Row:
 class PublishedStep:
     """The published code's step, with the first three switches.
 
-    Calling it trains on images (N, 3, S, S) of which neighbours are pairs.
+    A call trains on images (N, 3, S, S); neighbouring images are pairs.
     """
 
     def __init__(self, config: I2ILRConfig, switches: Switches, device: torch.device) -> None:
@@ -139,22 +138,22 @@ class PublishedStep:
     def __call__(self, images: Tensor) -> None:
         method = self.method
         config: I2ILRConfig = method.config
-        own, partner = method.pairs(images)
-        directions = [(images, own, partner)]
+        small, partner = method.pairs(images)
+        directions = [(images, small, partner)]
         if not self.switches.one_pass:
             directions = [
-                (images[first::2].contiguous(), own[first::2].contiguous(), partner[first::2].contiguous())
+                (images[first::2].contiguous(), small[first::2].contiguous(), partner[first::2].contiguous())
                 for first in (0, 1)
             ]
 
-        judged: list[tuple[Tensor, Tensor, Tensor]] = []  # a real image, a generated one, and that one's LR target
+        judged: list[tuple[Tensor, Tensor, Tensor]] = []  # a real image, a generated image, the latter's LR target
         cycle_loss = torch.zeros((), device=images.device)
-        for source, of_source, target in directions:
+        for source, small_source, target in directions:
             translation = self._generate(source, target)
-            cycle = self._generate(translation, of_source)
+            cycle = self._generate(translation, small_source)
             judged.append((source, translation, target))
             if not self.switches.paper_losses:
-                judged.append((source, cycle, of_source))
+                judged.append((source, cycle, small_source))
             cycle_loss = cycle_loss + l1(cycle, source)
 
         loss = torch.stack([self._discriminator_loss(real, fake.detach(), lr) for real, fake, lr in judged]).sum()
@@ -164,7 +163,7 @@ class PublishedStep:
         if self.switches.iterate_once:
             power_iterate(method.discriminator)
 
-        # The discriminator gathers gradients here too, for nothing: they are thrown away before its next update.
+        # The discriminator also accumulates gradients here; they are discarded before its next update.
         terms = [non_saturating_generator_loss(self._judge(fake, lr)) for _, fake, lr in judged]
         loss = torch.stack(terms).sum() + config.lambda_cycle * cycle_loss
         self.generator_adam.zero_grad()
@@ -184,7 +183,7 @@ class PublishedStep:
         return self.method.judge(images, lr)
 
     def _discriminator_loss(self, real: Tensor, fake: Tensor, lr: Tensor) -> Tensor:
-        """What the published code computes for each generated image: its real one's terms, R1 included, come along."""
+        """The published code's loss for each generated image, with the terms of its real image, R1 included."""
         config: I2ILRConfig = self.method.config
         real = real.detach().requires_grad_()
         self._iterate(self.method.discriminator)
@@ -195,7 +194,7 @@ class PublishedStep:
     def _iterate(self, network: nn.Module) -> None:
         if self.switches.iterate_once:
             return
-        for layer in network.modules():  # earlier forwards' graphs hold the old vectors, so they must not be changed
+        for layer in network.modules():  # graphs of earlier passes use the old vectors: replace, do not modify
             if isinstance(layer, SpectralConv2d):
                 layer.u, layer.v = layer.u.clone(), layer.v.clone()
         power_iterate(network)
@@ -203,13 +202,13 @@ class PublishedStep:
 
 @torch.no_grad()
 def average_in_a_loop(average: nn.Module, live: nn.Module, decay: float) -> None:
-    """The exponential moving average, weight by weight."""
+    """Update the exponential moving average, one parameter at a time."""
     for old, new in zip(average.parameters(), live.parameters(), strict=True):
         old.copy_(torch.lerp(new, old, decay))
 
 
 def plain_pono(x: Tensor, statistic: str = "deviation") -> tuple[Tensor, Tensor, Tensor]:
-    """`pixgraft.layers.normalize.pono` as its formula stands, for the published networks' statistic."""
+    """The formula of `pixgraft.layers.normalize.pono`, for the published networks' statistic."""
     if statistic != "deviation":
         raise ValueError(f"no plain formula for {statistic}")
     mean = x.mean(dim=1, keepdim=True)
@@ -221,7 +220,7 @@ def plain_pono(x: Tensor, statistic: str = "deviation") -> tuple[Tensor, Tensor,
 
 
 class LoopAverages(Averages):
-    """`Averages` without their one call for all weights."""
+    """`Averages` that updates one parameter at a time."""
 
     def update(self, decay: float) -> None:
         for name, average in self.modules.items():
@@ -230,7 +229,7 @@ class LoopAverages(Averages):
 
 
 def trainer(config: I2ILRConfig, switches: Switches, device: torch.device, batch: int) -> Trainer:
-    """pixgraft's trainer with the switches that are on."""
+    """pixgraft's trainer with the given switches."""
     train = TrainConfig(
         batch=batch,
         average_decay=AVERAGE_DECAY,
@@ -239,20 +238,20 @@ def trainer(config: I2ILRConfig, switches: Switches, device: torch.device, batch
         compile=switches.compile,
     )
     experiment = Experiment(name="benchmark", kind="i2ilr", method=config, train=train)
-    made = Trainer(experiment, device, World(0, 1, 0))
+    result = Trainer(experiment, device, World(0, 1, 0))
     if not switches.fused:
-        made.averages = LoopAverages({"generator": made.method.get_submodule("generator")})
-        for optimizer in made.optimizers.values():
+        result.averages = LoopAverages({"generator": result.method.get_submodule("generator")})
+        for optimizer in result.optimizers.values():
             for group in optimizer.param_groups:
                 group["fused"] = None  # as Adam() is without the argument
-    return made
+    return result
 
 
 # --- measuring ---
 
 
 def configuration(options: Options, switches: Switches) -> I2ILRConfig:
-    """The published networks and losses at the options' size and width, with what the switches change of them."""
+    """The published networks and losses at the options' size and width, modified by the switches."""
     width = options.channels / OFFICIAL_CHANNELS
     config = dataclasses.replace(
         published(options.image_size),
@@ -268,7 +267,7 @@ def configuration(options: Options, switches: Switches) -> I2ILRConfig:
 
 
 def measure(label: str, options: Options, switches: Switches) -> Row:
-    """One row; meant for a process of its own."""
+    """Measure one row; call it in a new process."""
     device = common.prepared(options.device, options.threads)
     torch.manual_seed(0)
     images = torch.rand(options.batch, 3, options.image_size, options.image_size, device=device) * 2 - 1
@@ -276,7 +275,7 @@ def measure(label: str, options: Options, switches: Switches) -> Row:
     with contextlib.nullcontext() if switches.fast_norm else mock.patch("pixgraft.networks.i2ilr.pono", plain_pono):
         steps = steps_of(config, switches, device, images)
         for run in [*steps.values()] * (1 if device.type == "cpu" else 3):
-            run()  # the first one makes optimizer states, compiles and chooses kernels
+            run()  # the first run creates optimizer states, compiles and selects kernels
         seconds: dict[str, list[float]] = {kind: [] for kind in steps}
         for _ in range(options.repeats):
             for kind, run in steps.items():
@@ -292,14 +291,14 @@ def measure(label: str, options: Options, switches: Switches) -> Row:
 def steps_of(
     config: I2ILRConfig, switches: Switches, device: torch.device, images: Tensor
 ) -> dict[str, Callable[[], object]]:
-    """Each kind of step as a call: "with R1", and "plain" where R1 is not due at every one."""
+    """Functions that run one step: "with R1", and "plain" if R1 is lazy."""
     if not switches.trainer:
         published = PublishedStep(config, switches, device)
         return {"with R1": lambda: published(images)}
     ours = trainer(config, switches, device, len(images))
 
     def step(number: int) -> None:
-        ours.images_seen = number * len(images)  # R1 is due where the step's number is a multiple of `r1_every`
+        ours.images_seen = number * len(images)  # R1 is due if the step number is a multiple of `r1_every`
         ours.step(Batch(images, {}))
 
     steps: dict[str, Callable[[], object]] = {"with R1": lambda: step(0)}
@@ -309,7 +308,7 @@ def steps_of(
 
 
 def plan(options: Options) -> list[tuple[str, Switches]]:
-    """The rows in their order, each with the switches of those before it."""
+    """The rows in order; each includes the switches of the previous ones."""
     switches = Switches()
     rows = [("published step", switches)]
     for label, name in ADDED:
@@ -351,7 +350,7 @@ def main() -> None:
     common.check_counts(channels=options.channels, repeats=options.repeats)
     if options.batch < 2 or options.batch % 2:
         raise PixgraftError(f"--batch {options.batch}: choose an even number, images being trained in pairs")
-    configuration(options, Switches())  # a wrong size is refused before anything is measured
+    configuration(options, Switches())  # rejects a wrong size before anything is measured
     facts = common.in_fresh_process(common.machine, options.device, options.threads)
     rows = [
         common.in_fresh_process(measure, label, options, switches) for label, switches in common.tracked(plan(options))

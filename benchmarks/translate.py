@@ -1,13 +1,12 @@
-"""How fast a model translates, what each switch gains, and how far it moves the outputs.
+"""Speed of a model's translation, the gain of each switch, and its effect on the outputs.
 
-The first row is `method.translate` as it stands, in float32, one image at a time. Every other row has the switches on
-that it names; its outputs for the same images are compared with the first row's, so that no speed is bought with
-another picture unseen.
+The first row is plain `method.translate` in float32, one image at a time. Every other row enables the switches that it
+names; its outputs for the same images are compared with those of the first row.
 
     python benchmarks/translate.py                                   # random weights of a small preset
     python benchmarks/translate.py --model RUN_OR_MODEL --device cuda --compile
 
-Speed does not depend on the weights, but the differences do: measure those with a trained model.
+Speed does not depend on the weights, but the differences of outputs do: measure these with a trained model.
 """
 
 import contextlib
@@ -36,10 +35,10 @@ GREY_LEVELS = 127.5  # in one unit of [-1, 1]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(common.CommonOptions):
-    """Images a second and peak memory of translation, and how far each switch moves the outputs."""
+    """Images per second and peak memory of translation, and the effect of each switch on the outputs."""
 
     preset: str = "i2ilr-small-64"
-    """Whose networks to measure, with random weights."""
+    """Preset of the networks to measure, with random weights."""
     model: str = ""
     """A trained model instead: a bundled name, a run folder or a model folder."""
     batch: int = 16
@@ -50,12 +49,12 @@ class Options(common.CommonOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Switches:
-    """What may make a pass faster."""
+    """Switches that may make a pass faster."""
 
     inference_mode: bool = False
-    """Instead of no_grad."""
+    """inference_mode instead of no_grad."""
     folded: bool = False
-    """Spectral norm divided into the weights beforehand, instead of at each forward."""
+    """Weights divided by their spectral norm once, instead of in each forward pass."""
     channels_last: bool = False
     bfloat16: bool = False
     """Autocast."""
@@ -69,17 +68,17 @@ class Row:
     label: str
     batch: int
     timing: Timing
-    """Of one pass over `batch` images."""
+    """Time of one pass over `batch` images."""
     images_per_second: float
     peak_mib: float
     largest_difference: float
-    """From the first row's outputs, in grey levels before they are rounded to bytes."""
+    """Largest difference from the first row's outputs, in grey levels before rounding."""
     changed: float
-    """The share of the outputs' bytes that differ from the first row's."""
+    """Fraction of the outputs' bytes that differ from the first row's."""
 
 
 def folded(network: nn.Module) -> None:
-    """Turn every `SpectralConv2d` within `network` into an ordinary convolution by its weight / sigma, in place."""
+    """Replace every `SpectralConv2d` in `network` by a plain convolution with weight / sigma, in place."""
     for name, layer in list(network.named_modules()):
         if isinstance(layer, SpectralConv2d):
             c_out, c_in, size, _ = layer.weight.shape
@@ -101,7 +100,7 @@ def _mode(switches: Switches, device: torch.device) -> Iterator[None]:
 
 
 def opened(options: Options, device: torch.device) -> I2ILR:
-    """The method to measure, on its device; PixgraftError if it does not take a source and a target."""
+    """The method to measure, on its device. Raises PixgraftError if the model is not an I2I-LR model."""
     if options.model:
         method = load_model(options.model, device=device).method
         if not isinstance(method, I2ILR):
@@ -112,7 +111,7 @@ def opened(options: Options, device: torch.device) -> I2ILR:
 
 
 def measure(options: Options, switches: Switches, batch: int) -> tuple[Timing, float, npt.NDArray[np.float32]]:
-    """One row's times, peak memory in MiB and outputs in [-1, 1] for all images; meant for a process of its own."""
+    """One row's times, peak memory in MiB and outputs in [-1, 1] for all images; call it in a new process."""
     device = common.prepared(options.device, options.threads)
     method = opened(options, device)
     sources, targets = inputs(method, options.batch)
@@ -128,7 +127,7 @@ def measure(options: Options, switches: Switches, batch: int) -> tuple[Timing, f
     with _mode(switches, device):
         parts = list(zip(sources.split(batch), targets.split(batch), strict=True))
         outputs = torch.cat([method.translate(*part).cpu() for part in parts])
-        for _ in range(2):  # the outputs may have been a single pass, which is little to warm up with
+        for _ in range(2):  # more warm-up, because the outputs may have taken a single pass
             method.translate(*parts[0])
         seconds = [common.clocked(lambda: method.translate(*parts[0]), device) for _ in range(options.repeats)]
     images = cast("npt.NDArray[np.float32]", outputs.numpy())
@@ -136,7 +135,7 @@ def measure(options: Options, switches: Switches, batch: int) -> tuple[Timing, f
 
 
 def inputs(method: I2ILR, count: int) -> tuple[Tensor, Tensor]:
-    """Made-up sources (count, 3, S, S) and LR targets (count, C, L, L) in [-1, 1]: soft blobs with a little noise."""
+    """Synthetic sources (count, 3, S, S) and LR targets (count, C, L, L) in [-1, 1]: smooth blobs with some noise."""
     generator = torch.Generator().manual_seed(1)
     size = method.config.image_size
     coarse = torch.rand(count, 3, 8, 8, generator=generator) * 2 - 1
@@ -146,7 +145,7 @@ def inputs(method: I2ILR, count: int) -> tuple[Tensor, Tensor]:
 
 
 def plan(options: Options) -> list[tuple[str, Switches, int]]:
-    """Each switch alone, then those that keep the outputs, then all; for a single image and for a batch."""
+    """Rows for each switch alone, all that preserve the outputs, and all; for a single image and for a batch."""
     exact = Switches(inference_mode=True, folded=True, channels_last=True)
     everything = dataclasses.replace(exact, bfloat16=True)
     rows = [
@@ -184,7 +183,7 @@ def main() -> None:
     options = tyro.cli(Options)
     common.check_counts(batch=options.batch, repeats=options.repeats)
     if not options.model:
-        preset(options.preset)  # a wrong name is refused before anything is measured
+        preset(options.preset)  # rejects a wrong name before anything is measured
     facts = common.in_fresh_process(common.machine, options.device, options.threads)
     rows: list[Row] = []
     first: npt.NDArray[np.float32] | None = None
@@ -224,10 +223,10 @@ def row_of(
     images: npt.NDArray[np.float32],
     first: npt.NDArray[np.float32],
 ) -> Row:
-    """The figures, with the outputs (N, 3, S, S) held against the first row's."""
-    apart = float(np.abs(images - first).max()) * GREY_LEVELS
-    bytes_apart = to_uint8(torch.from_numpy(images)) != to_uint8(torch.from_numpy(first))
-    return Row(label, batch, timing, batch / timing.median, peak, apart, float(bytes_apart.float().mean()))
+    """The row's figures; the outputs (N, 3, S, S) are compared with the first row's."""
+    largest = float(np.abs(images - first).max()) * GREY_LEVELS
+    changed = to_uint8(torch.from_numpy(images)) != to_uint8(torch.from_numpy(first))
+    return Row(label, batch, timing, batch / timing.median, peak, largest, float(changed.float().mean()))
 
 
 if __name__ == "__main__":

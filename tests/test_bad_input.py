@@ -13,9 +13,10 @@ from PIL import Image
 
 from pixgraft.cli import main
 from pixgraft.engine.distributed import World
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import PixgraftError, unknown
+from pixgraft.presets import PRESETS
 from pixgraft.training.loop import _check_shares
-from training import PRESET, arguments, experiment, make_images, run, tree
+from training import arguments, experiment, make_images, run, tree
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -197,12 +198,22 @@ def test_an_unknown_field_lists_those_there_are(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_preset_lists_those_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "i2ilr-huge", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("i2ilr-Smal-64", "did you mean i2ilr-small-64"), ("x", "`pixgraft presets` lists all ")],
+)
+def test_an_unknown_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, hint: str) -> None:
+    assert main(["train", name, "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
     told = _told(capsys)
-    assert told.startswith("no preset named i2ilr-huge: choose one of ")
-    assert PRESET in told
+    assert told.startswith(f"no preset named {name}: {hint}")
+    assert told.endswith(f"`pixgraft presets` lists all {len(PRESETS)}")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_name_without_a_listing() -> None:
+    close, far = (str(unknown("metric", name, ("ssim", "l1"))) for name in ("SIMM", "?"))
+    assert close == "no metric named SIMM: did you mean ssim? choose one of ssim, l1"
+    assert far == "no metric named ?: choose one of ssim, l1"
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:x", "meta", "cuda:99"])

@@ -1,4 +1,4 @@
-"""Distances between sets, the bicubic operator and GEOCROSS against what published implementations computed.
+"""Distances between sets and the bicubic operator against what published implementations computed.
 
 The reference folder is the one of test_oracles.py; without it those tests skip. What has no other test is held against
 closed forms here too.
@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 
 from pixgraft.layers.resample import bicubic
-from pixgraft.losses.latent import geocross
 from pixgraft.metrics.frechet import Moments, frechet_distance
 from pixgraft.metrics.prdc import prdc
 from test_oracles import oracle
@@ -58,11 +57,6 @@ def test_bicubic(reference: Reference, factor: int) -> None:
     torch.testing.assert_close(ours, torch.from_numpy(reference.expected[f"bicubic_down{factor}"]), rtol=0, atol=1e-5)
 
 
-def test_geocross(reference: Reference) -> None:
-    found = geocross(reference.input("geocross/latent", 2, 18, 512))
-    assert float(found) == pytest.approx(float(reference.expected["geocross"]), rel=1e-5)
-
-
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
 def test_bicubic_is_pillows_away_from_the_edges(factor: int) -> None:
     """Pillow's kernel is the same; at the edges it leaves out what is outside, where ours reflects."""
@@ -83,19 +77,3 @@ def test_bicubic_keeps_flat_images_mirrors_and_channels() -> None:
     torch.testing.assert_close(bicubic(images[1:, 2:], 4), small[1:, 2:])
     torch.testing.assert_close(bicubic(torch.full_like(images, 0.3), 8), torch.full_like(images[..., ::8, ::8], 0.3))
     assert torch.equal(bicubic(images, 1), images)
-
-
-def test_geocross_is_the_squared_angle() -> None:
-    """Of two codes at a known angle: two of the four ordered pairs have it, the others are of a code with itself."""
-    for angle in (0.1, torch.pi / 2, 3.0):
-        codes = torch.zeros(1, 2, 64, dtype=torch.float64)
-        codes[0, 0, 0] = 8
-        codes[0, 1, :2] = 8 * torch.tensor([np.cos(angle), np.sin(angle)])
-        codes.requires_grad_()
-        loss = geocross(codes)
-        assert loss.item() == pytest.approx(64 * angle**2 / 2 / 8, rel=1e-6)
-        (gradient,) = torch.autograd.grad(loss, codes)
-        assert gradient.isfinite().all()
-        assert geocross(torch.cat((codes, codes))).item() == pytest.approx(2 * loss.item())
-    same = torch.ones(3, 18, 512)
-    assert float(geocross(same)) < 1e-6

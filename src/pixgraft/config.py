@@ -1,6 +1,6 @@
-"""Configurations as TOML, in and out, strict: an unknown field or a value of the wrong type is an error that names it.
+"""Reading and writing of configurations as TOML. Unknown fields and values of the wrong type are errors that name them.
 
-The dataclasses themselves stand beside what they configure: a method's in its file, the run's in `experiment.py`.
+The dataclasses are defined elsewhere: a method's in its file, a run's in `training/experiment.py`.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass as plain values: dicts, lists, strings, numbers and booleans."""
+    """A dataclass as dicts, lists, strings, numbers and booleans."""
     return typing.cast(dict[str, Any], _plain(config))
 
 
@@ -35,12 +35,11 @@ def _plain(value: Any) -> Any:
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """The dataclass `kind` from plain values. Fields left out keep their defaults; `where` begins an error's line.
+    """The dataclass `kind` from plain values. Missing fields have their defaults; error messages start with `where`.
 
-    A dataclass whose fields' types depend on the values says so in a class method `field_types(values)`.
+    If field types depend on the values, the dataclass has a class method `field_types(values)` that returns them.
 
-    Raises:
-        PixgraftError: an unknown field, a missing one, or a value that does not fit its type.
+    Raises PixgraftError for an unknown field, a missing field without default, or a value of the wrong type.
     """
     hints = typing.get_type_hints(kind)
     fields = {field.name for field in dataclasses.fields(typing.cast(Any, kind))}
@@ -61,7 +60,7 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
-    """`value` as `kind`, which is a plain type, a Literal, a tuple, a union with None, or a dataclass."""
+    """`value` as `kind`: a plain type, a Literal, a tuple, a union with None, or a dataclass."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, Mapping):
@@ -89,9 +88,9 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
 
 
 def replaced(config: T, settings: list[str]) -> T:
-    """A copy of a dataclass with "field=value" or "part.field=value" settings applied, values being TOML.
+    """A copy of a dataclass with settings "field=value" or "part.field=value" applied; values are TOML.
 
-    A bare word is taken as a string, so that `method.head=patch` needs no quotes.
+    A value that is not TOML is a string, so `method.head=patch` needs no quotes. Raises PixgraftError as `from_dict`.
     """
     values = to_dict(config)
     for setting in settings:
@@ -120,7 +119,7 @@ def _paths(values: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def dumps(config: Any) -> str:
-    """A dataclass as TOML: its own fields first, then one table for each dataclass in it. None is left out."""
+    """A dataclass as TOML: plain fields first, then one table per nested dataclass. None values are omitted."""
     values = to_dict(config)
     lines = [f"{name} = {_toml(value)}" for name, value in values.items() if _is_leaf(value)]
     for name, table in values.items():
@@ -138,11 +137,11 @@ def _toml(value: Any) -> str:
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which TOML, unlike JSON, escapes
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML, unlike JSON, escapes it
 
 
 def loads(kind: type[T], text: str, where: str) -> T:
-    """The dataclass `kind` from TOML; `where` names the file in errors."""
+    """The dataclass `kind` from TOML text; `where` names the file in errors. Raises PixgraftError as `from_dict`."""
     return from_dict(kind, values_of(text, where), where)
 
 

@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Selection of the torch device."""
 
 import os
 
@@ -8,9 +8,9 @@ from pixgraft.errors import PixgraftError
 
 
 def pick(name: str, local_rank: int = 0) -> torch.device:
-    """"auto" (CUDA, then Apple's MPS, then the CPU) or a device by name, checked to be there.
+    """The device for "auto" (CUDA, else Apple's MPS, else the CPU) or for a device name.
 
-    Under torchrun each process takes the GPU of its `local_rank`.
+    "cuda" is the GPU with index `local_rank`. Raises PixgraftError for an unknown or unavailable device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

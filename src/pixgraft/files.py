@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and a digest by which an edited description is known."""
+"""Atomic writing of files, and a digest of JSON."""
 
 import hashlib
 import json
@@ -10,12 +10,11 @@ from pixgraft.errors import PixgraftError
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file beside its place first, then rename it over what is there.
+    """Write `data` to a temporary file in the same folder, then rename it to `path`, replacing an existing file.
 
-    Raises PixgraftError, which names the path and why, if it cannot be written; nothing is left behind then.
+    Raises PixgraftError, which names the path and the reason, if writing fails; the temporary file is then removed.
     """
-    # The process's number keeps two writers apart, and a leftover of a killed one is overwritten, not tripped over.
-    # Not the name and more, which may be too long.
+    # The process id separates concurrent writers. The name is shortened to stay within the file system's limit.
     temporary = path.with_name(f".{os.getpid()}.{path.name[-40:]}.tmp")
     try:
         try:
@@ -32,6 +31,6 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def json_sha256(content: dict[str, Any]) -> str:
-    """SHA-256 of `content` in the one canonical form of its JSON; ValueError if it is not JSON, as nan is not."""
+    """SHA-256 of the canonical JSON of `content`. Raises ValueError for values that are not JSON, such as NaN."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""What networks are made of."""
+"""Building blocks of networks: convolutions, normalisation, resampling, augmentation."""

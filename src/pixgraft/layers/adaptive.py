@@ -1,16 +1,16 @@
-"""Adaptive discriminator augmentation: what the discriminator sees is transformed at random, the more it overfits.
+"""Adaptive discriminator augmentation (ADA): random transforms of the discriminator's input against overfitting.
 
 Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", sections 2 and 3.1 and appendix B.
 
-Three groups of transforms, in the paper's order and with its constants: pixel blitting, geometric, colour. All moves of
-an image become one inverse map (3x3, from an output pixel to where it is read, in pixels from the image's centre, x to
-the right and y down), and one resampling; all colour changes one 4x4 matrix. Beyond its borders an image is reflected.
+There are three groups of transforms, in the paper's order and with its constants: pixel blitting, geometric, colour.
+An image's spatial transforms are combined into one inverse map and one resampling. The map is a 3x3 matrix from output
+to input positions, in pixels from the image centre, x to the right, y down. All colour transforms are combined into one
+4x4 matrix. Images are reflected at their borders.
 
 Geometric maps are resampled at twice the resolution, between the two low-pass filters of the biorthogonal 9/7 wavelet
-(Antonini et al. 1992, "Image Coding Using Wavelet Transform"). The paper takes sym6, which like these gives back the
-image where nothing moves; these are symmetric, so that a reflected image stays reflected at twice the resolution, and
-nothing has to be padded. They are applied as matrices: for images of up to 256 pixels this is about twice as fast on a
-CPU as convolutions, which are slow on three channels.
+(Antonini et al. 1992, "Image Coding Using Wavelet Transform"). Like the paper's sym6 filters, they reconstruct an image
+that does not move. Unlike sym6 they are symmetric: a reflected image stays reflected at twice the resolution, so no
+padding is needed. They are applied as matrices, which is about twice as fast as convolution on a CPU up to 256 pixels.
 """
 
 import math
@@ -27,34 +27,34 @@ Group = Literal["blit", "geometric", "color"]
 GROUPS: tuple[Group, ...] = ("blit", "geometric", "color")
 
 INTEGER_SHIFT = 1 / 8
-"""The most that blitting moves an image along each axis, of its side."""
+"""Largest translation by blitting along each axis, as a fraction of the side."""
 SCALE_DEVIATION = 0.2
-"""Of the exponent of 2, of isotropic and of anisotropic scaling."""
+"""Standard deviation of log2 of the scale, both isotropic and anisotropic."""
 SHIFT_DEVIATION = 1 / 8
 BRIGHTNESS_DEVIATION = 0.2
 CONTRAST_DEVIATION = 0.5
-"""Of the exponent of 2, as the saturation's."""
+"""Standard deviation of log2 of the contrast; SATURATION_DEVIATION is likewise of log2."""
 SATURATION_DEVIATION = 1.0
 
 UNIFORM_DRAWS = (7, 7, 7)
-"""Uniform numbers for each image, by group; and normal ones."""
+"""Uniform random numbers per image for each group; NORMAL_DRAWS likewise for normal ones."""
 NORMAL_DRAWS = (0, 4, 3)
 
 UP_TAPS = (-0.0912717631142495, -0.0575435262284996, 0.5912717631142470, 1.1150870524569994)
-"""The synthesis filter of 9/7 up to its middle, each half of its samples summing to 1; it doubles the resolution."""
+"""The 9/7 synthesis filter up to its middle; it doubles the resolution. Its even and its odd taps sum to 1 each."""
 DOWN_TAPS = (0.0267487574108098, -0.0168641184428750, -0.0782232665289879, 0.2668641184428723, 0.6029490182363579)
-"""The analysis filter up to its middle, summing to 1; after the other, it gives back the image."""
+"""The 9/7 analysis filter up to its middle, which sums to 1; it inverts the synthesis filter."""
 REACH = len(DOWN_TAPS) - 1
 
 
 def adapted(
     probability: Tensor | float, sign_mean: Tensor | float, *, target: float, images: int, speed: float
 ) -> float:
-    """The probability after `images` more images (section 3.1), in [0, 1].
+    """The augmentation probability, in [0, 1], after `images` more images (section 3.1).
 
-    `sign_mean` is r_t, the mean sign of the discriminator's logits of training images, in [-1, 1]: above `target` (the
-    paper's is 0.6) the discriminator overfits and the probability rises, below it falls. `speed` is how many images
-    bring it from 0 to 1 (the paper's: 500 000).
+    `sign_mean` is r_t, the mean sign of the discriminator's logits of training images, in [-1, 1]. Above `target` (0.6
+    in the paper) the discriminator overfits and the probability rises; below, it falls. `speed` is the number of images
+    that raise it from 0 to 1 (500 000 in the paper).
     """
     excess = float(sign_mean) - target
     direction = (excess > 0) - (excess < 0)
@@ -62,17 +62,16 @@ def adapted(
 
 
 def adaptive_augment(images: Tensor, probability: Tensor | float, *, groups: Sequence[Group] = GROUPS) -> Tensor:
-    """Transform each of (N, 3, S, S) in [-1, 1], each transform with `probability`; the result may leave [-1, 1].
+    """Augment images (N, 3, S, S) in [-1, 1], applying each transform with `probability`; results may leave [-1, 1].
 
-    The draws come from torch's global generator on the CPU, equally many for each image whatever the probability and
-    the groups, in the images' order: a batch in parts is augmented as the whole. An image for which nothing was drawn
-    comes back bit by bit, and one that was only blitted holds its own pixels.
+    Random numbers come from torch's global CPU generator, image by image, the same count for every probability and set
+    of groups. So microbatches are augmented as the whole batch would be. An image without transforms is returned
+    bit-identical; blitting alone only moves pixels.
 
-    The gradient passes once: resampling has no second derivative. A gradient penalty therefore takes its gradient at
-    the augmented images, not through them.
+    Resampling has no second derivative. A gradient penalty must therefore differentiate with respect to the augmented
+    images, not through the augmentation.
 
-    Raises PixgraftError if the probability is outside [0, 1], or the images are not square, of 3 channels and 2 or more
-    pixels wide.
+    Raises PixgraftError if the probability is outside [0, 1], or if the images are not (N, 3, S, S) with S >= 2.
     """
     chance, size = float(probability), images.shape[-1]
     if not 0 <= chance <= 1:
@@ -80,48 +79,48 @@ def adaptive_augment(images: Tensor, probability: Tensor | float, *, groups: Seq
     if images.shape[1:] != (3, size, size) or size < 2:
         raise PixgraftError(f"images of {tuple(images.shape)}: cannot be augmented: give (N, 3, S, S), S at least 2")
     uniform, normal = _draw(len(images))
-    of_blit, of_geometric, of_color = (chance if group in groups else 0.0 for group in GROUPS)
-    blitting = _drawn_blits(uniform[0], of_blit, size)
-    moving = _drawn_moves(uniform[1], normal[1], of_geometric, size)
-    coloring = _drawn_colors(uniform[2], normal[2], of_color)
+    blit_chance, geometric_chance, color_chance = (chance if group in groups else 0.0 for group in GROUPS)
+    blitting = _drawn_blits(uniform[0], blit_chance, size)
+    warping = _drawn_moves(uniform[1], normal[1], geometric_chance, size)
+    coloring = _drawn_colors(uniform[2], normal[2], color_chance)
 
-    moved = _differ(moving)
+    warped = _not_identity(warping)
     with torch.autocast(images.device.type, enabled=False):
         x = images.to(torch.promote_types(images.dtype, torch.float32))
-        x = _changed(x, _differ(blitting) & ~moved, blit, blitting)
-        x = _changed(x, moved, resample, blitting @ moving)
-        x = _changed(x, _differ(coloring), recolor, coloring)
+        x = _apply_where(x, _not_identity(blitting) & ~warped, blit, blitting)
+        x = _apply_where(x, warped, resample, blitting @ warping)
+        x = _apply_where(x, _not_identity(coloring), recolor, coloring)
     return x.to(images.dtype)
 
 
-# --- What is done to images ---
+# --- Transforms of images ---
 
 
 def blit(images: Tensor, inverse: Tensor) -> Tensor:
-    """Move pixels of (N, C, S, S) by maps (N, 3, 3) that send whole pixels to whole pixels."""
-    return _read(images, inverse, size=images.shape[-1], margin=0, mode="nearest")
+    """Move pixels of (N, C, S, S) by inverse maps (N, 3, 3) from pixel centres to pixel centres."""
+    return _grid_sample(images, inverse, size=images.shape[-1], margin=0, mode="nearest")
 
 
 def resample(images: Tensor, inverse: Tensor) -> Tensor:
-    """Move (N, C, S, S) by any affine maps (N, 3, 3), read bilinearly at twice the resolution."""
+    """Warp (N, C, S, S) by inverse affine maps (N, 3, 3), with bilinear interpolation at twice the resolution."""
     size = images.shape[-1]
     up, down = up_matrix(size).to(images), down_matrix(size).to(images)
     doubled = up @ images @ up.mT
-    return down @ _read(doubled, inverse, size=size, margin=REACH, mode="bilinear") @ down.mT
+    return down @ _grid_sample(doubled, inverse, size=size, margin=REACH, mode="bilinear") @ down.mT
 
 
 def recolor(images: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply each pixel (r, g, b, 1) of (N, 3, H, W) by its image's matrix (N, 4, 4)."""
+    """Multiply each pixel (r, g, b, 1) of images (N, 3, H, W) by the image's matrix, (N, 4, 4)."""
     matrix = matrix.to(images)
     return torch.baddbmm(matrix[:, :3, 3:], matrix[:, :3, :3], images.flatten(2)).view_as(images)
 
 
 def up_matrix(size: int) -> Tensor:
-    """What doubles the resolution of `size` reflected samples, (2 size - 1, size): sample i of them becomes 2 i."""
+    """The matrix (2 size - 1, size) that doubles the resolution of `size` reflected samples; sample i moves to 2 i."""
     taps = torch.tensor(UP_TAPS + UP_TAPS[-2::-1], dtype=torch.float64)
-    beside = len(UP_TAPS) - 1
+    half = len(UP_TAPS) - 1
     offset = torch.arange(2 * size - 1)[:, None] - 2 * torch.arange(-1, size + 1)[None]
-    padded = torch.where(offset.abs() <= beside, taps[(offset + beside).clamp(0, 2 * beside)], 0.0)
+    padded = torch.where(offset.abs() <= half, taps[(offset + half).clamp(0, 2 * half)], 0.0)
     matrix = padded[:, 1:-1].clone()
     matrix[:, 1] += padded[:, 0]
     matrix[:, -2] += padded[:, -1]
@@ -129,19 +128,19 @@ def up_matrix(size: int) -> Tensor:
 
 
 def down_matrix(size: int) -> Tensor:
-    """What halves the resolution, (size, 2 size - 1 + 2 REACH): its input reaches REACH samples beyond each border."""
+    """The matrix (size, 2 size - 1 + 2 REACH) that halves the resolution of samples with a margin of REACH."""
     taps = torch.tensor(DOWN_TAPS + DOWN_TAPS[-2::-1], dtype=torch.float64)
     first = 2 * torch.arange(size)[:, None]
     matrix = taps.new_zeros(size, 2 * size - 1 + 2 * REACH)
     return matrix.scatter_(1, first + torch.arange(len(taps)), taps.expand(size, -1))
 
 
-def _read(
+def _grid_sample(
     images: Tensor, inverse: Tensor, *, size: int, margin: int, mode: Literal["nearest", "bilinear"]
 ) -> Tensor:
-    """Read images, whose corners are those of a side of `size` pixels, at the maps of their samples.
+    """Sample images at positions given by inverse maps, with `margin` extra samples on each side of the result.
 
-    What comes back has `margin` samples more on each side. Positions beyond a corner are reflected at its centre.
+    The corner samples are the corner pixels of an image of side `size`; positions outside reflect at their centres.
     """
     samples = images.shape[-1]
     radius = (size - 1) / 2
@@ -152,55 +151,55 @@ def _read(
     return F.grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=True)
 
 
-def _changed(images: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], matrices: Tensor) -> Tensor:
-    """The images, of which the `chosen` (N,) are changed by their matrices: the others cost nothing, and stay exact."""
-    index = chosen.nonzero()[:, 0]
+def _apply_where(images: Tensor, mask: Tensor, change: Callable[[Tensor, Tensor], Tensor], matrices: Tensor) -> Tensor:
+    """The images with `change` applied to those where `mask` (N,) is true; the others are copied, not computed."""
+    index = mask.nonzero()[:, 0]
     if not len(index):
         return images
-    there = index.to(images.device)
-    return images.index_copy(0, there, change(images[there], matrices[index]))
+    device_index = index.to(images.device)
+    return images.index_copy(0, device_index, change(images[device_index], matrices[index]))
 
 
-def _differ(matrices: Tensor) -> Tensor:
-    """Which of (N, M, M) are not the identity."""
+def _not_identity(matrices: Tensor) -> Tensor:
+    """Mask (N,) of the matrices (N, M, M) that are not the identity."""
     return (matrices != torch.eye(matrices.shape[-1])).flatten(1).any(1)
 
 
-# --- Matrices from their parameters, each (N,), in float64 on the CPU ---
+# --- Matrices from parameters (N,), in float64 on the CPU ---
 
 
 def blit_map(flipped: Tensor, quarters: Tensor, right: Tensor, down: Tensor) -> Tensor:
-    """The inverse map (N, 3, 3) of: flip left and right, turn by quarters to the left, move by whole pixels."""
+    """The inverse map (N, 3, 3) of: flip left and right, rotate left by quarter turns, translate by whole pixels."""
     cosine = torch.tensor([1.0, 0.0, -1.0, 0.0], dtype=torch.float64)[quarters]
     sine = torch.tensor([0.0, 1.0, 0.0, -1.0], dtype=torch.float64)[quarters]
     side = torch.where(flipped, -1.0, 1.0)
-    return _scaling(side, torch.ones_like(side)) @ _turning(cosine, sine) @ _moving(-right, -down)
+    return _scaling(side, torch.ones_like(side)) @ _rotation(cosine, sine) @ _translation(-right, -down)
 
 
 def geometric_map(
     scale: Tensor, before: Tensor, stretch: Tensor, after: Tensor, right: Tensor, down: Tensor
 ) -> Tensor:
-    """The inverse map (N, 3, 3) of: scale, turn left by `before` (radians), stretch x by `stretch` and y by its
-    inverse, turn by `after`, move by `right` and `down` pixels."""
+    """The inverse map (N, 3, 3) of: scale, rotate left by `before` (radians), scale x by `stretch` and y by its
+    inverse, rotate by `after`, translate by `right` and `down` pixels."""
     return (
         _scaling(1 / scale, 1 / scale)
-        @ _turning(before.cos(), before.sin())
+        @ _rotation(before.cos(), before.sin())
         @ _scaling(1 / stretch, stretch)
-        @ _turning(after.cos(), after.sin())
-        @ _moving(-right, -down)
+        @ _rotation(after.cos(), after.sin())
+        @ _translation(-right, -down)
     )
 
 
 def color_matrix(brightness: Tensor, contrast: Tensor, flipped: Tensor, hue: Tensor, saturation: Tensor) -> Tensor:
-    """The matrix (N, 4, 4) of: add brightness, scale by the contrast, mirror the luma, turn about the luma axis
-    (1, 1, 1) by `hue` (radians), scale what is perpendicular to that axis by the saturation."""
+    """The matrix (N, 4, 4) of: add the brightness, multiply by the contrast, flip the luma, rotate about the luma axis
+    (1, 1, 1) by `hue` (radians), multiply the component perpendicular to that axis by the saturation."""
     eye = torch.eye(3, dtype=torch.float64)
     along = torch.full((3, 3), 1 / 3, dtype=torch.float64)
     cross = torch.tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.float64) / math.sqrt(3)
     contrast, flip, hue, saturation = (
         parameter[:, None, None] for parameter in (contrast, torch.where(flipped, 2.0, 0.0), hue, saturation)
     )
-    # 1 - cos is 0 for a hue of 0, so that the identity has no rounding.
+    # 1 - cos is exactly 0 for a hue of 0, so the identity has no rounding error.
     turn = eye + hue.sin() * cross + (1 - hue.cos()) * (along - eye)
     saturate = eye + (saturation - 1) * (eye - along)
     linear = contrast * (saturate @ turn @ (eye - flip * along))
@@ -214,25 +213,25 @@ def _scaling(x: Tensor, y: Tensor) -> Tensor:
     return torch.diag_embed(torch.stack((x, y, torch.ones_like(x)), 1)).double()
 
 
-def _turning(cosine: Tensor, sine: Tensor) -> Tensor:
+def _rotation(cosine: Tensor, sine: Tensor) -> Tensor:
     matrix = _scaling(cosine, cosine)
     matrix[:, 0, 1], matrix[:, 1, 0] = -sine, sine
     return matrix
 
 
-def _moving(x: Tensor, y: Tensor) -> Tensor:
+def _translation(x: Tensor, y: Tensor) -> Tensor:
     matrix = _scaling(torch.ones_like(x), torch.ones_like(y))
     matrix[:, 0, 2], matrix[:, 1, 2] = x, y
     return matrix
 
 
-# --- Parameters from draws ---
+# --- Parameters from random numbers ---
 
 
 def _draw(count: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Uniform and normal numbers for each group, (count, M) each.
+    """Uniform and normal random numbers for each group, (count, M) each.
 
-    One image after the other: what `torch.randn` draws depends on how many numbers it is asked for at once.
+    Drawn image by image, because the values from `torch.randn` depend on how many are requested in one call.
     """
     rows = [(torch.rand(sum(UNIFORM_DRAWS)), torch.randn(sum(NORMAL_DRAWS))) for _ in range(count)]
     uniform = torch.stack([row[0] for row in rows]).double()
@@ -254,12 +253,12 @@ def _drawn_blits(uniform: Tensor, chance: float, size: int) -> Tensor:
 def _drawn_moves(uniform: Tensor, normal: Tensor, chance: float, size: int) -> Tensor:
     scales, befores, before, stretches, afters, after, moves = uniform.unbind(1)
     scale, stretch, x, y = normal.unbind(1)
-    of_turn = 1 - math.sqrt(1 - chance)  # that either turn happens has the chance of the other transforms
+    rotation_chance = 1 - math.sqrt(1 - chance)  # so that at least one of the two rotations has probability `chance`
     return geometric_map(
         torch.where(scales < chance, torch.exp2(SCALE_DEVIATION * scale), 1.0),
-        torch.where(befores < of_turn, (2 * before - 1) * math.pi, 0.0),
+        torch.where(befores < rotation_chance, (2 * before - 1) * math.pi, 0.0),
         torch.where(stretches < chance, torch.exp2(SCALE_DEVIATION * stretch), 1.0),
-        torch.where(afters < of_turn, (2 * after - 1) * math.pi, 0.0),
+        torch.where(afters < rotation_chance, (2 * after - 1) * math.pi, 0.0),
         torch.where(moves < chance, SHIFT_DEVIATION * size * x, 0.0),
         torch.where(moves < chance, SHIFT_DEVIATION * size * y, 0.0),
     )

@@ -1,7 +1,7 @@
-"""Differentiable augmentation for small data sets (Zhao et al. 2020), of real and generated images alike.
+"""Differentiable augmentation (DiffAugment, Zhao et al. 2020) of real and generated images, for small data sets.
 
-Each function takes images (N, 3, H, W) in [-1, 1], draws from torch's global generator anew for each image, and gives
-images of the same shape through which the gradient passes, also twice.
+Each function maps images (N, 3, H, W) in [-1, 1] to images of the same shape and is twice differentiable. The
+parameters are drawn per image from torch's global generator.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def color(x: Tensor) -> Tensor:
-    """Brightness moved by up to 0.5, saturation scaled by 0 to 2, contrast scaled by 0.5 to 1.5."""
+    """Shift the brightness by up to 0.5, scale the saturation by 0 to 2 and the contrast by 0.5 to 1.5."""
     brightness, saturation, contrast = torch.rand(3, len(x), 1, 1, 1, device=x.device)
     x = x + (brightness - 0.5)
     grey = x.mean(1, keepdim=True)
@@ -22,7 +22,7 @@ def color(x: Tensor) -> Tensor:
 
 
 def translation(x: Tensor, ratio: float = 0.125) -> Tensor:
-    """Moved by up to `ratio` of the side along each axis, zeros moving in."""
+    """Translate by up to `ratio` of the side along each axis, with zero padding."""
     n, _, height, width = x.shape
     reach_y, reach_x = int(height * ratio + 0.5), int(width * ratio + 0.5)
     padded = F.pad(x, (reach_x, reach_x, reach_y, reach_y))
@@ -35,7 +35,7 @@ def translation(x: Tensor, ratio: float = 0.125) -> Tensor:
 
 
 def cutout(x: Tensor, ratio: float = 0.5) -> Tensor:
-    """A square of `ratio` of the side, its centre anywhere in the image, set to zero."""
+    """Set a rectangle of `ratio` of each side to zero; its centre may be any pixel."""
     n, _, height, width = x.shape
     rows = torch.arange(height, device=x.device)[None, :, None]
     columns = torch.arange(width, device=x.device)[None, None, :]
@@ -53,7 +53,7 @@ AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def augment(x: Tensor, names: Iterable[str]) -> Tensor:
-    """The named augmentations in turn; no names, no change."""
+    """Apply the named augmentations in order."""
     for name in names:
         x = AUGMENTATIONS[name](x)
     return x

@@ -1,7 +1,7 @@
-"""Layers with an equalized learning rate, or He scaling (Karras et al. 2018, "Progressive Growing of GANs", 4.1).
+"""Layers with an equalized learning rate (Karras et al. 2018, "Progressive Growing of GANs", section 4.1).
 
-Weights start from a unit normal distribution, and He's constant is applied in each forward instead: Adam, whose steps
-do not depend on the gradient's scale, then moves every layer equally fast relative to its size.
+Weights are initialised from N(0, 1) and multiplied by He's constant in each forward pass. Adam's step size does not
+depend on the gradient's scale, so every layer then learns equally fast relative to the size of its weights.
 """
 
 import math
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 
 class EqualizedConv2d(nn.Module):
-    """A 2-D convolution by `weight * gain / sqrt(fan_in)` and `bias * bias_gain`.
+    """A 2-D convolution with `weight * gain / sqrt(fan_in)` and `bias * bias_gain`.
 
-    `gain` is sqrt(2) before a (leaky) ReLU and 1 before anything linear; StyleGAN2 gives its biases the same gain.
-    Biases start from zero.
+    `gain` is sqrt(2) before a (leaky) ReLU and 1 before a linear operation. StyleGAN2 uses the same gain for biases.
+    Biases are initialised to zero.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class EqualizedConv2d(nn.Module):
 
 
 class EqualizedLinear(nn.Module):
-    """A linear layer by `weight * gain * lr_multiplier / sqrt(in_features)` and `bias * bias_gain * lr_multiplier`.
+    """A linear layer with `weight * gain * lr_multiplier / sqrt(in_features)` and `bias * bias_gain * lr_multiplier`.
 
-    With an `lr_multiplier` below 1 the layer starts the same and learns that much more slowly, as StyleGAN's mapping
-    network does. The bias that is added starts from `bias_start`.
+    `lr_multiplier` scales the learning rate, but not the initial function, as in StyleGAN's mapping network. The
+    initial bias is `bias_start * bias_gain`.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""Resampling through the filter [1, 3, 3, 1], which keeps StyleGAN2's features free of aliases (Karras et al. 2020,
-"Analyzing and Improving the Image Quality of StyleGAN"; the filter is Zhang's, "Making Convolutional Networks
-Shift-Invariant Again").
+"""Resampling of StyleGAN2's features with the anti-aliasing filter [1, 3, 3, 1] (Karras et al. 2020, "Analyzing and
+Improving the Image Quality of StyleGAN"; the filter is from Zhang 2019, "Making Convolutional Networks Shift-Invariant
+Again").
 
-All are one depthwise convolution of 4x4 with zeros around the image, which is the fastest plain form on a CPU, above
-all with channels_last. They keep the type of what they are given, under autocast too.
+Each function is one depthwise 4x4 convolution with zero padding, the fastest plain form on a CPU, above all with
+channels_last. The output has the input's dtype, under autocast too.
 """
 
 import torch
@@ -14,24 +14,24 @@ TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
 def _kernel(x: Tensor, gain: float) -> Tensor:
-    """The filter for each channel, (C, 1, 4, 4), its sum being `gain`."""
+    """The depthwise filter (C, 1, 4, 4), which sums to `gain`."""
     taps = x.new_tensor(TAPS) / sum(TAPS)
     return (gain * torch.outer(taps, taps)).expand(x.shape[1], 1, 4, 4)
 
 
 def blur(x: Tensor, padding: int, *, gain: float = 1.0) -> Tensor:
-    """Filter (N, C, H, W) with `padding` zeros on each side, which gives (N, C, H + 2 padding - 3, ...)."""
+    """Filter (N, C, H, W) with `padding` zeros on each side; returns (N, C, H + 2 padding - 3, ...)."""
     with torch.autocast(x.device.type, enabled=False):
         return F.conv2d(x, _kernel(x, gain), padding=padding, groups=x.shape[1])
 
 
 def filtered_downsample(x: Tensor) -> Tensor:
-    """Halve the sides of (N, C, H, W), which are even."""
+    """Halve H and W, both even, of (N, C, H, W)."""
     with torch.autocast(x.device.type, enabled=False):
         return F.conv2d(x, _kernel(x, 1.0), stride=2, padding=1, groups=x.shape[1])
 
 
 def filtered_upsample(x: Tensor) -> Tensor:
-    """Double the sides of (N, C, H, W)."""
+    """Double H and W of (N, C, H, W)."""
     with torch.autocast(x.device.type, enabled=False):
         return F.conv_transpose2d(x, _kernel(x, 4.0), stride=2, padding=1, groups=x.shape[1])

@@ -1,15 +1,15 @@
-"""The minibatch deviation (Karras et al. 2018, "Progressive Growing of GANs", section 3): shows a discriminator how
-varied the images beside each one are, so that a generator which repeats itself is found out."""
+"""Minibatch standard deviation (Karras et al. 2018, "Progressive Growing of GANs", section 3): a channel by which a
+discriminator recognises a generator whose images lack variation."""
 
 import torch
 from torch import Tensor
 
 
 def minibatch_deviation(x: Tensor, *, group: int = 4) -> Tensor:
-    """(N, C, H, W) with one more channel: the deviation over a group of images, averaged over C, H and W.
+    """Append a channel to (N, C, H, W): the standard deviation over a group of images, averaged over C, H and W.
 
-    Of M groups the m-th holds the images m, m + M, m + 2 M, ...; each has `group` images, or where that does not
-    divide N the largest number below it that does. An image alone has the deviation 1e-4.
+    Group m of M holds the images m, m + M, m + 2 M, ... Its size is the largest divisor of N that is at most `group`.
+    A group of one image has the deviation 1e-4.
     """
     count = x.shape[0]
     members = next(size for size in range(min(group, count), 0, -1) if count % size == 0)

@@ -1,6 +1,6 @@
 """Modulated convolution (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", section 2.2).
 
-A style scales each input channel of the weights (eq. 1), and demodulation brings each output channel back to unit
+A style scales each input channel of the weights (eq. 1). Demodulation normalises each output channel to unit standard
 deviation (eq. 3). Both forms are plain PyTorch and differentiable any number of times.
 """
 
@@ -17,9 +17,9 @@ from pixgraft.layers.filtered import blur
 EPSILON = 1e-8
 
 Form = Literal["scaled", "grouped"]
-"""How to convolve each image by weights of its own: "scaled" scales the features before and after one convolution for
-all, "grouped" makes the weights and convolves all images as groups of one. They agree to rounding. On a CPU "scaled"
-is never slower, and up to three times as fast where images are small and channels many."""
+"""Implementation of the convolution with per-image weights. "scaled" scales the features before and after a shared
+convolution; "grouped" computes each image's weights and runs one grouped convolution. They agree up to rounding. On a
+CPU "scaled" is never slower, and up to three times as fast for small images with many channels."""
 
 
 def modulated_conv2d(
@@ -32,17 +32,17 @@ def modulated_conv2d(
     upsample: bool = False,
     form: Form = "scaled",
 ) -> Tensor:
-    """Features (N, C, H, W), a weight (O, C, k, k) with k odd, and a style (N, C) give (N, O, H, W).
+    """Convolve features (N, C, H, W) with a weight (O, C, k, k), k odd, and styles (N, C); returns (N, O, H, W).
 
-    With `upsample`, features are doubled in size through the filter [1, 3, 3, 1]; k is 3. The result is multiplied by
-    `gain`, and then a `bias` (O,) is added.
+    `upsample` doubles H and W with the filter [1, 3, 3, 1] and needs k = 3. The result is multiplied by `gain` before
+    the `bias` (O,) is added.
     """
     convolve = _scaled if form == "scaled" else _grouped
     return convolve(x, weight, style, bias, gain, upsample)
 
 
 def _scaled(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, gain: float, upsample: bool) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):  # the sum has thousands of squares
+    with torch.autocast(x.device.type, enabled=False):  # a sum of thousands of squares needs float32
         power = style.square() @ weight.square().sum((2, 3)).T
         demodulation = gain * torch.rsqrt(power + EPSILON)
     x = x * style.to(x.dtype)[..., None, None]
@@ -51,10 +51,10 @@ def _scaled(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, gain:
     else:
         x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
     demodulation = demodulation.to(x.dtype)[..., None, None]
-    spare = x if not torch.is_grad_enabled() else None
+    buffer = x if not torch.is_grad_enabled() else None
     if bias is None:
-        return torch.mul(x, demodulation, out=spare)
-    return torch.addcmul(bias.to(x.dtype).view(-1, 1, 1), x, demodulation, out=spare)
+        return torch.mul(x, demodulation, out=buffer)
+    return torch.addcmul(bias.to(x.dtype).view(-1, 1, 1), x, demodulation, out=buffer)
 
 
 def _grouped(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, gain: float, upsample: bool) -> Tensor:
@@ -74,10 +74,10 @@ def _grouped(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, gain
 
 
 class ModulatedConv2d(nn.Module):
-    """A modulated and demodulated convolution whose style an equalized linear layer makes of a code.
+    """A modulated and demodulated convolution; an equalized linear layer maps a code to the style.
 
-    Weights are equalized: they start from a unit normal distribution and are divided by sqrt(fan_in) in each forward.
-    Styles start near 1. `gain` multiplies what comes out, bias included. `form` may be set at any time.
+    Weights are equalized: initialised from N(0, 1) and divided by sqrt(fan_in) in each forward pass. Styles start near
+    1. `gain` multiplies the output, bias included. `form` may be changed at any time.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class ModulatedConv2d(nn.Module):
         self.scale = 1 / math.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Features (N, in_channels, H, W) and codes (N, style_dim) give (N, out_channels, H, W), or twice the sides."""
+        """Map features (N, in_channels, H, W) and codes (N, style_dim) to (N, out_channels, H, W), or 2 H and 2 W."""
         with torch.autocast(x.device.type, enabled=False):
-            style = self.affine(code.to(self.weight.dtype)) * self.scale  # in place of the weight, which is larger
+            style = self.affine(code.to(self.weight.dtype)) * self.scale  # the style is smaller than the weight
         return modulated_conv2d(
             x,
             self.weight,
@@ -114,9 +114,9 @@ class ModulatedConv2d(nn.Module):
 
 
 class ModulatedPixels(nn.Module):
-    """A modulated 1x1 convolution with a bias and without demodulation, to few channels (a colour from features).
+    """A modulated 1x1 convolution with bias and without demodulation, for few output channels (features to RGB).
 
-    The weights are made for each image: scaling the features would take longer than all the rest.
+    The weights are computed per image: scaling the features would take longer than everything else.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, style_dim: int) -> None:
@@ -127,7 +127,7 @@ class ModulatedPixels(nn.Module):
         self.scale = 1 / math.sqrt(in_channels)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Features (N, in_channels, H, W) and codes (N, style_dim) give (N, out_channels, H, W)."""
+        """Map features (N, in_channels, H, W) and codes (N, style_dim) to (N, out_channels, H, W)."""
         with torch.autocast(x.device.type, enabled=False):
             style = self.affine(code.to(self.weight.dtype)) * self.scale
             weights = (self.weight.flatten(1) * style[:, None]).to(x.dtype)

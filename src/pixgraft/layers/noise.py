@@ -1,4 +1,4 @@
-"""Noise that a network learns to make use of (Karras et al. 2019, "A Style-Based Generator Architecture")."""
+"""Noise inputs with learned weights (Karras et al. 2019, "A Style-Based Generator Architecture")."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 Noise = Literal["stored", "random", "none"] | Sequence[Tensor]
-"""A generator's noise: the maps kept with its weights, new ones, zeros, or what `draw_noise` gives."""
+"""A generator's noise: the maps stored with its weights, random maps, zeros, or maps from `draw_noise`."""
 
 
 def draw_noise(sides: Sequence[int], count: int, random: torch.Generator | None = None) -> list[Tensor]:
-    """Unit normal noise for `count` images: a map (count, 1, s, s) for each of `sides`.
+    """Noise maps (count, 1, s, s) from N(0, 1), one for each s in `sides`.
 
-    It is drawn on the CPU, image by image, so that a seed means the same on every device and in batches of any size.
-    `random` is a CPU generator; None takes torch's own, which `torch.manual_seed` sets.
+    They are drawn on the CPU, image by image, so that a seed gives the same noise on every device and at every batch
+    size. `random` is a CPU generator; None takes torch's global one.
     """
     areas = [side**2 for side in sides]
     rows = torch.empty(count, sum(areas), device="cpu")
@@ -25,10 +25,10 @@ def draw_noise(sides: Sequence[int], count: int, random: torch.Generator | None 
 
 
 class NoiseInjection(nn.Module):
-    """Adds one noise map to all channels, each by a learned weight.
+    """Adds one noise map to all channels, with a learned weight per channel.
 
-    The weights start as normal numbers of deviation `start`. At zero, where Karras et al. start them, no loss has a
-    slope: noise and its negative are equally likely, so that to the first order a weight gains as much as it loses.
+    The weights are initialised from N(0, `start`^2). At zero, the initial value of Karras et al., the expected gradient
+    is zero, because the noise is symmetric.
     """
 
     def __init__(self, channels: int, *, start: float = 0.0) -> None:
@@ -36,7 +36,7 @@ class NoiseInjection(nn.Module):
         self.weight = nn.Parameter(start * torch.randn(channels) if start else torch.zeros(channels))
 
     def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        """(N, C, H, W) and noise (N, 1, H, W), on any device and of any type, give (N, C, H, W); None adds nothing."""
+        """Add noise (N, 1, H, W), of any device and dtype, to features (N, C, H, W). None adds nothing."""
         if noise is None:
             return x
         return torch.addcmul(x, self.weight.view(-1, 1, 1).to(x.dtype), noise.to(x))

@@ -1,8 +1,8 @@
-"""Spectral normalisation (Miyato et al. 2018) whose power iteration is a step of its own.
+"""Spectral normalisation (Miyato et al. 2018) with a separate power iteration.
 
-PyTorch's version iterates inside every training forward, so that a network's output depends on how often it was
-called. Here a forward has no side effect: `power_iterate` runs once after each optimizer step, and micro-batches,
-ranks and tests of a single loss all see the same function.
+PyTorch's version iterates in every training forward pass, so a network's output depends on the number of calls. Here a
+forward pass has no side effect: `power_iterate` runs once after each optimizer step. Microbatches, ranks and tests of a
+single loss all evaluate the same function.
 """
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 
 class SpectralConv2d(nn.Module):
-    """A 2-D convolution by `weight / sigma`, sigma being an estimate of the weight's largest singular value.
+    """A 2-D convolution with `weight / sigma`, where sigma estimates the weight's largest singular value.
 
-    The weight is seen as a matrix (out_channels, in_channels * k * k). Buffers `u` (out_channels,) and `v`
-    (in_channels * k * k,) are its current singular vectors; sigma = u^T W v is differentiable in W alone.
-    Weights start from He's normal initialisation, biases from zero.
+    The weight W is treated as a matrix (out_channels, in_channels * k * k). The buffers `u` (out_channels,) and `v`
+    (in_channels * k * k,) estimate its first singular vectors; sigma = u^T W v is differentiable with respect to W
+    only. Weights have He's normal initialisation; biases start at zero.
     """
 
     u: Tensor
@@ -31,7 +31,7 @@ class SpectralConv2d(nn.Module):
         nn.init.kaiming_normal_(self.weight)
         self.register_buffer("u", F.normalize(torch.randn(out_channels), dim=0))
         self.register_buffer("v", torch.zeros(self.weight[0].numel()))
-        if not self.weight.is_meta:  # where there are no numbers, and each operation takes a millisecond
+        if not self.weight.is_meta:  # meta tensors have no values, and each operation takes a millisecond
             power_iterate(self, iterations=10)
 
     def sigma(self) -> Tensor:
@@ -39,14 +39,14 @@ class SpectralConv2d(nn.Module):
         return torch.dot(self.u, self.weight.flatten(1) @ self.v)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # sigma is a sum over thousands of products
+        with torch.autocast(x.device.type, enabled=False):  # sigma, a sum of thousands of products, needs float32
             weight = self.weight / self.sigma()
         return F.conv2d(x, weight, self.bias, padding=self.padding)
 
 
 @torch.no_grad()
 def power_iterate(module: nn.Module, iterations: int = 1) -> None:
-    """Move every `SpectralConv2d` within `module` `iterations` steps toward its weight's singular vectors, in place."""
+    """Run `iterations` steps of power iteration on `u` and `v` of every `SpectralConv2d` in `module`, in place."""
     for layer in module.modules():
         if isinstance(layer, SpectralConv2d):
             matrix = layer.weight.flatten(1)

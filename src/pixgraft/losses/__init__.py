@@ -1,1 +1,1 @@
-"""Losses: pure functions of tensors, unweighted. The weights stand in the methods."""
+"""Losses: pure functions of tensors, without weights. The methods hold the weights."""

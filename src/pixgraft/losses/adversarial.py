@@ -1,6 +1,6 @@
-"""Adversarial losses on logits of any shape; each is the mean over all logits, a scalar.
+"""Adversarial losses: scalars, means over logits of any shape.
 
-With s the logistic function, -log s(t) = softplus(-t) and -log(1 - s(t)) = softplus(t).
+With the logistic function s, -log s(t) = softplus(-t) and -log(1 - s(t)) = softplus(t).
 """
 
 import torch.nn.functional as F
@@ -8,26 +8,25 @@ from torch import Tensor
 
 
 def real_loss(logits: Tensor) -> Tensor:
-    """-log s(D(x)): what the discriminator pays for doubting a real image."""
+    """-log s(D(x)): the discriminator's loss on real images."""
     return F.softplus(-logits).mean()
 
 
 def fake_loss(logits: Tensor) -> Tensor:
-    """-log(1 - s(D(x))): what the discriminator pays for believing a generated image."""
+    """-log(1 - s(D(x))): the discriminator's loss on generated images."""
     return F.softplus(logits).mean()
 
 
 def non_saturating_generator_loss(logits: Tensor) -> Tensor:
-    """-log s(D(G)): the generator's loss of Goodfellow et al. 2014, section 3, that keeps its gradient."""
+    """-log s(D(G)): the generator's non-saturating loss (Goodfellow et al. 2014, section 3)."""
     return F.softplus(-logits).mean()
 
 
 def minimax_generator_loss(logits: Tensor) -> Tensor:
-    """log(1 - s(D(G))): the generator's side of the minimax game as it is written."""
+    """log(1 - s(D(G))): the generator's loss in the original minimax game (Goodfellow et al. 2014, eq. 1)."""
     return -F.softplus(logits).mean()
 
 
 def least_squares_loss(logits: Tensor, target: float) -> Tensor:
-    """(D(x) - target)^2 (Mao et al. 2017): the discriminator aims at 1 for real images and 0 for generated ones, the
-    generator at 1 for its own."""
+    """(D(x) - target)^2 (Mao et al. 2017). Discriminator targets: 1 for real, 0 for generated images; generator: 1."""
     return (logits - target).square().mean()

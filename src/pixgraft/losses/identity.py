@@ -1,26 +1,27 @@
-"""The identity loss of pSp (Richardson et al. 2021): are two images of one person?
+"""The identity loss of pSp (Richardson et al. 2021): one minus the cosine similarity of two face embeddings.
 
-The network that embeds faces is given what `face_crop` leaves of both images; its embeddings come here.
+The embedding network takes the output of `face_crop`.
 """
 
 import torch.nn.functional as F
 from torch import Tensor
 
 SIDE, TOP, BOTTOM, LEFT, RIGHT = 256, 35, 223, 32, 220
-"""The inner face in an image of 256 pixels that is aligned as FFHQ's, as the published code cuts it out."""
+"""The inner face in an FFHQ-aligned image of 256 pixels, as cropped by the published code."""
 CROP_SIDE = 112
-"""What ArcFace's networks take."""
+"""Input side of ArcFace's networks."""
 
 
 def face_crop(images: Tensor) -> Tensor:
-    """The inner faces (N, C, 112, 112) of images (N, C, S, S) aligned as FFHQ's, by averaging over cells.
+    """The inner faces (N, C, 112, 112) of FFHQ-aligned images (N, C, S, S).
 
-    Images of another side are first brought to 256 in the same way: smaller ones repeat their pixels.
+    Images are resized to 256 by adaptive average pooling, which repeats the pixels of smaller ones, then cropped and
+    pooled again.
     """
     whole = F.adaptive_avg_pool2d(images, SIDE)
     return F.adaptive_avg_pool2d(whole[..., TOP:BOTTOM, LEFT:RIGHT], CROP_SIDE)
 
 
 def identity(embeddings: Tensor, targets: Tensor) -> Tensor:
-    """1 - <a, b> of embeddings (N, D) of length 1, a mean over the images: 0 for the same, at most 2."""
+    """Mean of 1 - <a, b> over unit embeddings (N, D), in [0, 2]; 0 for equal embeddings."""
     return 1 - (embeddings * targets).sum(1).mean()

@@ -1,8 +1,8 @@
-"""Penalties on what a discriminator gives: R1 on real images (Mescheder et al. 2018), and those of WGAN-GP (Gulrajani
-et al. 2017) and of ProGAN (Karras et al. 2018). Gradient penalties need a double backward.
+"""Penalties on a discriminator (R1, Mescheder et al. 2018; WGAN-GP, Gulrajani et al. 2017; drift, Karras et al. 2018)
+and StyleGAN2's path lengths (Karras et al. 2020). All but drift need a double backward.
 
-They take images (N, C, H, W) that require a gradient and the logits (N, ...) that the discriminator gave for them, and
-return a mean over the batch, a scalar without its weight: R1 the squared gradient norm without the gamma / 2.
+Penalties take images (N, C, H, W) that require a gradient and their logits (N, ...). They return the mean over the
+batch, a scalar without weight: R1 returns the squared gradient norm without gamma / 2.
 """
 
 import math
@@ -12,55 +12,55 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _squared_gradient(of: Tensor, images: Tensor) -> Tensor:
-    return _gradient(of, images).square().sum(1).mean()
+def _squared_gradient(value: Tensor, images: Tensor) -> Tensor:
+    return _gradient(value, images).square().sum(1).mean()
 
 
-def _gradient(of: Tensor, images: Tensor) -> Tensor:
-    """The gradient of each image as a row (N, C * H * W)."""
-    (gradient,) = torch.autograd.grad(of, images, create_graph=True)
+def _gradient(value: Tensor, images: Tensor) -> Tensor:
+    """The gradient of a scalar with respect to each image, (N, C * H * W)."""
+    (gradient,) = torch.autograd.grad(value, images, create_graph=True)
     return gradient.flatten(1)
 
 
 def r1_of_logits(images: Tensor, logits: Tensor) -> Tensor:
-    """R1 as defined: the gradient of D's output, summed over its logits."""
+    """R1 as defined (Mescheder et al. 2018): the gradient of D's output, summed over its logits."""
     return _squared_gradient(logits.sum(), images)
 
 
 def r1_of_loss(images: Tensor, logits: Tensor, batch: int) -> Tensor:
-    """What I2I-LR's published code penalises: the gradient of the batch's mean softplus(-D).
+    """R1 as in I2I-LR's published code: the gradient of the batch mean of softplus(-D).
 
-    The mean over `batch` images makes each image's gradient `batch` times smaller, so the size that the code had in
-    mind is an argument; the value then does not depend on how the batch is split over microbatches and processes.
+    That mean divides each image's gradient by the batch size. `batch` is therefore an argument: the value does not
+    depend on how the batch is split over microbatches and processes.
     """
     per_image = F.softplus(-logits).flatten(1).mean(1)
     return _squared_gradient(per_image.sum() / batch, images)
 
 
 def wgan_gp(images: Tensor, logits: Tensor) -> Tensor:
-    """WGAN-GP, eq. 3, without its lambda: how far the norm of the gradient of D's output is from 1, squared.
+    """(|grad D| - 1)^2: the penalty of WGAN-GP, eq. 3, without lambda.
 
-    The images lie between real and generated ones, each at a random share of the way: x + u (G(z) - x), u in [0, 1).
+    The images are random interpolations of real and generated ones: x + u (G(z) - x), u in [0, 1).
     """
     gradient = _gradient(logits.sum(), images)
-    norm: Tensor = gradient.norm(dim=1)  # where it is 0 so is its own gradient; a square root's would be infinite
+    norm: Tensor = gradient.norm(dim=1)  # has the gradient 0 at 0, where that of a square root is infinite
     return (norm - 1).square().mean()
 
 
 def drift(logits: Tensor) -> Tensor:
-    """ProGAN, appendix A.1, without its weight: D(x)^2 on real images, which keeps the logits near zero.
+    """D(x)^2 on real images (ProGAN, appendix A.1): keeps the logits near zero. Images need no gradient.
 
-    WGAN's own losses depend on no more than differences between logits. Needs no gradient of the images.
+    WGAN's losses alone leave them undetermined, because they depend only on differences of logits.
     """
     return logits.square().mean()
 
 
 def path_lengths(images: Tensor, codes: Tensor) -> Tensor:
-    """How far each image moves for a small step of its codes in a random direction (Karras et al. 2020, StyleGAN2,
-    section 3.2): (N,), with a graph for its own gradient.
+    """Path lengths (N,) of StyleGAN2 (Karras et al. 2020, section 3.2), differentiable.
 
-    `images` (N, C, H, W) were made of `codes` (N, L, D). Of the Jacobian's product with random images y of unit normal
-    pixels, over sqrt(H W), the norm over D, as a root mean square over L. y comes from torch's own generator.
+    `images` (N, C, H, W) are the generator's outputs for `codes` (N, L, D), J is their Jacobian. y is an image of
+    N(0, 1) pixels over sqrt(H W), drawn from torch's global generator. The length is the norm of J^T y over D, as a
+    root mean square over L.
     """
     y = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
     (gradient,) = torch.autograd.grad((images * y).sum(), codes, create_graph=True)

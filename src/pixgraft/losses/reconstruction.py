@@ -1,13 +1,13 @@
-"""Reconstruction losses: means over all pixels, scalars."""
+"""Reconstruction losses: scalars, means over all pixels."""
 
 from torch import Tensor
 
 
 def l1(images: Tensor, targets: Tensor) -> Tensor:
-    """Mean absolute difference of two tensors of one shape."""
+    """Mean absolute difference of two tensors of equal shape."""
     return (images - targets).abs().mean()
 
 
 def l2(images: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared difference of two tensors of one shape."""
+    """Mean squared difference of two tensors of equal shape."""
     return (images - targets).square().mean()

@@ -1,1 +1,1 @@
-"""Measures of what came out."""
+"""Metrics of images and of sets of features: pure functions of tensors."""

@@ -1,7 +1,7 @@
 """Estimates with 95 % bootstrap intervals (Efron 1979).
 
-A unit is what was drawn independently: images made from one condition belong together, so they are resampled together.
-Measures of whole sets resample blocks of units instead, for which sums suffice.
+A unit is the smallest independent sample: images of the same condition form one unit and are resampled together.
+Metrics of whole sets resample blocks of units, which needs only the blocks' sums.
 """
 
 from dataclasses import dataclass
@@ -12,56 +12,56 @@ from torch import Tensor
 from pixgraft.errors import PixgraftError
 
 BLOCKS = 16
-"""Blocks that the units of a set are dealt into where blocks are resampled: unit u goes into block u % BLOCKS."""
+"""Number of blocks for metrics that resample blocks: unit u belongs to block u % BLOCKS."""
 
 OUTSIDE = 0.025
-"""Share of the resampled values on either side of a 95 % interval."""
+"""Fraction of the resampled values on either side of a 95 % interval."""
 
 NORMAL = 1.96
-"""Standard errors on either side of a value in a 95 % interval."""
+"""Half-width of a 95 % interval, in standard errors."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval; `low` and `high` equal `value` where nothing was resampled."""
+    """A value with its 95 % interval; `low` and `high` equal `value` without resampling."""
 
     value: float
     low: float
     high: float
     units: int
-    """How many units or blocks the interval rests on. One alone has no interval: all three numbers are equal."""
+    """Number of units or blocks resampled. A single one has no interval: all three numbers are equal."""
 
 
 def mean_of(values: Tensor, units: Tensor, *, replicates: int, seed: int) -> Estimate:
-    """The mean of all values (N,), and the percentile interval of the means of `replicates` resamplings of the units.
+    """The mean of values (N,) with a percentile interval from `replicates` bootstrap resamples of the units.
 
-    `units` (N,) int64 says which values belong together. A unit counts with as many values as it has, so a resampled
-    mean is the ratio of two resampled sums. An infinite value makes the mean infinite, and the ends of the interval too
-    where it is drawn often enough. Raises PixgraftError if there are no values.
+    `units` (N,) int64 holds each value's unit. Units are weighted by their number of values, so a resampled mean is a
+    ratio of two resampled sums. An infinite value makes the mean infinite, and an end of the interval if enough
+    resamples contain it. Raises PixgraftError if there are no values.
     """
     if not len(values):
         raise PixgraftError("mean: there are no values: give at least one image")
     values = values.detach().to("cpu", torch.float64)
-    names, of_value = units.cpu().unique(return_inverse=True)
-    sums = torch.zeros(len(names), dtype=torch.float64).index_add_(0, of_value, values)
-    counts = torch.bincount(of_value).double()
+    distinct, index = units.cpu().unique(return_inverse=True)
+    sums = torch.zeros(len(distinct), dtype=torch.float64).index_add_(0, index, values)
+    counts = torch.bincount(index).double()
     generator = torch.Generator().manual_seed(seed)
     means = []
     for _ in range(replicates):
-        drawn = torch.randint(len(names), (len(names),), generator=generator)
+        drawn = torch.randint(len(distinct), (len(distinct),), generator=generator)
         means.append(float(sums[drawn].sum() / counts[drawn].sum()))
     value = float(sums.sum() / counts.sum())
     if not means:
-        return Estimate(value, value, value, len(names))
+        return Estimate(value, value, value, len(distinct))
     means.sort()
-    outside = int(OUTSIDE * len(means))  # whole ranks: between two of them an infinite mean would give no number
-    return Estimate(value, means[outside], means[-1 - outside], len(names))
+    outside = int(OUTSIDE * len(means))  # whole ranks: interpolation with an infinite mean would give NaN
+    return Estimate(value, means[outside], means[-1 - outside], len(distinct))
 
 
 def around(value: float, resampled: Tensor, *, units: int, least: float = -torch.inf) -> Estimate:
-    """`value` ± 1.96 standard deviations of the `resampled` values (R,), the lower end not below `least`.
+    """`value` ± 1.96 standard deviations of the `resampled` values (R,); `low` is at least `least`.
 
-    For measures that resampling moves to one side, whose percentiles would not hold the value.
+    For metrics that are biased under resampling: their percentile intervals may exclude the value.
     """
     if not len(resampled):
         return Estimate(value, value, value, units)
@@ -70,9 +70,9 @@ def around(value: float, resampled: Tensor, *, units: int, least: float = -torch
 
 
 def resampled_weights(filled: Tensor, generator: torch.Generator, *, replicates: int) -> Tensor:
-    """How often each block is drawn (replicates, blocks) float64: as many draws as blocks are filled, with replacement.
+    """Counts (replicates, blocks) float64 of each block in resamples with replacement of the non-empty blocks.
 
-    `filled` (blocks,) bool: the blocks that hold images; the others get 0. The generator is a CPU one.
+    `filled` (blocks,) bool marks the blocks that hold images; the others have the count 0. `generator` is on the CPU.
     """
     places = filled.cpu().nonzero().squeeze(1)
     drawn = places[torch.randint(len(places), (replicates, len(places)), generator=generator)]

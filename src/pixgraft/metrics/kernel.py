@@ -1,7 +1,7 @@
-"""Kernel distance between two sets of features (Binkowski et al. 2018): the unbiased squared MMD under a cubic kernel.
+"""Kernel distance between two sets of features (Binkowski et al. 2018): the unbiased squared MMD with a cubic kernel.
 
-With Inception's features it is known as KID. The usual KID is the mean of this over random subsets (a hundred of 1000
-images, say): that has the same expectation and adds the noise of the drawing. Here every pair of images counts once.
+With Inception's features it is known as KID. The usual KID is a mean over random subsets (for example a hundred of 1000
+images), which has the same expectation with added sampling noise. Here every pair of images counts once.
 """
 
 import torch
@@ -11,7 +11,7 @@ from pixgraft.metrics.estimate import BLOCKS, Estimate, around, resampled_weight
 from pixgraft.metrics.sets import LABELS, checked_pair
 
 PIECE = 2048
-"""Images on either side of a matrix of kernel values: the largest holds 16 MiB in float32."""
+"""Largest side of a matrix of kernel values, in images: 16 MiB in float32."""
 
 
 def kernel_distance(
@@ -26,10 +26,10 @@ def kernel_distance(
 ) -> Estimate:
     """MMD^2 of features (N, D) and (M, D) with the kernel (x . y / D + 1)^3, ± 1.96 bootstrap standard errors.
 
-    Pairs of an image with itself are left out, which makes it unbiased: sets of one distribution give 0 on average, so
-    it may be slightly negative. `real_units` (N,) and `fake_units` (M,) int64 are dealt into 16 blocks, and each set's
-    blocks are resampled by themselves, copies of one image being no pair either. Products are in the features'
-    precision, sums in float64, on the features' device. Raises PixgraftError for fewer than two images or unlike sets.
+    Pairs of an image with itself are excluded. The estimate is therefore unbiased: for equal distributions its mean is
+    0, and it may be slightly negative. `real_units` (N,) and `fake_units` (M,) int64 are grouped into 16 blocks. Each
+    set's blocks are resampled independently, and copies of an image form no pair. Products are in the features' dtype,
+    sums in float64, on the features' device. Raises PixgraftError for fewer than two images or different dimensions.
     """
     real, fake = checked_pair(real, fake, labels, at_least=2)
     real_pieces, fake_pieces = _pieces(real, real_units), _pieces(fake, fake_units)
@@ -39,23 +39,23 @@ def kernel_distance(
 
     generator = torch.Generator().manual_seed(seed)
     once = torch.ones(1, BLOCKS, dtype=torch.float64)
-    of_real, of_fake = (
+    real_weights, fake_weights = (
         torch.cat((once, resampled_weights(counts > 0, generator, replicates=replicates)))
         for counts in (real_counts, fake_counts)
     )
-    pairs = (of_real @ real_counts.double()) * (of_fake @ fake_counts.double())
+    pairs = (real_weights @ real_counts.double()) * (fake_weights @ fake_counts.double())
     values = (
-        _mean_within(within_real, real_counts.double(), of_real)
-        + _mean_within(within_fake, fake_counts.double(), of_fake)
-        - 2 * _weighted(between, of_real, of_fake) / pairs
+        _mean_within(within_real, real_counts.double(), real_weights)
+        + _mean_within(within_fake, fake_counts.double(), fake_weights)
+        - 2 * _weighted(between, real_weights, fake_weights) / pairs
     )
-    resampled = values[1:][values[1:].isfinite()]  # of very few images, one alone may be drawn: that has no pairs
+    resampled = values[1:][values[1:].isfinite()]  # a resample of very few images may have no pairs
     filled = min(int((counts > 0).sum()) for counts in (real_counts, fake_counts))
     return around(float(values[0]), resampled, units=filled)
 
 
 def _pieces(features: Tensor, units: Tensor) -> list[tuple[int, Tensor]]:
-    """The features of each block in pieces of at most `PIECE` images, with the block's number."""
+    """Pairs (block index, features of at most `PIECE` images of the block)."""
     blocks = units.to(features.device) % BLOCKS
     return [
         (block, piece)
@@ -66,12 +66,12 @@ def _pieces(features: Tensor, units: Tensor) -> list[tuple[int, Tensor]]:
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    """(x . y / D + 1)^3 of every pair (N, M)."""
+    """Kernel values (x . y / D + 1)^3 of all pairs, (N, M)."""
     return (x @ y.T).div_(x.shape[1]).add_(1).pow_(3)
 
 
 def _within(pieces: list[tuple[int, Tensor]]) -> Tensor:
-    """Sums of kernel values over the pairs of different images of one set, by block and block."""
+    """Sums (blocks, blocks) of kernel values over the pairs of different images of one set, per pair of blocks."""
     sums = torch.zeros(BLOCKS, BLOCKS, dtype=torch.float64)
     for index, (row, x) in enumerate(pieces):
         for column, y in pieces[index + 1 :]:
@@ -83,7 +83,7 @@ def _within(pieces: list[tuple[int, Tensor]]) -> Tensor:
 
 
 def _between(real: list[tuple[int, Tensor]], fake: list[tuple[int, Tensor]]) -> Tensor:
-    """Sums of kernel values over all pairs of a real and a fake image, by block and block."""
+    """Sums (blocks, blocks) of kernel values over all pairs of a real and a fake image, per pair of blocks."""
     sums = torch.zeros(BLOCKS, BLOCKS, dtype=torch.float64)
     for row, x in real:
         for column, y in fake:
@@ -92,11 +92,11 @@ def _between(real: list[tuple[int, Tensor]], fake: list[tuple[int, Tensor]]) -> 
 
 
 def _weighted(sums: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Sums (blocks, blocks) with each pair of blocks counted as often as both weights (R, blocks) say: (R,)."""
+    """Totals (R,) of sums (blocks, blocks), each pair of blocks weighted by both weights (R, blocks)."""
     return (rows @ sums * columns).sum(1)
 
 
 def _mean_within(sums: Tensor, counts: Tensor, weights: Tensor) -> Tensor:
-    """Mean kernel value (R,) over the pairs of different images, blocks being counted as `weights` (R, blocks) says."""
+    """Mean kernel value (R,) over the pairs of different images, with block counts `weights` (R, blocks)."""
     pairs = (weights @ counts).square() - weights.square() @ counts
     return _weighted(sums, weights, weights) / pairs

@@ -1,8 +1,8 @@
-"""How near an image is to its ground truth, pixel by pixel: L1, L2, PSNR and SSIM (Wang et al. 2004).
+"""Full-reference metrics of single images: L1, L2, PSNR and SSIM (Wang et al. 2004).
 
-All take two batches of grey levels (N, 3, H, W), uint8 or floats in 0..255, and give float64 (N,), one value an image.
-Published figures of one name differ by their definitions; those here are written out below. Figures are comparable only
-if the rounding is too: measure the whole grey levels that are saved, not a network's floats.
+All take two batches of grey levels (N, 3, H, W), uint8 or floats in 0..255, and return one float64 value per image,
+(N,). Published definitions of the same name differ; each docstring states the one used here. Rounding also matters for
+comparisons: measure the whole grey levels of saved images, not a network's floats.
 """
 
 import torch
@@ -18,45 +18,45 @@ K1, K2 = 0.01, 0.03
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference over pixels and channels, in grey levels 0..255; the smaller, the nearer.
+    """Mean absolute difference over pixels and channels, in grey levels 0..255; lower is better.
 
-    Papers often give it on images in [0, 1], which is this divided by 255, or in [-1, 1], divided by 127.5.
+    Papers often report it for images in [0, 1] (this value / 255) or in [-1, 1] (this value / 127.5).
     """
     a, b = _pair(a, b)
     return (a - b).abs().mean((1, 2, 3))
 
 
 def l2(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared difference over pixels and channels, of levels brought to [-1, 1]; the smaller, the nearer."""
+    """Mean squared difference over pixels and channels, of levels scaled to [-1, 1]; lower is better."""
     a, b = _pair(a, b)
     return ((a - b) / (PEAK / 2)).square().mean((1, 2, 3))
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in decibels, 10 log10(255^2 / MSE), infinite for equal images; the larger, the nearer.
+    """Peak signal-to-noise ratio in decibels, 10 log10(255^2 / MSE), infinite for equal images; higher is better.
 
-    The mean squared error is over pixels and all three channels of each image, and a set's figure is the mean of its
-    images' ratios. Super-resolution papers often take the luma only, which gives more, cut a border off, or turn the
-    mean error of the whole set into one ratio.
+    The MSE is over the pixels and three channels of one image; a set's value is the mean of its images' ratios.
+    Super-resolution papers often use the luma only, which gives higher values, crop a border, or compute one ratio from
+    the mean error of the whole set.
     """
     a, b = _pair(a, b)
     return 10 * torch.log10(PEAK**2 / ((a - b) ** 2).mean((1, 2, 3)))
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004, equation 13), at most 1, which equal images have.
+    """Structural similarity (Wang et al. 2004, equation 13), at most 1, the value of equal images; higher is better.
 
-    As in the paper: a Gaussian window of 11 x 11 pixels and deviation 1.5; K1 = 0.01, K2 = 0.03, L = 255; variances and
-    covariance are the window's weighted means, with no N / (N - 1). The map covers whole windows only, so 5 pixels at
-    each border have no value of their own. It is made for each of R, G and B; the figure is the mean over all three.
+    As in the paper: a Gaussian window of 11 x 11 pixels with standard deviation 1.5; K1 = 0.01, K2 = 0.03, L = 255;
+    variances and covariance are weighted means over the window, without N / (N - 1). The map covers whole windows only,
+    without a border of 5 pixels. It is computed for R, G and B separately; the result is the mean over all three.
 
-    Others differ:
-    - channels: the authors' own code and most of super-resolution take the luma only;
-    - window: scikit-image's default is a uniform 7 x 7 window; its `gaussian_weights=True, sigma=1.5` gives ours;
-    - covariance: scikit-image's default is the sample covariance; its `use_sample_covariance=False` gives ours;
-    - borders: MATLAB's `ssim` fills them by repeating the edge, and filters RGB as a volume;
-    - scale: the authors' later code first shrinks an image whose shorter side has 384 pixels or more;
-    - range: L has to be the range of the values; with L = 1 on grey levels, or 2 on [0, 1], figures are wrong.
+    Other implementations differ:
+    - channels: the authors' code and most super-resolution papers use the luma only;
+    - window: scikit-image's default is a uniform 7 x 7 window; `gaussian_weights=True, sigma=1.5` gives this one;
+    - covariance: scikit-image's default is the sample covariance; `use_sample_covariance=False` gives this one;
+    - borders: MATLAB's `ssim` pads them by replicating the edge, and filters RGB as a volume;
+    - scale: the authors' later code first shrinks images whose shorter side has 384 pixels or more;
+    - range: L must be the range of the values; L = 1 for grey levels, or 2 for [0, 1], gives wrong results.
 
     Raises PixgraftError if the images are smaller than the window.
     """

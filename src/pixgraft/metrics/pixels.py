@@ -1,4 +1,4 @@
-"""What the measures of single images share: their input, its luma, and the Gaussian window."""
+"""Input checks, luma and Gaussian window of the metrics of single images."""
 
 import math
 
@@ -8,15 +8,15 @@ from torch import Tensor
 from pixgraft.errors import PixgraftError
 
 LUMA_WEIGHTS = (0.29893602129377533, 0.5870430744511214, 0.11402090425510324)
-"""Red, green and blue in MATLAB's `rgb2gray`: the first row of the inverse of its NTSC matrix. To three digits they are
-Rec. 601's 0.299, 0.587 and 0.114."""
+"""Weights of red, green and blue in MATLAB's `rgb2gray`: the first row of the inverse of its NTSC matrix. To three
+digits they equal Rec. 601's 0.299, 0.587 and 0.114."""
 
 
 def grey_levels(images: Tensor, name: str = "images") -> Tensor:
     """RGB images (N, 3, H, W) as float64, on their device, or on the CPU if that device has no float64 (MPS).
 
-    Raises PixgraftError, which calls the images `name`, if they have another shape, no pixel, or values outside 0..255
-    (images in [-1, 1] mostly have).
+    Raises PixgraftError, which calls the images `name`, for another shape, no pixels, or values outside 0..255 (for
+    example images in [-1, 1]).
     """
     if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
         raise PixgraftError(f"{name}: {tuple(images.shape)} is no batch of RGB images: give (N, 3, H, W), none of it 0")
@@ -32,9 +32,9 @@ def luma(levels: Tensor) -> Tensor:
 
 
 def gaussian_filter(planes: Tensor, size: int, sigma: float) -> Tensor:
-    """Planes (N, C, H, W) weighted by a Gaussian window of `size` x `size` pixels (odd) whose weights sum to one.
+    """Convolve planes (N, C, H, W) with a Gaussian window of `size` x `size` pixels (odd) that sums to 1.
 
-    Only whole windows count: the result is (N, C, H - size + 1, W - size + 1).
+    Without padding: the result is (N, C, H - size + 1, W - size + 1).
     """
     weights = [math.exp(-((place - size // 2) ** 2) / (2 * sigma**2)) for place in range(size)]
     for dimension in (2, 3):  # shifted sums: a convolution in float64 takes 25 times as long on a CPU

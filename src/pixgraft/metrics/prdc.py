@@ -1,15 +1,16 @@
 """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020) of two sets of features.
 
-Around every image lies a ball whose radius is the distance to the k-th nearest other image of its own set.
+The ball of an image has the distance to the k-th nearest other image of its set as its radius.
 
-    precision   of a fake: whether it lies in the ball of any real image
-    density     of a fake: how many real balls it lies in, divided by k
-    recall      of a real: whether it lies in the ball of any fake image
-    coverage    of a real: whether any fake lies in its own ball
+    precision   of a fake image: 1 if it lies in the ball of any real image, else 0
+    density     of a fake image: number of real balls that contain it, divided by k
+    recall      of a real image: 1 if it lies in the ball of any fake image, else 0
+    coverage    of a real image: 1 if its ball contains any fake image, else 0
 
-A point on a ball's edge is outside. All comparisons are exact: those of squared distances, each the float64 sum of
-squared differences. Few need one: |x - y|^2 = |x|^2 + |y|^2 - 2 x . y takes one product of matrices for a whole block
-of pairs, in bfloat16 where this machine is quick at it, and bounds on its rounding decide all pairs but near-ties.
+A point on a ball's surface is outside. The results are those of exact comparisons of squared distances, which are
+float64 sums of squared differences. |x - y|^2 = |x|^2 + |y|^2 - 2 x . y needs one product of matrices for a block of
+pairs, in bfloat16 if that is fast on this machine. Bounds on its rounding error decide all pairs except near-ties; only
+these need an exact distance.
 """
 
 import itertools
@@ -24,36 +25,36 @@ from torch import Tensor
 from pixgraft.metrics.sets import LABELS, checked_pair
 
 UNDECIDED = 1 / 8
-"""Share of a block's pairs from which a float64 product costs less than deciding them one by one."""
+"""Fraction of undecided pairs in a block above which a float64 product is cheaper than exact distances."""
 WAITING = 2**21
-"""Pairs that may be neighbours, kept until it is known which need an exact distance: 64 MiB."""
+"""Number of candidate pairs that are buffered before exact distances are computed: 64 MiB."""
 SCRATCH = 2**19
-"""Features worked on at a time in float64: 4 MiB, written over and over. Memory that is new each time costs more."""
+"""Number of features in the reused float64 buffer, 4 MiB. New memory each time would be slower."""
 
 
 @dataclass(frozen=True)
 class PRDC:
-    """Values of each image, float64; their means are what is usually reported."""
+    """Values per image, float64; papers report their means."""
 
     precision: Tensor
-    """(M,) of the fakes, 0 or 1."""
+    """(M,), per fake image, 0 or 1."""
     recall: Tensor
-    """(N,) of the reals, 0 or 1."""
+    """(N,), per real image, 0 or 1."""
     density: Tensor
-    """(M,) of the fakes, 0 or more."""
+    """(M,), per fake image, 0 or more."""
     coverage: Tensor
-    """(N,) of the reals, 0 or 1."""
+    """(N,), per real image, 0 or 1."""
 
 
 def prdc(real: Tensor, fake: Tensor, *, k: int = 5, block_size: int = 1024, labels: tuple[str, str] = LABELS) -> PRDC:
-    """The four measures of features (N, D) and (M, D), computed on the CPU.
+    """The four metrics of features (N, D) and (M, D), computed on the CPU.
 
-    `block_size` bounds the memory, and changes nothing else. An interval of the means (`mean_of`) holds the radii
-    fixed: resampled sets hold images twice, which would shrink them. Raises PixgraftError naming the set that has fewer
-    than k + 1 images or features that are not finite.
+    `block_size` limits the memory and does not change the results. Intervals of the means (`mean_of`) use fixed radii:
+    the duplicates in resampled sets would shrink them. Raises PixgraftError, naming the set, if it has fewer than k + 1
+    images or features that are not finite.
     """
     real, fake = checked_pair(real.cpu(), fake.cpu(), labels, at_least=k + 1)
-    reals = _Set(real, real.mean(0))  # about the mean vectors are short, and so is their rounding
+    reals = _Set(real, real.mean(0))  # centred vectors are shorter, so their rounding errors are smaller
     real_radii = _squared_radii(reals, k, block_size)
     fake_radii = _squared_radii(_Set(fake, fake.mean(0)), k, block_size)
     fakes = _Set(fake, reals.origin)
@@ -76,18 +77,18 @@ def prdc(real: Tensor, fake: Tensor, *, k: int = 5, block_size: int = 1024, labe
 
 @dataclass(frozen=True)
 class _Rounded:
-    """A set's features less its origin, in a type whose products are cheap, and how far off they are."""
+    """A set's features minus its origin, rounded to a dtype with fast products, and the rounding error."""
 
     features: Tensor
     """(N, D)"""
     norms: Tensor
-    """(N,) squared lengths before rounding."""
+    """(N,) squared norms before rounding."""
     error: float
-    """Of a rounded vector: the length of its rounding is at most this share of its own."""
+    """Largest norm of a rounding error, relative to the norm of its vector."""
 
 
 class _Set:
-    """Features (N, D) seen from an origin (D,), at the precisions that were asked for so far."""
+    """Features (N, D) relative to an origin (D,), with a cache of rounded copies by dtype."""
 
     def __init__(self, features: Tensor, origin: Tensor) -> None:
         self.features = features
@@ -98,7 +99,7 @@ class _Set:
         return len(self.features)
 
     def rounded(self, dtype: torch.dtype) -> _Rounded:
-        """The features in `dtype`."""
+        """The features minus the origin in `dtype`, cached."""
         if dtype not in self._rounded:
             self._rounded[dtype] = self._round(dtype)
         return self._rounded[dtype]
@@ -110,10 +111,10 @@ class _Set:
         size = max(SCRATCH // self.features.shape[1], 1)
         scratch = torch.empty(size, self.features.shape[1], dtype=torch.float64)
         for rows in _blocks(len(self), size):
-            moved = scratch[: rows.stop - rows.start].copy_(self.features[rows]).sub_(self.origin)
-            rounded[rows] = moved
-            norms[rows] = moved.square().sum(1)
-            lost = moved.sub_(rounded[rows]).square_().sum(1) / norms[rows].clamp(min=torch.finfo(torch.float64).tiny)
+            centred = scratch[: rows.stop - rows.start].copy_(self.features[rows]).sub_(self.origin)
+            rounded[rows] = centred
+            norms[rows] = centred.square().sum(1)
+            lost = centred.sub_(rounded[rows]).square_().sum(1) / norms[rows].clamp(min=torch.finfo(torch.float64).tiny)
             error = max(error, float(lost.max().sqrt()))
         return _Rounded(rounded, norms, error)
 
@@ -121,39 +122,39 @@ class _Set:
 def _bounds(
     a: _Set, rows: slice, b: _Set, columns: slice, dtype: torch.dtype
 ) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
-    """Numbers (R, C) that the squared distances of these rows and columns are not below, and what they are not above.
+    """Lower bounds (R, C) of the squared distances of these rows and columns, and a function for upper bounds.
 
-    The latter, which few pairs need, as a function of indices i and j into the block. With x' the rounded x,
-    |x - x'| <= e |x|, and g the relative error of a sum of products in any order,
-    |x . y - (x' . y')| <= (e + f + e f + g (1 + e)(1 + f)) |x| |y|, in which 2 |x| |y| <= |x|^2 + |y|^2.
+    The function takes indices i and j into the block, because few pairs need it. For the rounded x', |x - x'| <= e |x|;
+    for y, f is likewise. With g the relative error of a sum of products in any order,
+    |x . y - (x' . y')| <= (e + f + e f + g (1 + e)(1 + f)) |x| |y|, and 2 |x| |y| <= |x|^2 + |y|^2.
     """
     first, second = a.rounded(dtype), b.rounded(dtype)
-    sums = torch.float64 if dtype == torch.float64 else torch.float32  # what products are summed in, and these bounds
-    # Twice the bound of a sum of so many products, and 16 more for these lines: eps is two roundings.
+    sums = torch.float64 if dtype == torch.float64 else torch.float32  # the dtype of the products' sums and the bounds
+    # Twice the error bound of a sum of D products, and 16 more for these lines; eps is twice the rounding error.
     summing = torch.finfo(sums).eps * (first.features.shape[1] + 16)
     e, f = first.error, second.error
     share = e + f + e * f + summing * (1 + e) * (1 + f)
-    # The norms and the exact distances, with which these bounds must agree, are float64 sums.
+    # The norms and the exact distances, which these bounds must contain, are float64 sums.
     share += 2 * torch.finfo(torch.float64).eps * first.features.shape[1]
-    of_result = 0.51 * torch.finfo(dtype).eps if dtype == torch.bfloat16 else 0.0  # its sums are rounded once more
-    least = 1e-30 if sums == torch.float32 else 1e-280  # below that, numbers of this type lose their precision
+    final = 0.51 * torch.finfo(dtype).eps if dtype == torch.bfloat16 else 0.0  # its sums are rounded once more
+    least = 1e-30 if sums == torch.float32 else 1e-280  # smaller numbers of this dtype lose precision
 
     products = first.features[rows] @ second.features[columns].T
     row_norms, column_norms = first.norms[rows], second.norms[columns]
     lower = ((1 - share) * row_norms - least).to(sums)[:, None] + ((1 - share) * column_norms).to(sums)
     lower.sub_(products.to(sums), alpha=2)
-    if of_result:
-        lower.sub_(products.to(sums).abs_(), alpha=2 * of_result)
+    if final:
+        lower.sub_(products.to(sums).abs_(), alpha=2 * final)
 
     def upper(i: Tensor, j: Tensor) -> Tensor:
         product = products[i, j].double()
-        return (1 + share) * (row_norms[i] + column_norms[j]) + least - 2 * product + 2 * of_result * product.abs()
+        return (1 + share) * (row_norms[i] + column_norms[j]) + least - 2 * product + 2 * final * product.abs()
 
     return lower.clamp_(min=0), upper
 
 
 def _exact(a: Tensor, i: Tensor, b: Tensor, j: Tensor) -> Tensor:
-    """Squared distances (P,) float64 of rows i of `a` and j of `b`; the same two rows give the same bits everywhere."""
+    """Squared distances (P,) float64 of rows i of `a` and j of `b`; two rows give the same bits in every call."""
     squares = torch.empty(len(i), dtype=torch.float64)
     size = max(min(SCRATCH // a.shape[1], len(i)), 1)
     rows = torch.empty(size, a.shape[1], dtype=a.dtype)
@@ -168,22 +169,22 @@ def _exact(a: Tensor, i: Tensor, b: Tensor, j: Tensor) -> Tensor:
 
 
 def _blocks(count: int, size: int) -> list[slice]:
-    """0..count in even parts of at most `size`."""
+    """Slices of nearly equal length, at most `size`, that cover 0..count."""
     parts = -(-count // size)
     edges = [count * part // parts for part in range(parts + 1)] if parts else [0]
     return [slice(*ends) for ends in itertools.pairwise(edges)]
 
 
 def _precisions() -> Iterator[torch.dtype]:
-    """The quick type, and what to fall back on where too many pairs are too close for it."""
+    """The fastest dtype, then float64 as the fallback if too many pairs remain undecided."""
     yield _quick_type(torch.get_float32_matmul_precision())
     yield torch.float64
 
 
 @cache
 def _quick_type(float32_precision: str) -> torch.dtype:
-    """The type in which products are quickest on this machine. The choice changes times, never results."""
-    # Where PyTorch may round float32 products further, the bounds would not hold for them.
+    """The dtype with the fastest products on this machine. The choice changes times, never results."""
+    # If PyTorch may use a lower internal precision for float32 products, the bounds would not hold.
     types = [torch.bfloat16, torch.float32 if float32_precision == "highest" else torch.float64]
     seconds = []
     for dtype in types:
@@ -201,45 +202,45 @@ def _quick_type(float32_precision: str) -> torch.dtype:
 
 
 class _Nearest:
-    """The k smallest squared distances of each image to others of its set, from pairs that come in any order."""
+    """The k smallest squared distances of each image to others of its set, from pairs in any order."""
 
     def __init__(self, features: Tensor, k: int) -> None:
         self.features = features
         self.k = k
         self.smallest = torch.full((len(features), k), torch.inf, dtype=torch.float64)
         self.limit = torch.full((len(features),), torch.inf, dtype=torch.float64)
-        """(N,) A pair whose distance is above can not change the k-th smallest."""
+        """(N,) A pair with a larger distance cannot change the k-th smallest."""
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, pairs: Tensor, lower: Tensor, upper: Tensor) -> None:
-        """Pairs (2, P) of images, and bounds (P,) of their squared distances. No pair comes twice."""
+        """Add pairs (2, P) of images with bounds (P,) of their squared distances. Each pair is added once."""
         self._waiting.append((pairs, lower.double(), upper))
         if sum(waiting.shape[1] for waiting, _, _ in self._waiting) > WAITING:
             self.settle()
 
     def settle(self) -> None:
-        """Compute what is needed of the waiting pairs' distances."""
+        """Process the buffered pairs, computing exact distances only where needed."""
         if not self._waiting:
             return
         pairs, lower, upper = (torch.cat(parts, -1) for parts in zip(*self._waiting, strict=True))
         self._waiting = []
         self.limit = torch.minimum(self.limit, self._with(pairs, upper)[:, -1])
-        # The nearest ones first: their distances leave fewer of the others in question.
+        # The nearest pairs come first: their exact distances exclude more of the others.
         nearest = (upper <= self.limit[pairs]).any(0)
-        for chosen in (nearest, ~nearest):
-            chosen &= (lower <= self.limit[pairs]).any(0)
-            i, j = pairs[:, chosen]
-            self.smallest = self._with(pairs[:, chosen], _exact(self.features, i, self.features, j))
-            # Pairs that only equal a known k-th smallest do not change it: of a set of copies, that is all of them.
+        for mask in (nearest, ~nearest):
+            mask &= (lower <= self.limit[pairs]).any(0)
+            i, j = pairs[:, mask]
+            self.smallest = self._with(pairs[:, mask], _exact(self.features, i, self.features, j))
+            # Pairs that equal a known k-th smallest do not change it; in a set of copies these are all pairs.
             below = self.smallest[:, -1].nextafter(torch.tensor(-torch.inf, dtype=torch.float64))
             self.limit = torch.minimum(self.limit, below)
 
     def _with(self, pairs: Tensor, squares: Tensor) -> Tensor:
-        """`smallest`, of itself and of the pairs' numbers (P,), each of which is both images'."""
+        """The k smallest per image (N, k) of `smallest` and the pairs' `squares` (P,), which count for both images."""
         images, numbers = pairs.flatten(), squares.repeat(2)
-        kept = numbers <= self.limit[images]
-        images = torch.cat((torch.arange(len(self.limit)).repeat_interleave(self.k), images[kept]))
-        numbers = torch.cat((self.smallest.flatten(), numbers[kept]))
+        candidates = numbers <= self.limit[images]
+        images = torch.cat((torch.arange(len(self.limit)).repeat_interleave(self.k), images[candidates]))
+        numbers = torch.cat((self.smallest.flatten(), numbers[candidates]))
         order = numbers.argsort()
         order = order[images[order].argsort(stable=True)]
         counts = torch.bincount(images)
@@ -247,10 +248,10 @@ class _Nearest:
 
 
 def _squared_radii(images: _Set, k: int, block_size: int) -> Tensor:
-    """Squared distance (N,) float64 of each image to its k-th nearest other one."""
+    """Squared distances (N,) float64 of the images to their k-th nearest neighbours."""
     nearest = _Nearest(images.features, k)
     blocks = _blocks(len(images), block_size)
-    # Blocks on the diagonal come first: neighbours within a block bound those from elsewhere.
+    # Blocks on the diagonal come first: neighbours within a block give limits for the other blocks.
     pairs_of_blocks = [(rows, rows) for rows in blocks]
     pairs_of_blocks += [(rows, columns) for index, rows in enumerate(blocks) for columns in blocks[index + 1 :]]
     for rows, columns in pairs_of_blocks:
@@ -260,15 +261,15 @@ def _squared_radii(images: _Set, k: int, block_size: int) -> Tensor:
                 lower.fill_diagonal_(torch.inf)
                 if len(lower) > k:
                     i = torch.arange(len(lower))[:, None]
-                    j = lower.topk(k, largest=False).indices  # any k others do: the nearest few bound best
+                    j = lower.topk(k, largest=False).indices  # any k others give a limit; the nearest give the lowest
                     nearest.limit[rows] = torch.minimum(nearest.limit[rows], upper(i, j).amax(1))
             limit = _rounded_up(nearest.limit, lower.dtype)
-            wanted = (lower <= limit[rows, None]) | (lower <= limit[columns])
+            candidates = (lower <= limit[rows, None]) | (lower <= limit[columns])
             if rows == columns:
-                wanted.triu_(1)
-            if wanted.sum() <= UNDECIDED * wanted.numel():
+                candidates.triu_(1)
+            if candidates.sum() <= UNDECIDED * candidates.numel():
                 break
-        i, j = wanted.nonzero(as_tuple=True)
+        i, j = candidates.nonzero(as_tuple=True)
         nearest.add(torch.stack((i + rows.start, j + columns.start)), lower[i, j], upper(i, j))
     nearest.settle()
     return nearest.smallest[:, -1]
@@ -277,15 +278,14 @@ def _squared_radii(images: _Set, k: int, block_size: int) -> Tensor:
 def _near_pairs(
     real: _Set, rows: slice, real_radii: Tensor, fake: _Set, columns: slice, fake_radii: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The pairs of these reals and fakes of which one may lie in the other's ball: i, j, and their squared distances.
+    """Pairs i, j of these real and fake images of which one may lie in the other's ball, with squared distances.
 
-    Radii are squared. A distance that cannot be mistaken in either comparison may be another one that compares alike.
+    Radii are squared. If its bounds decide both comparisons, a pair's upper bound replaces its distance.
     """
-    of_real, of_fake = real_radii[rows, None], fake_radii[columns]
     for dtype in _precisions():
         lower, upper = _bounds(real, rows, fake, columns, dtype)
-        near = lower < _rounded_up(of_real, lower.dtype)
-        near |= lower < _rounded_up(of_fake, lower.dtype)
+        near = lower < _rounded_up(real_radii[rows, None], lower.dtype)
+        near |= lower < _rounded_up(fake_radii[columns], lower.dtype)
         i, j = near.nonzero(as_tuple=True)
         low, high = lower[i, j].double(), upper(i, j)
         i, j = i + rows.start, j + columns.start
@@ -298,5 +298,5 @@ def _near_pairs(
 
 
 def _rounded_up(numbers: Tensor, dtype: torch.dtype) -> Tensor:
-    """The numbers, 0 or more, in `dtype`: no smaller than they were."""
+    """The non-negative numbers in `dtype`, rounded up."""
     return (numbers * (1 + 1e-6)).to(dtype)

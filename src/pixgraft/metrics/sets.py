@@ -1,4 +1,4 @@
-"""What every distance between two sets of features asks of them, so that its errors read alike."""
+"""Input checks that all distances between two sets of features share."""
 
 import torch
 from torch import Tensor
@@ -6,21 +6,21 @@ from torch import Tensor
 from pixgraft.errors import PixgraftError
 
 LABELS = ("real images", "fake images")
-"""What errors call the two sets, unless told."""
+"""Default names of the two sets in error messages."""
 LARGEST = 1e15
-"""Magnitude that no sensible feature reaches, and up to which sums of squares fit into float32."""
+"""Largest accepted magnitude of a feature; sums of squares up to it fit into float32."""
 
 
 def check_count(count: int, label: str, *, at_least: int) -> None:
-    """PixgraftError naming the set if it has too few images."""
+    """Raise PixgraftError, naming the set, if it has fewer than `at_least` images."""
     if count < at_least:
         raise PixgraftError(f"{label}: {count} given, at least {at_least} are needed: give more images")
 
 
 def checked(features: Tensor, label: str, *, at_least: int) -> Tensor:
-    """The features (N, D), detached; half precision becomes float32.
+    """The features (N, D), detached; half precision is converted to float32.
 
-    Raises PixgraftError naming the set where they are no matrix, too few, not finite or absurdly large.
+    Raises PixgraftError, naming the set, if they are not a matrix, too few, not finite or larger than `LARGEST`.
     """
     if features.ndim != 2:
         raise PixgraftError(f"{label}: features of shape {tuple(features.shape)}: give one row an image")
@@ -33,7 +33,7 @@ def checked(features: Tensor, label: str, *, at_least: int) -> Tensor:
 
 
 def checked_pair(real: Tensor, fake: Tensor, labels: tuple[str, str], *, at_least: int) -> tuple[Tensor, Tensor]:
-    """Both sets, checked, of one dimension and one dtype."""
+    """Both sets, checked, with the same dtype. Raises PixgraftError also for different dimensions."""
     real, fake = (checked(each, label, at_least=at_least) for each, label in zip((real, fake), labels, strict=True))
     if real.shape[1] != fake.shape[1]:
         raise PixgraftError(

@@ -1,7 +1,6 @@
-"""The power of an image over its spatial frequencies, averaged over directions.
+"""Azimuthally averaged power spectrum of images (Durall et al. 2020), which shows upsampling artefacts.
 
-The azimuthal spectrum of Durall et al. 2020, which shows what upsampling leaves in generated images. GRIT's Figure 9
-has it, after Schwarz et al. 2021.
+GRIT's Figure 9 shows it, after Schwarz et al. 2021.
 """
 
 import torch
@@ -12,17 +11,17 @@ from pixgraft.metrics.pixels import grey_levels, luma
 
 
 def azimuthal_spectrum(images: Tensor) -> Tensor:
-    """Mean power at each whole radius of the spectrum of square images: float64 (N, S // 2 + 1), linear.
+    """Mean power at each whole radius of the spectrum: float64 (N, S // 2 + 1), on a linear scale.
 
-    `images` are grey levels (N, 3, S, S), uint8 or floats in 0..255. Power is the squared magnitude of the discrete
-    Fourier transform, unnormalised, of the luma in [0, 1] (weights: `pixels.LUMA_WEIGHTS`). Element k is its mean over
-    the frequencies at a distance of k up to, not including, k + 1 cycles per image from zero; so element 0 is the
-    squared sum of the pixels, and element S // 2 lies at the Nyquist frequency. The corners beyond it are left out.
-    White noise of variance v has about v S^2 at each k > 0. No window is applied, as in the papers: borders that do not
-    match the opposite ones add power at all frequencies, which is what is left of a strongly blurred image's high end.
+    `images` are grey levels (N, 3, S, S), uint8 or floats in 0..255. Power is the squared magnitude of the unnormalised
+    discrete Fourier transform of the luma in [0, 1] (weights: `pixels.LUMA_WEIGHTS`). Element k is the mean power at
+    frequencies of at least k and less than k + 1 cycles per image. Element 0 is the squared sum of the pixels; element
+    S // 2 is at the Nyquist frequency. Higher frequencies, in the corners, are omitted. White noise of variance v has
+    about v S^2 at each k > 0. As in the papers no window is applied: a mismatch of opposite borders adds power at all
+    frequencies, which dominates the high frequencies of a strongly blurred image.
 
-    To plot: k / (S // 2), the frequency relative to Nyquist's, against the mean over the images, on a logarithmic axis
-    or as log10. The mean of the logarithms is another figure. Schwarz et al. average the spectra of R, G and B instead.
+    Plot the mean over the images, on a logarithmic axis or as log10, against k / (S // 2), the frequency relative to
+    Nyquist's. The mean of the logarithms is different. Schwarz et al. instead average the spectra of R, G and B.
 
     Raises PixgraftError if the images are not square.
     """

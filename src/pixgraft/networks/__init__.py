@@ -1,1 +1,1 @@
-"""Networks, one family a file: no losses, no optimizers, no reading or writing of files."""
+"""Networks, one family per file, without losses, optimizers or file access."""

@@ -1,10 +1,10 @@
 """The networks of GRIT (Suri, Meshry, Davis, Shrivastava, "GRIT: GAN Residuals for Image-to-Image Translation",
 Figure 5 and section 3.3).
 
-The paper leaves their sizes to a supplement that is not to be had. What is not in the paper follows the nearest prior
-of a co-author, StEP (Meshry et al. 2021, "StEP: Style-based Encoder Pre-training for Multi-modal Image Synthesis").
+The paper gives the networks' sizes in a supplement that is not available. Unspecified details follow a co-author's
+related paper, StEP (Meshry et al. 2021, "StEP: Style-based Encoder Pre-training for Multi-modal Image Synthesis").
 
-Shape letters: N images, C channels, S side of an image, K channels of a condition, D numbers of a style code.
+Shape letters: N images, C channels, S side of an image, K channels of a condition, D dimension of a style code.
 """
 
 import itertools
@@ -22,17 +22,17 @@ from pixgraft.layers.normalize import AdaIN, InstanceNorm, pixel_norm
 SLOPE = 0.2
 
 NoiseInto = Literal["both", "residual"]
-"""What the noise changes: both images, or, where there is one, the residual alone."""
+"""The images that depend on the noise: reconstruction and residual, or only the residual (if there is one)."""
 
 
 class Output(NamedTuple):
-    """What the generator makes: images (N, 3, S, S) whose sum is the translation (eq. 1)."""
+    """The generator's output: images (N, 3, S, S) (eq. 1)."""
 
     reconstruction: Tensor
     residual: Tensor | None
-    """None of a generator without one."""
+    """None for a generator without residual."""
     image: Tensor
-    """Reconstruction and residual added; the reconstruction itself where there is no residual."""
+    """The translation: reconstruction plus residual, or the reconstruction if there is no residual."""
 
 
 class Down(nn.Module):
@@ -80,7 +80,7 @@ class StyledBlock(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Convolution, noise, ReLU, pixel norm, AdaIN: the order of StyleGAN's layers."""
+    """Convolution, noise, ReLU, pixel norm and AdaIN, in the order of StyleGAN's layers."""
 
     def __init__(self, c_in: int, c_out: int, *, style_dim: int, noise: float | None, normalize: bool) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class StyledConv(nn.Module):
 class Up(nn.Module):
     """The upsampling block (Figure 5, right): nearest neighbour, then two convolutions, each with noise and AdaIN.
 
-    `noise` is the deviation that its weights start with; None has none.
+    `noise` is the initial standard deviation of the noise weights; None means no noise.
     """
 
     def __init__(self, c_in: int, c_out: int, *, style_dim: int, noise: float | None, normalize: bool) -> None:
@@ -110,7 +110,7 @@ class Up(nn.Module):
         self.conv2 = StyledConv(c_out, c_out, style_dim=style_dim, noise=noise, normalize=normalize)
 
     def forward(self, x: Tensor, style: Tensor, noise1: Tensor | None, noise2: Tensor | None) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # the CPU's autocast would make it float32
+        with torch.autocast(x.device.type, enabled=False):  # the CPU's autocast would return float32
             x = F.interpolate(x, scale_factor=2, mode="nearest")
         x = self.conv1(x, style, noise1)
         out: Tensor = self.conv2(x, style, noise2)
@@ -118,12 +118,12 @@ class Up(nn.Module):
 
 
 class Generator(nn.Module):
-    """G(condition, style): a U-Net that gives a reconstruction and a residual (eq. 1).
+    """G(condition, style): a U-Net that outputs a reconstruction and a residual (eq. 1).
 
-    The encoder halves S `downsamplings` times, doubling channels from `base_channels` up to `max_channels`, and ends in
-    `blocks` residual blocks; the decoder mirrors it. Each upsampling block, and the last layer, see the encoder's
-    features of their input's size beside the decoder's. Without `noise` or `residual` it has no weights for them.
-    With `noise_into` "residual" the decoder runs twice: without noise for the reconstruction, with it for the residual.
+    The encoder halves S `downsamplings` times, doubles the channels from `base_channels` up to `max_channels`, and ends
+    in `blocks` residual blocks; the decoder mirrors it. Each upsampling block and the output layers have a skip
+    connection from the encoder's features of their input's side. Without `noise` or `residual` there are no weights for
+    it. With `noise_into` "residual" the decoder runs without noise for the reconstruction, with it for the residual.
     """
 
     def __init__(
@@ -166,23 +166,23 @@ class Generator(nn.Module):
         self.to_reconstruction = EqualizedConv2d(2 * widths[0], 3, 1, gain=1)
         self.to_residual = EqualizedConv2d(2 * widths[0], 3, 1, gain=1) if residual else None
         if self.to_residual is not None:
-            nn.init.zeros_(self.to_residual.weight)  # training starts from the reconstruction alone
+            nn.init.zeros_(self.to_residual.weight)  # the initial residual is zero
 
     def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
-        """Noise for `count` images, seeded by a CPU generator: a map for each place, none without noise."""
+        """Noise maps for `count` images from a CPU generator, one for each styled convolution; empty without noise."""
         return draw_noise(self.noise_sides, count, random)
 
     def forward(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Output:
-        """Conditions (N, K, S, S), style codes (N, D) and what `draw_noise` gives; None is noise of zeros.
+        """Map conditions (N, K, S, S), style codes (N, D) and noise from `draw_noise` to images; None is zero noise.
 
-        The images are float32 under autocast too; reconstruction and residual are each in [-1, 1].
+        Reconstruction and residual are each in [-1, 1], float32 under autocast too.
         """
         return self.samples(condition, style, [noise])[0]
 
     def samples(
         self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]
     ) -> list[Output]:
-        """What `forward` gives for each of `noises`; what no noise changes is computed once."""
+        """The output of `forward` for each of `noises`; parts that do not depend on the noise are computed once."""
         h = condition
         skips = []
         for down in self.encoder:
@@ -192,13 +192,13 @@ class Generator(nn.Module):
         for block in self.styled:
             h = block(h, style)
         outputs = []
-        quiet: Tensor | None = None  # the reconstruction without noise
+        noiseless: Tensor | None = None  # the reconstruction without noise
         for noise in noises:
             features = self.decode(h, skips, style, noise)
             if noise and self.to_residual is not None and self.noise_into == "residual":
-                if quiet is None:
-                    quiet = _image(self.to_reconstruction(self.decode(h, skips, style)))
-                reconstruction = quiet
+                if noiseless is None:
+                    noiseless = _image(self.to_reconstruction(self.decode(h, skips, style)))
+                reconstruction = noiseless
             else:
                 reconstruction = _image(self.to_reconstruction(features))
             residual = None if self.to_residual is None else _image(self.to_residual(features))
@@ -209,7 +209,7 @@ class Generator(nn.Module):
     def decode(
         self, h: Tensor, skips: Sequence[Tensor], style: Tensor, noise: Sequence[Tensor] | None = None
     ) -> Tensor:
-        """From the lowest size's features, and the encoder's (largest first), to what both images are made of."""
+        """Map the smallest features and the encoder's features (largest first) to the input of the output layers."""
         maps: list[Tensor | None] = list(noise or ())
         maps += [None] * (2 * len(self.decoder) - len(maps))
         for level, up in enumerate(self.decoder):
@@ -218,15 +218,15 @@ class Generator(nn.Module):
 
 
 def _image(rgb: Tensor) -> Tensor:
-    """Levels are finer than bfloat16."""
+    """tanh in float32 at least: bfloat16 is coarser than grey levels."""
     return torch.tanh(rgb if rgb.dtype == torch.float64 else rgb.float())
 
 
 class StyleEncoder(nn.Module):
-    """E(image): an image's style as a code of D numbers.
+    """E(image): the style code (D,) of an image.
 
-    A strided convolution and a residual block for each further of `channels`, each halving the side; pixel norm, the
-    mean over all positions, a linear layer. `prior` is what the codes are distributed like.
+    A strided convolution to `channels[0]`, then a residual block with pixel norm for each of the other `channels`; each
+    halves the side. A mean over all positions and a linear layer follow. `prior` models the distribution of the codes.
     """
 
     def __init__(self, *, style_dim: int = 8, channels: Sequence[int] = (64, 128, 192, 256)) -> None:
@@ -239,7 +239,7 @@ class StyleEncoder(nn.Module):
         self.prior = StylePrior(style_dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [-1, 1] give codes (N, D), float32 under autocast too."""
+        """Map images (N, 3, H, W) in [-1, 1] to codes (N, D), float32 under autocast too."""
         h = self.from_rgb(images)
         for block in self.blocks:
             h = pixel_norm(block(h))
@@ -248,7 +248,7 @@ class StyleEncoder(nn.Module):
 
 
 class StyleBlock(nn.Module):
-    """Two convolutions behind leaky ReLUs, beside a 1x1 convolution; the side is halved."""
+    """Residual block: two convolutions, each after a leaky ReLU, plus a 1x1 shortcut; the side is halved."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -264,35 +264,35 @@ class StyleBlock(nn.Module):
 
 
 class StylePrior(nn.Module):
-    """A normal distribution N(mean, (W^T W)^-1) fitted to style codes by its likelihood.
+    """A normal distribution N(mean, (W^T W)^-1) fitted to style codes by maximum likelihood.
 
-    The paper draws no styles at random. Codes that only an L2 penalty holds are of no known scale, so theirs is learned
-    beside them; W, which makes them white, is lower triangular with a diagonal above 0.
+    The paper does not sample styles. The scale of codes that are regularised only by an L2 penalty is unknown, so their
+    distribution is learned. W, the whitening matrix, is lower triangular with a positive diagonal.
     """
 
     def __init__(self, style_dim: int) -> None:
         super().__init__()
         self.mean = nn.Parameter(torch.zeros(style_dim))
         self.whitening = nn.Parameter(torch.zeros(style_dim, style_dim))
-        """W's lower triangle, with the logarithms of its diagonal."""
+        """W's lower triangle, with the logarithm of the diagonal."""
 
     def _whitening(self) -> Tensor:
         return self.whitening.tril(-1) + self.whitening.diagonal().exp().diag()
 
     def forward(self, codes: Tensor) -> Tensor:
-        """-log p of codes (N, D), but for its constant: (N,)."""
+        """-log p (N,) of codes (N, D), up to a constant."""
         white = (codes - self.mean) @ self._whitening().T
         return white.square().sum(1) / 2 - self.whitening.diagonal().sum()
 
     def draw(self, count: int, random: torch.Generator | None = None) -> Tensor:
-        """`count` codes (count, D) by a CPU generator, as `Generator.draw_noise` takes it."""
+        """Random codes (count, D) from a CPU generator; None is torch's global one."""
         white = torch.stack([torch.randn(len(self.mean), generator=random, device="cpu") for _ in range(count)])
         offset: Tensor = torch.linalg.solve_triangular(self._whitening(), white.to(self.mean).T, upper=False).T
         return self.mean + offset
 
 
 class PatchDiscriminator(nn.Module):
-    """PatchGAN (Isola et al. 2017): `layers` strided convolutions, and two of stride 1 to a map of logits."""
+    """PatchGAN (Isola et al. 2017): `layers` convolutions of stride 2, then two of stride 1 to a map of logits."""
 
     def __init__(
         self,
@@ -321,7 +321,7 @@ class PatchDiscriminator(nn.Module):
         self.to_logits = EqualizedConv2d(widths[-1], 1, 4, padding=2, gain=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) gives logits (N, 1, h, w)."""
+        """Map (N, in_channels, H, W) to logits (N, 1, h, w)."""
         h = F.leaky_relu(self.first(x), SLOPE)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             h = F.leaky_relu(norm(conv(h)), SLOPE)
@@ -330,9 +330,9 @@ class PatchDiscriminator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D(condition, image): is the image real, and is it one of its condition?
+    """D(condition, image): logits of the image being real and matching the condition.
 
-    One PatchGAN for each of `scales`, on the two side by side, halved from scale to scale (pix2pixHD).
+    One PatchGAN for each of `scales` takes the concatenated pair, halved from scale to scale (pix2pixHD).
     """
 
     def __init__(
@@ -358,7 +358,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, condition: Tensor, images: Tensor) -> list[Tensor]:
-        """Conditions (N, K, S, S) and images (N, 3, S, S) give the logits (N, 1, h, w) of each scale, largest first."""
+        """Map conditions (N, K, S, S) and images (N, 3, S, S) to logits (N, 1, h, w) per scale, largest first."""
         x = torch.cat((condition, images), dim=1)
         logits = []
         for level, patch in enumerate(self.scales):

@@ -1,7 +1,7 @@
 """The generator and discriminator of I2I-LR (Abid et al. 2021, "Image-to-Image Translation with Low Resolution
 Conditioning", section 3.3 and Figures 3 and 4).
 
-Shape letters: N images, C channels, S side of the sharp image, L side of the low-resolution (LR) target.
+Shape letters: N images, C channels, S side of the full-resolution image, L side of the low-resolution (LR) target.
 """
 
 import itertools
@@ -18,14 +18,14 @@ from pixgraft.layers.resample import upsample
 from pixgraft.layers.spectral import SpectralConv2d
 
 SLOPE = 0.2
-UNIT_VARIANCE = 1 / math.sqrt(2)  # a residual sum of two parts of variance 1
+UNIT_VARIANCE = 1 / math.sqrt(2)  # for the residual sum of two terms of variance 1
 
 Moments = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorOptions:
-    """What the paper leaves open in the generator's blocks."""
+    """Options of the generator's blocks that the paper leaves open."""
 
     statistic: Statistic = "deviation"
     shortcut: Literal["dynamic", "static"] = "dynamic"
@@ -35,7 +35,7 @@ class GeneratorOptions:
 
 
 class EncoderBlock(nn.Module):
-    """Pono ResBlk (Figure 4a): instance norm, convolution, PONO, twice; hands the moments on."""
+    """Pono ResBlk (Figure 4a): twice instance norm, convolution and PONO; it also returns the moments."""
 
     def __init__(self, c_in: int, c_out: int, *, downsample: bool, statistic: Statistic) -> None:
         super().__init__()
@@ -48,12 +48,12 @@ class EncoderBlock(nn.Module):
         self.skip = SpectralConv2d(c_in, c_out, 1, bias=False) if c_in != c_out else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Moments, Moments]:
-        """(N, c_in, s, s) gives (N, c_out, s or s/2, ...) and the moments at s and at the outgoing size."""
+        """Map (N, c_in, s, s) to (N, c_out, s or s/2, ...), the moments at side s, and those at the output's side."""
         h = self.conv1(F.leaky_relu(self.norm1(x), SLOPE))
         h, *first = pono(h, self.statistic)
         if self.downsample:
             h = F.avg_pool2d(h, 2)
-            x = F.avg_pool2d(x, 2)  # before the 1x1 convolution, which commutes with it and then costs a quarter
+            x = F.avg_pool2d(x, 2)  # commutes with the 1x1 convolution, which then costs a quarter
         h = self.conv2(F.leaky_relu(self.norm2(h), SLOPE))
         h, *second = pono(h, self.statistic)
         if self.skip is not None:
@@ -62,7 +62,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Pono SPAdaIN ResBlk (Figure 4b): SPAdaIN on the LR target, convolution, moment shortcut, twice."""
+    """Pono SPAdaIN ResBlk (Figure 4b): twice SPAdaIN with the LR target, convolution and moment shortcut."""
 
     def __init__(self, c_in: int, c_out: int, *, lr_channels: int, upsamples: bool, options: GeneratorOptions) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class DecoderBlock(nn.Module):
         self.skip = SpectralConv2d(c_in, c_out, 1, bias=False) if c_in != c_out else None
 
     def forward(self, x: Tensor, lr: Tensor, first: Moments, second: Moments) -> Tensor:
-        """`lr` has x's size; `second`, the encoder block's moments at that size, comes back first, being its mirror."""
+        """`lr` and the moments `second` have x's side; the encoder block's moments are used in reverse order."""
         h = self.conv1(F.leaky_relu(self.norm1(x, lr), SLOPE))
         h = self.shortcut1(h, *second)
         if self.skip is not None:
@@ -91,10 +91,10 @@ class DecoderBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """G(source, lr): the source's detail on a picture that shrinks to the LR target (Figure 3).
+    """G(source, lr): an image with the source's detail that shrinks to the LR target (Figure 3).
 
-    The encoder halves S down to L, doubling channels from `base_channels` up to `max_channels`; the decoder mirrors
-    it. Fully convolutional: only the ratio S / L is built in.
+    The encoder halves the side from S to L and doubles the channels from `base_channels` up to `max_channels`; the
+    decoder mirrors it. The network is fully convolutional: only the ratio S / L is fixed.
     """
 
     def __init__(
@@ -132,9 +132,9 @@ class Generator(nn.Module):
         self.to_rgb = SpectralConv2d(c_in, 3, 1)
 
     def forward(self, source: Tensor, lr: Tensor) -> Tensor:
-        """Source (N, 3, S, S) and target (N, lr_channels, L, L), both in [-1, 1], give (N, 3, S, S), not clamped.
+        """Map sources (N, 3, S, S) and targets (N, lr_channels, L, L), both in [-1, 1], to images (N, 3, S, S).
 
-        The output is float32 under autocast too.
+        The output is not clamped, and is float32 under autocast too.
         """
         h = self.from_rgb(source)
         moments = []
@@ -142,15 +142,15 @@ class Generator(nn.Module):
             h, first, second = block(h)
             moments.append((first, second))
         for level, block in enumerate(self.decoder):
-            # The two lowest blocks work at the target's own size; the target is upsampled anew for each other one.
+            # The two lowest blocks have the target's side; for each other block the target is upsampled to its side.
             condition = upsample(lr, 2 ** max(level - 1, 0), align_corners=self.align_corners)
             h = block(h, condition, *moments.pop())
         rgb: Tensor = self.to_rgb(F.leaky_relu(self.to_rgb_norm(h), SLOPE))
-        return rgb if rgb.dtype == torch.float64 else rgb.float()  # grey levels are finer than bfloat16
+        return rgb if rgb.dtype == torch.float64 else rgb.float()  # bfloat16 is coarser than grey levels
 
 
 class DiscriminatorBlock(nn.Module):
-    """The residual block of StarGAN v2's discriminator, with spectral normalisation and without any other."""
+    """The residual block of StarGAN v2's discriminator, with spectral normalisation only."""
 
     def __init__(self, c_in: int, c_out: int, *, downsample: bool) -> None:
         super().__init__()
@@ -172,11 +172,11 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D(image, difference): is the image real, and does it shrink to the target?
+    """D(image, difference): logits of the image being real and shrinking to the target.
 
-    Blocks halve the image to L x L, where the LR difference joins the features. `head` "patch" then halves down to
-    8x8 and ends in a valid 4x4 convolution (5x5 logits; 1x1 where L is 4), as the published code does; "single"
-    halves down to 4x4 and gives one logit, as StarGAN v2 does.
+    Blocks halve the image to L x L, where the LR difference is concatenated to the features. `head` "patch", as in the
+    published code, halves down to 8x8 and ends in a 4x4 convolution without padding (5x5 logits, or 1x1 for L = 4).
+    "single", as in StarGAN v2, halves down to 4x4 and returns one logit.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class Discriminator(nn.Module):
         self.to_logits = SpectralConv2d(c_out, 1, 1)
 
     def forward(self, image: Tensor, difference: Tensor) -> Tensor:
-        """Image (N, 3, S, S) and LR difference (N, lr_channels, L, L) give logits (N, 1, h, h), h being 5 or 1."""
+        """Map images (N, 3, S, S) and LR differences (N, lr_channels, L, L) to logits (N, 1, h, h); h is 5 or 1."""
         h = self.from_rgb(image)
         for block in self.blocks:
             h = block(h)

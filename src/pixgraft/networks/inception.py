@@ -1,7 +1,7 @@
 """InceptionV3 (Szegedy et al. 2016) as the Fréchet inception distance uses it (Heusel et al. 2017).
 
-The network is TensorFlow's of 2015-12-05, in the layout of mseitzer/pytorch-fid. It differs from later ones: its
-average pools leave the padding out of the mean, and the last block has a max pool where the paper has an average.
+The network is TensorFlow's of 2015-12-05, in the layout of mseitzer/pytorch-fid. Unlike later versions, its average
+pools exclude the padding from the mean, and its last block has a max pool instead of the paper's average pool.
 """
 
 from typing import Literal
@@ -15,7 +15,7 @@ Size = int | tuple[int, int]
 
 
 class ConvBN(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU. The padding keeps the size, unless `valid`."""
+    """Convolution without bias, batch normalisation, ReLU. Padding is "same", or none if `valid`."""
 
     def __init__(self, c_in: int, c_out: int, kernel_size: Size, *, stride: int = 1, valid: bool = False) -> None:
         super().__init__()
@@ -29,12 +29,12 @@ class ConvBN(nn.Module):
         return out
 
 
-def _averaged(x: Tensor) -> Tensor:
+def _average_pool(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
 class Mixed5(nn.Module):
-    """At 35 x 35: 1x1, 5x5, two 3x3, and a pool side by side; 224 + pool_channels channels."""
+    """Block at 35 x 35 with parallel branches: 1x1, 5x5, two 3x3, and a pool; 224 + pool_channels output channels."""
 
     def __init__(self, c_in: int, pool_channels: int) -> None:
         super().__init__()
@@ -49,11 +49,11 @@ class Mixed5(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         large = self.branch5x5_2(self.branch5x5_1(x))
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat((self.branch1x1(x), large, double, self.branch_pool(_averaged(x))), 1)
+        return torch.cat((self.branch1x1(x), large, double, self.branch_pool(_average_pool(x))), 1)
 
 
 class Mixed6a(nn.Module):
-    """From 35 x 35 to 17 x 17, and from 288 to 768 channels."""
+    """Block from 35 x 35 to 17 x 17, and from 288 to 768 channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Mixed6a(nn.Module):
 
 
 class Mixed6(nn.Module):
-    """At 17 x 17: 7x7 convolutions as pairs of 1x7 and 7x1, `width` channels within; 768 channels in and out."""
+    """Block at 17 x 17: 7x7 convolutions as pairs of 1x7 and 7x1 with `width` channels; 768 channels in and out."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class Mixed6(nn.Module):
         single = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
-        return torch.cat((self.branch1x1(x), single, double, self.branch_pool(_averaged(x))), 1)
+        return torch.cat((self.branch1x1(x), single, double, self.branch_pool(_average_pool(x))), 1)
 
 
 class Mixed7a(nn.Module):
-    """From 17 x 17 to 8 x 8, and from 768 to 1280 channels."""
+    """Block from 17 x 17 to 8 x 8, and from 768 to 1280 channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Mixed7a(nn.Module):
 
 
 class Mixed7(nn.Module):
-    """At 8 x 8: 3x3 convolutions that end in 1x3 and 3x1 side by side; 2048 channels."""
+    """Block at 8 x 8: 3x3 convolutions, each split into parallel 1x3 and 3x1; 2048 output channels."""
 
     def __init__(self, c_in: int, *, pool: Literal["average", "max"]) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Mixed7(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         single = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        pooled = _averaged(x) if self.pool == "average" else F.max_pool2d(x, 3, 1, 1)
+        pooled = _average_pool(x) if self.pool == "average" else F.max_pool2d(x, 3, 1, 1)
         parts = (
             self.branch1x1(x),
             self.branch3x3_2a(single),
@@ -140,7 +140,7 @@ class Mixed7(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """Images to the 2048 values of the last pool ("pool3"). The layer that names the classes is left out."""
+    """Images to the 2048 features of the last pool ("pool3"). The classification layer is omitted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,16 +162,17 @@ class InceptionV3(nn.Module):
         self.Mixed_7c = Mixed7(2048, pool="max")
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1], resized to 299 x 299, gives (N, 2048), none below zero.
+        """Map images (N, 3, H, W) in [-1, 1], resized to 299 x 299, to non-negative features (N, 2048).
 
-        The resizing is bilinear without antialiasing, as pytorch-fid's is: large images alias, and figures from
-        another filter are not comparable.
+        As in pytorch-fid, resizing is bilinear without antialiasing: large images alias, and values from another filter
+        are not comparable.
         """
         return self.maps(images)[-1].mean((2, 3))
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The four maps at which pytorch-fid reads features: (N, 64, 73, 73), (N, 192, 35, 35), (N, 768, 17, 17) and
-        (N, 2048, 8, 8). Their spatial means are its features of 64, 192, 768 and 2048 dimensions.
+        """The four feature maps of pytorch-fid: (N, 64, 73, 73), (N, 192, 35, 35), (N, 768, 17, 17), (N, 2048, 8, 8).
+
+        Their spatial means are pytorch-fid's features of 64, 192, 768 and 2048 dimensions.
         """
         x = F.interpolate(images, (SIDE, SIDE), mode="bilinear", align_corners=False)
         first = F.max_pool2d(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))), 3, 2)

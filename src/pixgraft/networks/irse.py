@@ -1,7 +1,7 @@
-"""IR-SE-50: the improved residual network with squeeze and excitation of ArcFace (Deng et al. 2019; Hu et al. 2018), in
+"""IR-SE-50, the face embedding network of ArcFace (Deng et al. 2019) with squeeze and excitation (Hu et al. 2018), in
 the layout of TreB1eN/InsightFace_Pytorch.
 
-`input_layer` and `irse50_body` are what pSp's encoder (Richardson et al. 2021) is made of too.
+pSp's encoder (Richardson et al. 2021) also uses `input_layer` and `irse50_body`.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from pixgraft.networks.inputs import resized
 
 STAGES = ((64, 3), (128, 4), (256, 14), (512, 3))
-"""Of each stage: channels, blocks. The first block of each halves the size."""
+"""(channels, blocks) of each stage. The first block of a stage halves the size."""
 REDUCTION = 16
-"""How many times fewer channels squeeze and excitation has in between."""
+"""Ratio of the channels to the bottleneck of squeeze and excitation."""
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by a number in (0, 1) that the spatial means of all channels decide."""
+    """Scales each channel by a factor in (0, 1), a function of the spatial means of all channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        between = max(channels // REDUCTION, 1)
-        self.fc1 = nn.Conv2d(channels, between, 1, bias=False)
-        self.fc2 = nn.Conv2d(between, channels, 1, bias=False)
+        squeezed = max(channels // REDUCTION, 1)
+        self.fc1 = nn.Conv2d(channels, squeezed, 1, bias=False)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         scale: Tensor = self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu())
@@ -32,11 +32,11 @@ class SqueezeExcitation(nn.Module):
 
 
 class IRSEBlock(nn.Module):
-    """Normalisation, convolution, PReLU, convolution, normalisation, squeeze and excitation; added to a shortcut."""
+    """Residual block: batch norm, convolution, PReLU, convolution, batch norm, squeeze and excitation."""
 
     def __init__(self, c_in: int, c_out: int, *, stride: int) -> None:
         super().__init__()
-        # The layout's other shortcut, a pool over single pixels, holds no tensors: it takes every `stride`-th pixel.
+        # The layout's other shortcut, a max pool over single pixels, takes every `stride`-th pixel.
         self.shortcut_layer = (
             nn.MaxPool2d(1, stride)
             if c_in == c_out
@@ -52,20 +52,20 @@ class IRSEBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) gives (N, c_out, H / stride, W / stride)."""
+        """Map (N, c_in, H, W) to (N, c_out, H / stride, W / stride)."""
         out: Tensor = self.shortcut_layer(x) + self.res_layer(x)
         return out
 
 
 def input_layer(channels: int, width: int = STAGES[0][0]) -> nn.Sequential:
-    """(N, channels, H, W) to (N, width, H, W), the width being that of the body's first stage."""
+    """The layer from (N, channels, H, W) to (N, width, H, W); `width` is that of the body's first stage."""
     return nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
 
 
 def irse50_body(stages: Sequence[tuple[int, int]] = STAGES) -> nn.Sequential:
-    """The blocks of all stages, (N, C, H, W) to (N, C', H / 2^k, W / 2^k) for k stages from C channels to C'.
+    """The blocks of k stages, from (N, C, H, W) to (N, C', H / 2^k, W / 2^k).
 
-    As published 24 blocks, 64 channels to 512 at a 16th; blocks 2, 6, 20 and 23 are the last of their sizes.
+    The default, as published, has 24 blocks from 64 to 512 channels and k = 4; blocks 2, 6, 20 and 23 end the stages.
     """
     blocks, c_in = [], stages[0][0]
     for c_out, count in stages:
@@ -76,18 +76,18 @@ def irse50_body(stages: Sequence[tuple[int, int]] = STAGES) -> nn.Sequential:
 
 
 class IRSE50(nn.Module):
-    """Faces to embeddings of 512 values and length 1; the product of two says how alike the persons are."""
+    """Faces to unit embeddings of 512 values; the inner product of two is the similarity of the persons."""
 
     def __init__(self) -> None:
         super().__init__()
         self.input_layer = input_layer(3)
         self.body = irse50_body()
-        # The published layout drops out at 1: a place that holds no tensors, and features are not to be random.
+        # The published layout has dropout, without parameters, at index 1; features must not be random.
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(512), nn.Identity(), nn.Flatten(), nn.Linear(512 * 7 * 7, 512), nn.BatchNorm1d(512)
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Aligned faces (N, 3, H, W) in [-1, 1], resized to 112 x 112 with antialiasing, give (N, 512)."""
+        """Map aligned faces (N, 3, H, W) in [-1, 1], resized to 112 x 112 with antialiasing, to (N, 512)."""
         x = self.body(self.input_layer(resized(images, 112, 112)))
         return F.normalize(self.output_layer(x), dim=1)

@@ -21,7 +21,7 @@ WIDTHS = {
 
 
 class LPIPS(nn.Module):
-    """LPIPS 0.1 on a trunk. `heads` hold a weight for each channel of each map, (1, C, 1, 1), none negative."""
+    """LPIPS 0.1 on a trunk. `heads` holds each map's non-negative channel weights, (1, C, 1, 1)."""
 
     def __init__(self, *, trunk: Trunk) -> None:
         super().__init__()
@@ -30,18 +30,18 @@ class LPIPS(nn.Module):
         self.heads = nn.ParameterList(torch.ones(1, width, 1, 1) for width in WIDTHS[trunk])
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The distances (N,) between images (N, 3, H, W) in [-1, 1], which are not resized; zero where they are equal.
+        """Distances (N,) between images (N, 3, H, W) in [-1, 1], which are not resized; zero for equal images.
 
-        Raises PixgraftError if the shapes differ, or a side has fewer than 32 pixels.
+        Raises PixgraftError if the shapes differ or a side has fewer than 32 pixels.
         """
         check_comparable(x, y)
-        # One after the other: cat would draw a y that needs no gradient into the backward pass.
+        # Separate passes: concatenation would include a y without gradient in the backward pass.
         maps_x, maps_y = (tapped(self.trunk, normalised(images), self.taps) for images in (x, y))
         parts = [d @ head.flatten() for d, head in zip(differences(maps_x, maps_y), self.heads, strict=True)]
         return torch.stack(parts).sum(0)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Points (N, E) for images (N, 3, H, W): the squared distance of two points is LPIPS of their images."""
+        """Points (N, E) of images (N, 3, H, W) whose squared distances are the LPIPS of the images."""
         check_comparable(images, images)
         maps = tapped(self.trunk, normalised(images), self.taps)
         return embedded(maps, [head.flatten() for head in self.heads])

@@ -9,11 +9,11 @@ from pixgraft.networks.inputs import resized
 HEIGHT, WIDTH = 112, 96
 
 STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
-"""Of each stage: expansion, channels, blocks, stride of the first block."""
+"""(expansion, channels, blocks, stride of the first block) of each stage."""
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalisation and, unless linear, PReLU. `groups` equal to the channels makes it depthwise."""
+    """Convolution, batch normalisation and, unless `linear`, PReLU; depthwise if `groups` equals the channels."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class ConvBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """An inverted residual: 1x1 to more channels, depthwise 3x3, 1x1 back; added to x where the shapes agree."""
+    """Inverted residual block: 1x1 expansion, depthwise 3x3, 1x1 projection; added to x if the shapes are equal."""
 
     def __init__(self, c_in: int, c_out: int, *, expansion: int, stride: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Bottleneck(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """Faces to embeddings of 128 values; the cosine between two says how alike the persons are."""
+    """Faces to embeddings of 128 values; the cosine of two is the similarity of the persons."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class MobileFaceNet(nn.Module):
         self.linear1 = ConvBlock(512, 128, 1, linear=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1], resized to 112 high and 96 wide with antialiasing, gives (N, 128), of any length."""
+        """Map (N, 3, H, W) in [-1, 1], resized to 112 x 96 (H x W) with antialiasing, to (N, 128), not normalised."""
         x = resized(images, HEIGHT, WIDTH) * (127.5 / 128)
         x = self.blocks(self.dw_conv1(self.conv1(x)))
         out: Tensor = self.linear1(self.linear7(self.conv2(x))).flatten(1)

@@ -1,20 +1,20 @@
 """MTCNN's three networks (Zhang et al. 2016, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional
 Networks", Figure 2), in the layout of timesler/facenet-pytorch.
 
-Each is surer than the one before and looks at fewer places: P-Net proposes squares, R-Net refuses most of them, O-Net
-judges the rest and finds five points. A box's offsets are shares of its sides, added to left, top, right and bottom.
+P-Net proposes squares, R-Net rejects most of them, O-Net classifies the rest and locates five landmarks. The offsets of
+a box are fractions of its sides, added to left, top, right and bottom.
 """
 
 from torch import Tensor, nn
 
 CELL, STRIDE = 12, 2
-"""Pixels: the side of the square that one answer of P-Net is about, and between neighbouring squares."""
+"""Side of P-Net's receptive field and distance between neighbouring ones, in pixels."""
 R_SIDE, O_SIDE = 24, 48
-"""Pixels: the sides of what R-Net and O-Net take."""
+"""Input sides of R-Net and O-Net in pixels."""
 
 
 class PNet(nn.Module):
-    """Proposals, fully convolutional: an answer for each square of `CELL` pixels, every `STRIDE` pixels."""
+    """Fully convolutional proposals, one for each square of `CELL` pixels, every `STRIDE` pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,9 +29,9 @@ class PNet(nn.Module):
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) in [-1, 1], at least `CELL` each way, gives probabilities (N, H', W'), offsets (N, 4, H', W').
+        """Map (N, 3, H, W) in [-1, 1], H, W >= `CELL`, to probabilities (N, H', W') and offsets (N, 4, H', W').
 
-        The answer at row i and column j is about the square whose top left corner is at pixel (STRIDE i, STRIDE j).
+        The output at row i, column j is for the square with its top left corner at row STRIDE i, column STRIDE j.
         """
         x = self.pool1(self.prelu1(self.conv1(_levels(images))))
         x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
@@ -39,7 +39,7 @@ class PNet(nn.Module):
 
 
 class RNet(nn.Module):
-    """Refinement: of a square, whether it shows a face, and the face's box."""
+    """Refinement: the probability that a square shows a face, and the offsets of its box."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class RNet(nn.Module):
         self.dense5_2 = nn.Linear(128, 4)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, 24, 24) in [-1, 1] gives probabilities (N,) and offsets (N, 4)."""
+        """Map (N, 3, 24, 24) in [-1, 1] to probabilities (N,) and offsets (N, 4)."""
         x = self.pool1(self.prelu1(self.conv1(_levels(images))))
         x = self.pool2(self.prelu2(self.conv2(x)))
         x = self.prelu3(self.conv3(x))
@@ -66,7 +66,7 @@ class RNet(nn.Module):
 
 
 class ONet(nn.Module):
-    """Output: as R-Net, looking more closely, and where the eyes, the nose and the corners of the mouth are."""
+    """Output: like R-Net at a higher resolution, with landmarks of the eyes, the nose and the corners of the mouth."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,10 +88,10 @@ class ONet(nn.Module):
         self.dense6_3 = nn.Linear(256, 10)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, 3, 48, 48) in [-1, 1] gives probabilities (N,), offsets (N, 4) and points (N, 5, 2).
+        """Map (N, 3, 48, 48) in [-1, 1] to probabilities (N,), offsets (N, 4) and landmarks (N, 5, 2).
 
-        The points are (x, y) in shares of the square's side from its top left corner: the eye on the picture's left,
-        the other eye, the nose, the mouth's left corner, its other corner.
+        Landmarks are (x, y) in fractions of the square's side from its top left corner: eyes, nose, corners of the
+        mouth. The eye and the corner on the left of the image come first.
         """
         x = self.pool1(self.prelu1(self.conv1(_levels(images))))
         x = self.pool2(self.prelu2(self.conv2(x)))
@@ -103,7 +103,7 @@ class ONet(nn.Module):
 
 
 class MTCNN(nn.Module):
-    """The three of them; the cascade that joins them is in `pixgraft.faces`."""
+    """The three networks; `pixgraft.faces` implements the cascade."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,10 +113,10 @@ class MTCNN(nn.Module):
 
 
 def _levels(images: Tensor) -> Tensor:
-    """What the weights were trained on: (level - 127.5) / 128."""
+    """The normalisation that the weights expect: (level - 127.5) / 128, for images in [-1, 1]."""
     return images * (127.5 / 128)
 
 
 def _flat(x: Tensor) -> Tensor:
-    # the weights come from a framework that stores images by columns: x outermost, then y, then channels
+    # The weights are from a framework that stores images column by column: x outermost, then y, then channels.
     return x.permute(0, 3, 2, 1).flatten(1)

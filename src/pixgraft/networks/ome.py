@@ -1,10 +1,10 @@
 """The networks of OME (Guo, Shao, Li 2023, "Image-to-image translation using an offset-based multi-scale codes GAN
 encoder"): the multi-scale encoder ME (section 3.2, Figure 3) and the dynamic fusion module DF (section 3.3).
 
-There is no public code. What the paper leaves open, and the choice: the scales are FPN's P3, P4 and P5; a code's
-network (F2C) is that of pSp (Richardson et al. 2021), convolutions until one pixel is left and a linear layer.
+There is no public code. The paper leaves two choices open. Here the scales are FPN's P3, P4 and P5, and F2C, the head
+of a code, is pSp's map2style (Richardson et al. 2021): convolutions down to one pixel, then a linear layer.
 
-Shape letters: N images, S side of an image, M codes, D numbers of a code, C channels.
+Shape letters: N images, S side of an image, M codes, D dimension of a code, C channels.
 """
 
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ from pixgraft.networks.psp import StyleHead
 from pixgraft.networks.resnet import ResNet
 
 SLOPE = 0.01
-"""Of the leaky ReLUs in a code's network."""
+"""Negative slope of the leaky ReLUs in the heads."""
 START = 0.01
-"""Deviation of the first offsets, relative to what a code's network makes of its map.
+"""Initial standard deviation of the offsets, as a fraction of the root mean square of a head's convolutional features.
 
-The first steps then stay about the mean code, where the generator makes faces. From exactly zero, nothing below the
-last layer would learn at first; nor would the fusion, which has no gradient while all codes are alike.
+The first steps then stay close to the mean code, where the generator produces faces. With exact zeros, the layers below
+the last one would have no gradient, nor would the fusion, while all codes are equal.
 """
 
 Order = Literal["styles", "even"]
 
 
 def codes_per_scale(codes: int, order: Order) -> tuple[int, int, int]:
-    """How many of M codes come from the coarse, the middle and the fine map, in this order; each has one at least.
+    """Numbers of codes from the coarse, middle and fine map, in this order, each at least 1.
 
-    "styles": 3, 4 and the rest, pSp's split of StyleGAN2's styles. "even": ProGAN's codes, all of which enter at the
-    first layer, in shares as equal as they can be. Raises PixgraftError for fewer than three codes.
+    "styles": 3, 4 and the rest, pSp's split of StyleGAN2's styles. "even": numbers as equal as possible, for ProGAN's
+    codes, which all enter at the first layer. Raises PixgraftError for fewer than three codes.
     """
     if codes < 3:
         raise PixgraftError(f"codes is {codes}: three scales need three codes or more: switch many_scales off")
@@ -45,8 +45,8 @@ def codes_per_scale(codes: int, order: Order) -> tuple[int, int, int]:
     return coarse, codes - fine - coarse, fine
 
 
-def _start(module: nn.Module, *, slope: float) -> None:
-    """He's start for the convolutions in a module, each before a leaky ReLU of `slope`; 1 is none."""
+def _initialize(module: nn.Module, *, slope: float) -> None:
+    """He initialisation of a module's convolutions, each before a leaky ReLU of `slope`; 1 means no ReLU."""
     for conv in module.modules():
         if isinstance(conv, nn.Conv2d) and conv.bias is not None:
             nn.init.kaiming_normal_(conv.weight, a=slope)
@@ -54,42 +54,40 @@ def _start(module: nn.Module, *, slope: float) -> None:
 
 
 class Pyramid(nn.Module):
-    """A feature pyramid (FPN, Lin et al. 2017): every map to `width` channels, with the coarser ones added to it."""
+    """A feature pyramid (FPN, Lin et al. 2017): maps projected to `width` channels, with the coarser ones added."""
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c_in, width, 1) for c_in in channels)
         self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels)
-        _start(self, slope=1)
+        _initialize(self, slope=1)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps (N, channels[i], s / 2^i, s / 2^i), finest first, give maps (N, width, ...) of the same sides."""
+        """Map (N, channels[i], s / 2^i, s / 2^i), finest first, to maps (N, width, ...) of the same sides."""
         merged: list[Tensor] = []
         for lateral, each in zip(reversed(self.lateral), reversed(maps), strict=True):
-            own: Tensor = lateral(each)
-            merged.append(own + enlarge(merged[-1], 2) if merged else own)
+            projected: Tensor = lateral(each)
+            merged.append(projected + enlarge(merged[-1], 2) if merged else projected)
         return [smooth(each) for smooth, each in zip(self.smooth, reversed(merged), strict=True)]
 
 
 def code_head(c_in: int, side: int, code_dim: int) -> StyleHead:
-    """F2C: a network that makes a code (N, D) of a map (N, c_in, side, side); near zero at first, see `START`."""
+    """F2C: a head from maps (N, c_in, side, side) to codes (N, D), initially close to zero (see `START`)."""
     head = StyleHead(c_in, code_dim, side=side)
-    _start(head.convs, slope=SLOPE)
+    _initialize(head.convs, slope=SLOPE)
     nn.init.normal_(head.linear.weight, std=START)
     return head
 
 
 class Encoder(nn.Module):
-    """ME(I): a set of offsets from a condition and the current image side by side (eq. 3).
+    """ME(I): offsets of the codes from the concatenated condition and current image (eq. 3).
 
-    The ablation's switches (section 4.2): without `many_scales` (MS) all codes come from the trunk's coarsest map and
-    there is no pyramid; without `many_codes` (MC) there is one code, repeated M times, and so one scale. What is
-    switched off has no weights.
+    Switches of the ablation (section 4.2): without `many_scales` (MS) all codes come from the trunk's coarsest map and
+    there is no pyramid; without `many_codes` (MC) there is one code, repeated M times, and so one scale. Disabled parts
+    have no weights. `scales` holds the map of each of the M codes: 0 is the coarsest, 2 the finest.
 
-    `scales` says for each of the M codes where it comes from: 0 the coarsest map, 2 the finest.
-
-    Raises:
-        PixgraftError: many scales without many codes, fewer codes than scales, or an image too small for the trunk.
+    Raises PixgraftError for many scales without many codes, fewer codes than scales, or an image too small for the
+    trunk.
     """
 
     def __init__(
@@ -132,9 +130,9 @@ class Encoder(nn.Module):
         self.heads = nn.ModuleList(code_head(c_in, sides[scale], code_dim) for scale in heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, S, S) gives offsets (N, M, D), coarse codes first, float32 under autocast too.
+        """Map (N, in_channels, S, S) to offsets (N, M, D), coarse codes first, float32 under autocast too.
 
-        Raises PixgraftError for an input of other channels or another side.
+        Raises PixgraftError for an input of another shape.
         """
         expected = (self.in_channels, self.image_size, self.image_size)
         if x.shape[1:] != expected:
@@ -143,16 +141,16 @@ class Encoder(nn.Module):
         if self.pyramid is not None:
             maps = self.pyramid(maps)
         maps.reverse()
-        found = [head(maps[scale]) for head, scale in zip(self.heads, self.scales, strict=False)]
-        codes = torch.stack(found, dim=1).expand(-1, self.codes, -1)  # the single code is every layer's
+        offsets = [head(maps[scale]) for head, scale in zip(self.heads, self.scales, strict=False)]
+        codes = torch.stack(offsets, dim=1).expand(-1, self.codes, -1)  # a single code is repeated for every layer
         return codes if codes.dtype == torch.float64 else codes.float()
 
 
 class DynamicFusion(nn.Module):
-    """DF: the maps that M codes have made, merged by weights that the maps themselves decide (eqs. 7 to 10).
+    """DF: a weighted mean of the M codes' feature maps, with weights computed from the maps (eqs. 7 to 10).
 
-    One squeeze-and-excitation network, without biases, judges each code's map. As its sigmoids end within (0, 1), no
-    code's weight is over e times another's.
+    A squeeze-and-excitation network without biases scores each code's map. Its sigmoids are in (0, 1), so no code's
+    weight is more than e times another's.
     """
 
     def __init__(self, channels: int, *, reduction: int = 8) -> None:
@@ -163,12 +161,12 @@ class DynamicFusion(nn.Module):
         self.fc1 = nn.Linear(squeezed, channels, bias=False)
 
     def weights(self, features: Tensor) -> Tensor:
-        """beta (N, M, C) of maps (N, M, C, H, W): for each channel they sum to 1 over the codes."""
+        """Weights beta (N, M, C) of maps (N, M, C, H, W), which sum to 1 over the codes for each channel."""
         alpha: Tensor = self.fc1(self.fc0(features.mean((3, 4))).relu()).sigmoid()
         return alpha.softmax(1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps (N, M, C, H, W) give (N, C, H, W). Raises PixgraftError for maps of another shape or other channels."""
+        """Fuse maps (N, M, C, H, W) to (N, C, H, W). Raises PixgraftError for maps of another shape."""
         if features.ndim != 5 or features.shape[2] != self.channels:
             raise PixgraftError(f"fusion: maps {tuple(features.shape)} where (N, M, {self.channels}, H, W) is expected")
         weights = self.weights(features).to(features.dtype)  # softmax is float32 under autocast
@@ -176,5 +174,5 @@ class DynamicFusion(nn.Module):
 
 
 def static_fusion(features: Tensor) -> Tensor:
-    """The ablation without DF: the mean over the codes, (N, M, C, H, W) to (N, C, H, W)."""
+    """Mean over the codes, (N, M, C, H, W) to (N, C, H, W): the ablation without DF."""
     return features.mean(1)

@@ -1,4 +1,4 @@
-"""The arithmetic of perceptual distances (Zhang et al. 2018, equation 1), whatever network gives the feature maps."""
+"""Perceptual distances between feature maps of any network (Zhang et al. 2018, equation 1)."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from torch import Tensor
 from pixgraft.errors import PixgraftError
 
 SMALLEST = 32
-"""The side in pixels below which the last map of some trunk has no pixel."""
+"""Smallest side in pixels; below it the last feature map of some trunk would be empty."""
 
 
 def differences(x: Sequence[Tensor], y: Sequence[Tensor]) -> list[Tensor]:
-    """For each pair of maps (N, C, h, w): the squared difference of their unit vectors, (N, C), mean over h and w."""
+    """Squared differences (N, C) of unit-normalised maps (N, C, h, w), averaged over h and w, for each pair of maps."""
     return [(_unit(a) - _unit(b)).square().mean((2, 3)) for a, b in zip(x, y, strict=True)]
 
 
 def embedded(maps: Sequence[Tensor], weights: Sequence[Tensor | float]) -> Tensor:
-    """Maps (N, C, h, w) as points (N, E) whose squared distances are the perceptual ones: for many pairs of few images.
+    """Embed maps (N, C, h, w) as points (N, E) whose squared distances are the perceptual distances.
 
-    `weights` are each map's, (C,) or one number, none negative.
+    This is faster for many pairs of few images. `weights` holds a non-negative (C,) or scalar weight for each map.
     """
     points = []
     for x, weight in zip(maps, weights, strict=True):
@@ -29,13 +29,13 @@ def embedded(maps: Sequence[Tensor], weights: Sequence[Tensor | float]) -> Tenso
 
 
 def _unit(x: Tensor) -> Tensor:
-    # vector_norm, because its gradient at zero, where no channel fires, is zero and not NaN
+    # The gradient of vector_norm at zero, where all channels are 0, is zero and not NaN.
     length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x / (length + 1e-10)
 
 
 def check_comparable(x: Tensor, y: Tensor) -> None:
-    """PixgraftError if images (N, 3, H, W) differ in shape, or a side has fewer than 32 pixels."""
+    """Raise PixgraftError if images (N, 3, H, W) differ in shape or a side has fewer than 32 pixels."""
     if x.shape != y.shape:
         raise PixgraftError(f"images of shapes {tuple(x.shape)} and {tuple(y.shape)}: a distance needs equal ones")
     if min(x.shape[-2:]) < SMALLEST:

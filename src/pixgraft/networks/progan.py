@@ -1,10 +1,10 @@
 """ProGAN's growing generator and discriminator (Karras et al. 2018, "Progressive Growing of GANs for Improved Quality,
 Stability, and Variation", sections 2 to 4, Figure 2 and Table 2).
 
-Both work at any side from 4 up to their own, doubled stage by stage: stage k has the side 4 * 2^k. When a stage is new,
-`alpha` fades it in from 0, the stage below alone, to 1.
+Both networks work at every side from 4 to S: stage k has the side 4 * 2^k. `alpha` fades a new stage in, from 0 (only
+the previous stage) to 1.
 
-Shape letters: N images, C channels, S side at the full size, s side at the size asked for, Z length of the codes.
+Shape letters: N images, C channels, S full side, s current side, Z dimension of the codes.
 """
 
 import itertools
@@ -21,13 +21,13 @@ from pixgraft.layers.normalize import pixel_norm
 SLOPE = 0.2
 BASE_CHANNELS = 2**14
 MAX_CHANNELS = 512
-"""The published widths: 512 channels up to 32x32, then half as many with each doubling, 16 at 1024x1024."""
+"""The published widths: 512 channels up to 32x32, then halved with each doubling of the side to 16 at 1024x1024."""
 
 
 def stage_widths(image_size: int, base_channels: int, max_channels: int) -> list[int]:
-    """Channels of each stage from 4x4 up to the image's size: `base_channels` / side, and at most `max_channels`.
+    """Channels of each stage from 4x4 to the image size: min(base_channels / side, max_channels).
 
-    Raises PixgraftError unless the size is a power of two in 4..1024 and every stage has a channel.
+    Raises PixgraftError unless the size is a power of two in 4..1024 and every stage has at least one channel.
     """
     if image_size not in (4, 8, 16, 32, 64, 128, 256, 512, 1024):
         raise PixgraftError(f"ProGAN: an image size of {image_size}: choose a power of two from 4 to 1024")
@@ -44,9 +44,9 @@ def _stage(side: int, stages: int) -> int:
 
 
 class UpsamplingConv2d(EqualizedConv2d):
-    """Doubles (N, C, s, s) by repeating pixels, then convolves by 3x3; in one step, as the published code does.
+    """Nearest-neighbour upsampling of (N, C, s, s) by 2 and a 3x3 convolution in one step, as in the published code.
 
-    A pixel repeated meets sums of the weights: a transposed convolution by 4x4 of them needs 4 products in place of 9.
+    Repeated pixels are multiplied by sums of the weights: a 4x4 transposed convolution needs 4 products instead of 9.
     """
 
     def __init__(self, c_in: int, c_out: int) -> None:
@@ -59,10 +59,10 @@ class UpsamplingConv2d(EqualizedConv2d):
 
 
 class Generator(nn.Module):
-    """G(z): an image from a code, by two convolutions at each size.
+    """G(z): an image from a code, by two convolutions at each side.
 
-    Each convolution takes pixel-normalised features. So `layers` counts them as genforce/mganprior does: layer 0 makes
-    the first 4x4 features of the code, layers 2 k and 2 k + 1 work at stage k, and 2 (k + 1) layers lead to its end.
+    Each convolution takes pixel-normalised features. Layers are numbered as in genforce/mganprior: layer 0 maps the
+    code to 4x4 features, layers 2 k and 2 k + 1 belong to stage k, which thus ends after 2 (k + 1) layers.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Generator(nn.Module):
         self.to_rgb = nn.ModuleList(EqualizedConv2d(width, 3, 1, gain=1) for width in widths)
 
     def forward(self, z: Tensor, *, resolution: int | None = None, alpha: float = 1.0) -> Tensor:
-        """Codes (N, Z) from a unit normal distribution give images (N, 3, s, s) in [-1, 1], not clamped.
+        """Map codes (N, Z) from N(0, 1) to images (N, 3, s, s), nominally in [-1, 1], not clamped.
 
-        `resolution` s is S where it is None. With `alpha` below 1, images are that share of the last stage's and for
-        the rest the enlarged ones of the stage below; at 4x4 there is none. The output is float32 under autocast too.
+        `resolution` is s; None is S. With `alpha` below 1, images are alpha times the last stage's plus 1 - alpha times
+        the upsampled images of the previous stage, if there is one. The output is float32 under autocast too.
 
-        Raises PixgraftError for a resolution that is none of the network's.
+        Raises PixgraftError for a resolution that is not one of the network's.
         """
         stage = len(self.to_rgb) - 1 if resolution is None else _stage(resolution, len(self.to_rgb))
         below = self.features(z, layers=2 * stage)
@@ -97,14 +97,14 @@ class Generator(nn.Module):
         return image
 
     def features(self, z: Tensor, *, layers: int) -> Tensor:
-        """The first half of the network: codes (N, Z) give what `layers` layers make of them, (N, C, s, s).
+        """Map codes (N, Z) to the output (N, C, s, s) of the first `layers` layers, before pixel normalisation.
 
-        With 8 layers s is 32. Features are as the last of these layers leaves them, before pixel normalisation.
+        With 8 layers s is 32.
         """
         return self._through(z[:, :, None, None], 0, layers)
 
     def from_features(self, features: Tensor, *, layers: int) -> Tensor:
-        """The other half: images (N, 3, S, S) from features (N, C, s, s) that `layers` layers have made."""
+        """Map features (N, C, s, s) of the first `layers` layers to images (N, 3, S, S) by the remaining layers."""
         return self._image(self._through(features, layers, len(self.layers)), len(self.to_rgb) - 1)
 
     def _through(self, x: Tensor, start: int, stop: int) -> Tensor:
@@ -116,11 +116,11 @@ class Generator(nn.Module):
 
     def _image(self, x: Tensor, stage: int) -> Tensor:
         rgb: Tensor = self.to_rgb[stage](pixel_norm(x))
-        return rgb if rgb.dtype == torch.float64 else rgb.float()  # grey levels are finer than bfloat16
+        return rgb if rgb.dtype == torch.float64 else rgb.float()  # bfloat16 is coarser than grey levels
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two convolutions, of which the second changes the width, and half the size."""
+    """Two convolutions, the second of which changes the channels, and average pooling by 2."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D(image): the generator mirrored, without normalisation, and with the minibatch deviation at 4x4."""
+    """D(image): the mirrored generator without normalisation, with the minibatch deviation at 4x4."""
 
     def __init__(
         self, *, image_size: int, base_channels: int = BASE_CHANNELS, max_channels: int = MAX_CHANNELS
@@ -148,13 +148,13 @@ class Discriminator(nn.Module):
         self.to_logit = EqualizedLinear(final, 1)
 
     def forward(self, images: Tensor, *, alpha: float = 1.0) -> Tensor:
-        """Images (N, 3, s, s) in [-1, 1] of any of the network's sizes give logits (N, 1).
+        """Map images (N, 3, s, s) in [-1, 1] to logits (N, 1), for any of the network's sides s.
 
-        With `alpha` below 1 the features below the images' own stage are that share of its block's, and for the rest
-        those of the images shrunk to half; at 4x4 there is no such stage. The logit of an image depends on the images
-        beside it.
+        With `alpha` below 1, the features after the first block are alpha times its output plus 1 - alpha times the
+        features of the images at half the side; at 4x4 there is no block. A logit depends on the other images of its
+        group (minibatch deviation).
 
-        Raises PixgraftError for images of another size.
+        Raises PixgraftError for images of another side.
         """
         stage = _stage(images.shape[-1], len(self.from_rgb))
         h = self._features(images, stage)

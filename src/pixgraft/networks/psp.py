@@ -1,10 +1,10 @@
 """pSp's encoders (Richardson et al. 2021, "Encoding in Style: a StyleGAN Encoder for Image-to-Image Translation"):
 conditions to the codes of a StyleGAN2 generator, as differences from its average code.
 
-`StyleEncoder` is the paper's: features of three sizes, and a small network of convolutions for each style, which it
-calls map2style. `SingleStyleEncoder` gives one code of the last features for all styles, its ablation in W. Layers and
-their names are those of eladrich/pixel2style2pixel, where the two are GradualStyleEncoder and
-BackboneEncoderUsingLastLayerIntoW. Shape letters: L styles, D numbers of a code, S side of a condition.
+`StyleEncoder` is the paper's: features of three sizes, and a convolutional head for each style (map2style).
+`SingleStyleEncoder` is the ablation in W: one code for all styles from the last features. Layers and their names are
+those of GradualStyleEncoder and BackboneEncoderUsingLastLayerIntoW in eladrich/pixel2style2pixel. Shape letters: L
+styles, D dimension of a code, S side of a condition.
 """
 
 import itertools
@@ -19,12 +19,11 @@ from pixgraft.layers.resample import upsample
 from pixgraft.networks.irse import STAGES, input_layer, irse50_body
 
 COARSE, MIDDLE = 3, 7
-"""The styles below `COARSE` come of the smallest features, those below `MIDDLE` of the next, the others of the largest.
-"""
+"""Styles below `COARSE` use the smallest features, those below `MIDDLE` the middle ones, the others the largest."""
 
 
 class _Backbone(nn.Module):
-    """What both encoders begin with: the body of IR-SE-50, of four stages. `layers` is L."""
+    """The common trunk of both encoders: the body of IR-SE-50, with four stages. `layers` is L."""
 
     def __init__(
         self, condition_channels: int, styles: int, code_dim: int, input_size: int, stages: Sequence[tuple[int, int]]
@@ -41,7 +40,7 @@ class _Backbone(nn.Module):
         self._ends = list(itertools.accumulate(count for _, count in stages))
 
     def _features(self, conditions: Tensor) -> list[Tensor]:
-        """What each stage gives, of the sides S / 2, S / 4, S / 8, S / 16."""
+        """The outputs of the stages, with the sides S / 2, S / 4, S / 8 and S / 16."""
         expected = (self.condition_channels, self.input_size, self.input_size)
         if conditions.ndim != 4 or conditions.shape[1:] != expected:
             raise PixgraftError(f"conditions {tuple(conditions.shape)}: the encoder takes (N, {_listed(expected)})")
@@ -53,7 +52,7 @@ class _Backbone(nn.Module):
 
 
 class StyleHead(nn.Module):
-    """map2style: features of one side to one code, halved by convolutions until a single pixel is left."""
+    """map2style: features to a code, by convolutions that halve the side down to one pixel, and a linear layer."""
 
     def __init__(self, c_in: int, code_dim: int, *, side: int) -> None:
         super().__init__()
@@ -64,17 +63,17 @@ class StyleHead(nn.Module):
         self.linear = EqualizedLinear(code_dim, code_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, side, side) gives (N, code_dim)."""
+        """Map (N, c_in, side, side) to (N, code_dim)."""
         code: Tensor = self.linear(self.convs(x).flatten(1))
         return code
 
 
 class StyleEncoder(_Backbone):
-    """A code for each style, W+, of the features whose size fits the style's.
+    """W+ encoder: a code for each style, from features of the style's scale.
 
-    `styles` are the generator's, 2 log2(side of its images) - 2. `stages` are channels and blocks of the body, and
-    `input_size` is the conditions' side: the published network is that of the defaults, and smaller inputs have
-    shallower heads.
+    `styles` is L, 2 log2(side) - 2 for the side of the generator's images. `stages` holds the body's (channels,
+    blocks), `input_size` the conditions' side. The defaults are the published network; smaller inputs have fewer
+    layers in the heads.
     """
 
     def __init__(
@@ -94,9 +93,9 @@ class StyleEncoder(_Backbone):
         self.latlayer2 = nn.Conv2d(fine, coarse, 1)
 
     def forward(self, conditions: Tensor) -> Tensor:
-        """Conditions (N, C, S, S) give codes (N, L, D), to which the generator's average code is still to be added.
+        """Map conditions (N, C, S, S) to codes (N, L, D) relative to the generator's average code.
 
-        Raises PixgraftError for conditions of other channels or another side.
+        Raises PixgraftError for conditions of another shape.
         """
         _, fine, middle, coarse = self._features(conditions)
         middle = upsample(coarse, 2, align_corners=True) + self.latlayer1(middle)
@@ -106,7 +105,7 @@ class StyleEncoder(_Backbone):
 
 
 class SingleStyleEncoder(_Backbone):
-    """One code for all styles, W: a linear layer of the mean of the smallest features; built as `StyleEncoder` is."""
+    """W encoder, with the parameters of `StyleEncoder`: one code for all styles from the smallest features' mean."""
 
     def __init__(
         self,
@@ -121,7 +120,7 @@ class SingleStyleEncoder(_Backbone):
         self.linear = EqualizedLinear(stages[-1][0], code_dim)
 
     def forward(self, conditions: Tensor) -> Tensor:
-        """Conditions (N, C, S, S) give codes (N, L, D), all L the same; else as `StyleEncoder`."""
+        """Map conditions (N, C, S, S) to codes (N, L, D), equal for all L styles; otherwise as `StyleEncoder`."""
         code: Tensor = self.linear(self._features(conditions)[-1].mean((2, 3)))
         return code.unsqueeze(1).expand(-1, self.layers, -1)
 

@@ -1,8 +1,8 @@
 """The trunks of ResNet-34 and ResNet-50 (He, Zhang, Ren, Sun 2016, "Deep Residual Learning for Image Recognition",
 Table 1): feature maps C2 to C5.
 
-Modules are named as torchvision's, and as there a bottleneck's 3x3 convolution is the one that halves the side, where
-the paper's first 1x1 does. Shape letters: N images, C channels, S side of an image.
+Modules have torchvision's names. As in torchvision, a bottleneck's 3x3 convolution halves the side; in the paper its
+first 1x1 convolution does. Shape letters: N images, C channels, S side of an image.
 """
 
 import itertools
@@ -11,13 +11,13 @@ from typing import Literal
 from torch import Tensor, nn
 
 BLOCKS = (3, 4, 6, 3)
-"""Residual blocks of each stage, at both depths."""
+"""Number of residual blocks in each stage, at both depths."""
 EXPANSION = 4
-"""How many times wider a bottleneck's end is than its middle."""
+"""Ratio of a bottleneck's output channels to its inner channels."""
 
 
 class BasicBlock(nn.Module):
-    """ResNet-34's block: two 3x3 convolutions beside the identity, or beside a 1x1 convolution where shapes change."""
+    """ResNet-34's block: two 3x3 convolutions plus the identity, or a 1x1 convolution if the shape changes."""
 
     def __init__(self, c_in: int, c_out: int, *, stride: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class BasicBlock(nn.Module):
         self.downsample = _downsample(c_in, c_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, s, s) gives (N, c_out, s / stride, s / stride)."""
+        """Map (N, c_in, s, s) to (N, c_out, s / stride, s / stride)."""
         h = self.bn1(self.conv1(x)).relu()
         h = self.bn2(self.conv2(h))
         out: Tensor = h + (x if self.downsample is None else self.downsample(x))
@@ -36,7 +36,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """ResNet-50's block: 1x1 to a quarter of `c_out`, 3x3, and 1x1 to `c_out`, beside the same shortcut."""
+    """ResNet-50's block: 1x1 to a quarter of `c_out`, 3x3, and 1x1 to `c_out`, with the same shortcut."""
 
     def __init__(self, c_in: int, c_out: int, *, stride: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
         self.downsample = _downsample(c_in, c_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, s, s) gives (N, c_out, s / stride, s / stride)."""
+        """Map (N, c_in, s, s) to (N, c_out, s / stride, s / stride)."""
         h = self.bn1(self.conv1(x)).relu()
         h = self.bn2(self.conv2(h)).relu()
         h = self.bn3(self.conv3(h))
@@ -65,14 +65,14 @@ def _downsample(c_in: int, c_out: int, stride: int) -> nn.Sequential | None:
 
 
 class ResNet(nn.Module):
-    """A stem and four stages, of which each but the first halves the side and doubles the channels.
+    """A stem and four stages; each stage but the first halves the side and doubles the channels.
 
-    `small_stem` is for images of 32 or 64 pixels, as in the paper's section 4.2: a 3x3 convolution of stride 1 and no
-    pooling. The usual stem, 7x7 of stride 2 and a max pool, would leave 1 or 2 pixels a side at the end: no places to
-    tell apart, and at 1 pixel nothing that batch normalisation can measure in a batch of one. With the small one an
-    image of 64 has the maps that one of 256 has with the usual stem.
+    `small_stem` is a 3x3 convolution of stride 1 without pooling, as in the paper's section 4.2, for images of 32 or 64
+    pixels. The usual stem, 7x7 of stride 2 and a max pool, would leave C5 with 1 or 2 pixels per side: no spatial
+    detail, and at 1 pixel no variance for batch normalisation in a batch of one. With the small stem an image of 64 has
+    maps of the same sides as an image of 256 with the usual stem.
 
-    `channels` are those of C2 to C5, `strides` how many of the image's pixels are one of theirs.
+    `channels` and `strides` are those of C2 to C5; a stride is the number of image pixels per pixel of the map.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(N, in_channels, S, S) gives C2, C3, C4 and C5, of sides S / 4 to S / 32, or S to S / 8 by the small stem."""
+        """Map (N, in_channels, S, S) to C2 to C5, of sides S / 4 to S / 32, or S to S / 8 with the small stem."""
         h = self.bn1(self.conv1(x)).relu()
         if self.maxpool is not None:
             h = self.maxpool(h)

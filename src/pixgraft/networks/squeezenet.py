@@ -1,5 +1,5 @@
 """SqueezeNet 1.0 (Iandola et al. 2016, "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters") as a feature
-network: in torchvision's layout, with the input of the authors' own weights.
+network, in torchvision's layout, with the input normalisation of the authors' weights.
 """
 
 import torch
@@ -11,10 +11,10 @@ from pixgraft.networks.trunks import squeezenet1_0, tapped
 
 SIDE = 227
 MEAN = (123.0, 117.0, 104.0)
-"""Red, green and blue in 0..255, which the authors took from each pixel; they did not scale."""
+"""Mean of red, green and blue in 0..255 that the authors subtracted; they did not divide by a deviation."""
 
 TAPS = (1, 4, 5, 8, 9, 10, 12)
-"""The first convolution and the last Fire module of each kind, as LPIPS takes them from SqueezeNet 1.1."""
+"""Layers of the perceptual distance: the first convolution and six Fire modules, like LPIPS's in SqueezeNet 1.1."""
 
 
 class SqueezeNet(nn.Module):
@@ -23,22 +23,22 @@ class SqueezeNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = squeezenet1_0()
-        # The published layout drops out at 0: a place that holds no tensors.
+        # The published layout has dropout, without parameters, at index 0.
         self.classifier = nn.Sequential(nn.Identity(), nn.Conv2d(512, 1000, 1), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1], resized to 227 x 227 with antialiasing, gives (N, 512), none below zero."""
+        """Map images (N, 3, H, W) in [-1, 1], resized to 227 x 227 with antialiasing, to non-negative (N, 512)."""
         return self._last(images).mean((2, 3))
 
     def logits(self, images: Tensor) -> Tensor:
-        """As `forward`, but the scores (N, 1000) of ImageNet's classes, which SqueezeNet cuts off at zero."""
+        """Logits (N, 1000) of ImageNet's classes, which SqueezeNet clamps at zero, for the images of `forward`."""
         out: Tensor = self.classifier(self._last(images)).mean((2, 3))
         return out
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """Seven feature maps of 96, 128, 256, 384, 384, 512 and 512 channels; the images are not resized.
+        """Seven feature maps with 96, 128, 256, 384, 384, 512 and 512 channels; the images are not resized.
 
-        (N, 3, H, W) in [-1, 1], at least 32 x 32, gives maps of about H/2, H/4 (twice), H/8 (three) and H/16.
+        Images are (N, 3, H, W) in [-1, 1], at least 32 x 32. Heights are about H/2, H/4 (two), H/8 (three) and H/16.
         """
         return tapped(self.features, _centred(images), TAPS)
 
@@ -48,23 +48,23 @@ class SqueezeNet(nn.Module):
 
 
 class SqueezeNetDistance(nn.Module):
-    """A perceptual distance: LPIPS's (Zhang et al. 2018) with all weights equal. Not LPIPS: call it PD-SqueezeNet."""
+    """PD-SqueezeNet: the perceptual distance of Zhang et al. 2018 with equal weights, so not comparable with LPIPS."""
 
     def __init__(self, network: SqueezeNet) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The distances (N,), in 0..2, between images (N, 3, H, W) in [-1, 1], which are not resized.
+        """Distances (N,) in [0, 2] between images (N, 3, H, W) in [-1, 1], which are not resized.
 
-        Raises PixgraftError if the shapes differ, or a side has fewer than 32 pixels.
+        Raises PixgraftError if the shapes differ or a side has fewer than 32 pixels.
         """
         check_comparable(x, y)
         parts = [d.sum(1) for d in differences(self.network.maps(x), self.network.maps(y))]
         return torch.stack(parts).mean(0)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Points (N, E) for images (N, 3, H, W): the squared distance of two points is that of their images."""
+        """Points (N, E) of images (N, 3, H, W) whose squared distances are the distances of the images."""
         check_comparable(images, images)
         return embedded(self.network.maps(images), [1 / len(TAPS)] * len(TAPS))
 

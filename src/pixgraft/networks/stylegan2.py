@@ -1,8 +1,8 @@
 """The networks of StyleGAN2 (Karras, Laine, Aittala, Hellsten, Lehtinen, Aila 2020, "Analyzing and Improving the Image
 Quality of StyleGAN"): mapping, synthesis with output skips (Figure 7b), residual discriminator (Figure 7c).
 
-Widths and constants are those of its configuration F. Shape letters: N images, S side of an image, L layers that take a
-code, D numbers of a code w.
+Widths and constants are those of the paper's configuration F. Shape letters: N images, S side of an image, L layers
+with a code, D dimension of a code w.
 """
 
 import itertools
@@ -22,26 +22,26 @@ from pixgraft.layers.noise import Noise, draw_noise
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
-"""After each leaky ReLU. A positive factor passes through one, so that here weights and biases before it bear it."""
+"""Gain of each leaky ReLU, applied to the weights and biases before it, since the ReLU is positively homogeneous."""
 EPSILON = 1e-8
 
 
 def widths(image_size: int, base_channels: int, max_channels: int) -> dict[int, int]:
-    """Channels at each side from 4 to S: min(base_channels / side, max_channels).
+    """Channels by side, from 4 to S: min(base_channels / side, max_channels).
 
-    Raises PixgraftError unless S is a power of two from 8 to 1024 and each side has a channel at least.
+    Raises PixgraftError unless S is a power of two from 8 to 1024 and each side has at least one channel.
     """
     if image_size not in (8, 16, 32, 64, 128, 256, 512, 1024):
         raise PixgraftError(f"image_size {image_size}: StyleGAN2 makes powers of two from 8 to 1024: choose one")
     sides = [4 << level for level in range(image_size.bit_length() - 2)]
-    found = {side: min(base_channels // side, max_channels) for side in sides}
-    if found[image_size] < 1:
+    channels = {side: min(base_channels // side, max_channels) for side in sides}
+    if channels[image_size] < 1:
         raise PixgraftError(f"base_channels {base_channels}: none are left at {image_size} pixels: take more")
-    return found
+    return channels
 
 
 class Mapping(nn.Module):
-    """f: codes z, which are brought to a mean square of 1, become codes w."""
+    """f: a multilayer perceptron from codes z, normalised to a mean square of 1, to codes w."""
 
     def __init__(
         self, *, z_dim: int = 512, w_dim: int = 512, mapping_layers: int = 8, lr_multiplier: float = 0.01
@@ -54,7 +54,7 @@ class Mapping(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        """(N, z_dim) gives (N, D), float32 under autocast too."""
+        """Map z (N, z_dim) to w (N, D), float32 under autocast too."""
         with torch.autocast(z.device.type, enabled=False):
             h = z * torch.rsqrt(z.square().mean(1, keepdim=True) + EPSILON)
             for layer in self.layers:
@@ -63,7 +63,7 @@ class Mapping(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated convolution, one noise map for all channels by a learned strength from zero, bias, leaky ReLU."""
+    """Modulated convolution with bias, one noise map times a learned strength (initially 0), leaky ReLU."""
 
     def __init__(self, c_in: int, c_out: int, *, w_dim: int, upsample: bool = False) -> None:
         super().__init__()
@@ -72,14 +72,14 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         x = self.conv(x, w)
-        spare = x if not torch.is_grad_enabled() else None  # written over: at 1024 a copy of it takes longer than sums
+        buffer = x if not torch.is_grad_enabled() else None  # in place: at 1024 a copy is slower than the sum
         if noise is not None:
-            x = torch.addcmul(x, noise.to(x), (self.noise_strength * GAIN).to(x.dtype), out=spare)
-        return F.leaky_relu(x, SLOPE, inplace=spare is not None)
+            x = torch.addcmul(x, noise.to(x), (self.noise_strength * GAIN).to(x.dtype), out=buffer)
+        return F.leaky_relu(x, SLOPE, inplace=buffer is not None)
 
 
 class Block(nn.Module):
-    """Two styled convolutions, the first of which doubles the side."""
+    """Two styled convolutions; the first one doubles the side."""
 
     def __init__(self, c_in: int, c_out: int, *, w_dim: int) -> None:
         super().__init__()
@@ -93,9 +93,10 @@ class Block(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """g: codes W+, one for each of L = 2 log2(S) - 2 layers, become an image.
+    """g: the network from codes W+, one for each of L = 2 log2(S) - 2 layers, to an image.
 
-    Each side from 4 to S adds its colours to those of the side below, upsampled. `noise_sides` are the noise maps'.
+    Output skips: the RGB output at each side from 4 to S is added to the upsampled one of the previous side.
+    `noise_sides` holds the sides of the noise maps.
     """
 
     def __init__(
@@ -115,29 +116,29 @@ class Synthesis(nn.Module):
             self.register_buffer(f"noise_{index}", torch.randn(1, 1, side, side))
 
     def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
-        """Noise for `count` images, seeded by a CPU generator: a map for each of `noise_sides`; see `layers.noise`."""
+        """Noise maps for `count` images from a CPU generator, one for each of `noise_sides`; see `layers.noise`."""
         return draw_noise(self.noise_sides, count, random)
 
     def noise_maps(self, noise: Noise, count: int) -> list[Tensor | None]:
-        """A map for each of `noise_sides`, None being one of zeros.
+        """A noise map for each of `noise_sides`; None is a map of zeros.
 
-        Raises PixgraftError where given maps are not as many, or of other sides.
+        Raises PixgraftError if given maps differ in number or sides.
         """
         if noise == "none":
             return [None] * len(self.noise_sides)
         if noise == "stored":
             return [self.get_buffer(f"noise_{index}") for index in range(len(self.noise_sides))]
         if noise == "random":
-            device = self.const.device  # in training, where no seed has to mean the same on every device
+            device = self.const.device  # for training, which needs no device-independent noise
             return [torch.randn(count, 1, side, side, device=device) for side in self.noise_sides]
         if [part.shape[-1] for part in noise] != self.noise_sides:
             raise PixgraftError(f"noise: maps of other sides than {self.noise_sides}: take what draw_noise gives")
         return [*noise]
 
     def forward(self, w_plus: Tensor, *, noise: Noise = "random") -> Tensor:
-        """Codes (N, L, D) give images (N, 3, S, S) in about [-1, 1], not clamped; float32 under autocast too.
+        """Map codes (N, L, D) to images (N, 3, S, S), nominally in [-1, 1], not clamped; float32 under autocast too.
 
-        Raises PixgraftError for codes of another L, and for noise that is none.
+        Raises PixgraftError for codes with another L, or noise maps that do not fit.
         """
         if w_plus.ndim != 3 or w_plus.shape[1] != self.layers:
             raise PixgraftError(f"w_plus {tuple(w_plus.shape)}: expected (N, {self.layers}, D): spread(w) makes it")
@@ -145,19 +146,19 @@ class Synthesis(nn.Module):
         x = self.first(self.const.expand(len(w_plus), -1, -1, -1), codes[0], maps[0])
         rgb = _image(self.to_rgb[0](x, codes[1]))
         for level, block in enumerate(self.blocks):
-            i = 2 * level + 1  # the colours of a side share their code with the next side's first convolution
+            i = 2 * level + 1  # the RGB layer of a side shares its code with the next side's first convolution
             x = block(x, codes[i : i + 2], maps[i : i + 2])
             rgb = filtered_upsample(rgb) + _image(self.to_rgb[level + 1](x, codes[i + 2]))
         return rgb
 
 
 def _image(rgb: Tensor) -> Tensor:
-    """Colours in float32 at least: levels are finer than bfloat16, and the sides are added up."""
+    """RGB in float32 at least: bfloat16 is coarser than grey levels, and the sides are summed."""
     return rgb if rgb.dtype == torch.float64 else rgb.float()
 
 
 class Generator(nn.Module):
-    """Mapping and synthesis; `w_mean` (D,) is the mean of w, for truncation, and starts from zero."""
+    """Mapping and synthesis; `w_mean` (D,) is the mean of w for truncation, initially zero."""
 
     w_mean: Tensor
 
@@ -180,47 +181,47 @@ class Generator(nn.Module):
         self.register_buffer("w_mean", torch.zeros(w_dim))
 
     def spread(self, w: Tensor) -> Tensor:
-        """One code w (N, D) for all layers: (N, L, D)."""
+        """Repeat codes w (N, D) for all layers: W+ (N, L, D)."""
         return w.unsqueeze(1).expand(-1, self.synthesis.layers, -1)
 
     def mix(self, first: Tensor, second: Tensor, crossover: int | Tensor) -> Tensor:
-        """Style mixing: W+ (N, L, D) with `first` (N, D) in the layers below `crossover` and `second` from there on.
+        """Style mixing: W+ (N, L, D) with `first` (N, D) in layers below `crossover` and `second` (N, D) in the others.
 
-        The crossover is one for all, or a tensor (N,) of one for each image.
+        The crossover is a number for all images, or a tensor (N,).
         """
-        places = torch.arange(self.synthesis.layers, device=first.device)
-        below = places < torch.as_tensor(crossover, device=first.device).reshape(-1, 1)
+        layers = torch.arange(self.synthesis.layers, device=first.device)
+        below = layers < torch.as_tensor(crossover, device=first.device).reshape(-1, 1)
         return torch.where(below.unsqueeze(2), self.spread(first), self.spread(second))
 
     def truncate(self, w: Tensor, psi: float) -> Tensor:
-        """Codes (N, D) or (N, L, D) moved to the mean: w_mean + psi (w - w_mean)."""
+        """Truncate codes (N, D) or (N, L, D) toward the mean: w_mean + psi (w - w_mean)."""
         return w if psi == 1 else torch.lerp(self.w_mean.to(w.dtype), w, psi)
 
     @torch.no_grad()
     def estimate_w_mean(self, count: int = 4096, random: torch.Generator | None = None) -> None:
-        """Set `w_mean` to the mean of w over `count` codes drawn by a CPU generator; None takes torch's own."""
+        """Set `w_mean` to the mean of w over `count` codes z from a CPU generator; None is torch's global one."""
         z = torch.randn(count, self.z_dim, generator=random, device="cpu")
         self.w_mean.copy_(self.mapping(z.to(self.w_mean)).mean(0))
 
     def forward(self, z: Tensor, *, noise: Noise = "random", psi: float = 1.0) -> Tensor:
-        """Codes (N, z_dim) of a unit normal distribution give images (N, 3, S, S), as `Synthesis` does."""
+        """Map codes z (N, z_dim) from N(0, 1) to images (N, 3, S, S) as `Synthesis`, with truncation psi."""
         w = self.truncate(self.mapping(z), psi)
         images: Tensor = self.synthesis(self.spread(w), noise=noise)
         return images
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two convolutions beside a 1x1 convolution, both ways filtered before the side is halved; their sum / sqrt(2)."""
+    """Residual block: (two convolutions + a 1x1 convolution) / sqrt(2); both paths are filtered, then halved."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.conv1 = EqualizedConv2d(c_in, c_in, 3, padding=1, gain=GAIN, bias_gain=GAIN)
-        # The sum's 1 / sqrt(2) is in the gains: it leaves the second convolution 1.
+        # The gains include the factor 1 / sqrt(2) of the sum: sqrt(2) / sqrt(2) is 1 for the second convolution.
         self.conv2 = EqualizedConv2d(c_in, c_out, 3, stride=2, gain=1.0)
         self.skip = EqualizedConv2d(c_in, c_out, 1, gain=1 / math.sqrt(2), bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, s, s) gives (N, c_out, s / 2, s / 2)."""
+        """Map (N, c_in, s, s) to (N, c_out, s / 2, s / 2)."""
         h = F.leaky_relu(self.conv1(x), SLOPE)
         h = F.leaky_relu(self.conv2(blur(h, padding=2)), SLOPE)
         out: Tensor = h + self.skip(filtered_downsample(x))
@@ -228,9 +229,9 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D(image): is the image real?
+    """D(image): the logit of the image being real.
 
-    Residual blocks halve S down to 4, where minibatch deviation joins the features; two linear layers give the logit.
+    Residual blocks halve S to 4, where the minibatch deviation is appended; two linear layers compute the logit.
     """
 
     def __init__(self, *, image_size: int, base_channels: int = 32768, max_channels: int = 512) -> None:
@@ -246,7 +247,7 @@ class Discriminator(nn.Module):
         self.to_logits = EqualizedLinear(width, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images (N, 3, S, S) in [-1, 1] give logits (N, 1), each of which depends on its group of images."""
+        """Map images (N, 3, S, S) in [-1, 1] to logits (N, 1); each depends on its group of the minibatch deviation."""
         h = F.leaky_relu(self.from_rgb(image), SLOPE)
         for block in self.blocks:
             h = block(h)

@@ -1,7 +1,7 @@
-"""The convolutional trunks of ImageNet classifiers, numbered as the `features` of torchvision's networks.
+"""Convolutional trunks of ImageNet classifiers, with the layer numbers of `features` in torchvision's networks.
 
 AlexNet (Krizhevsky 2014, one tower), VGG16 (Simonyan and Zisserman 2015), SqueezeNet 1.0 and 1.1 (Iandola et al. 2016).
-Each function gives a new `nn.Sequential`, whose state dict has torchvision's names without "features.".
+Each function returns a new `nn.Sequential`; its state dict has torchvision's keys without "features.".
 """
 
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def tapped(trunk: nn.Sequential, x: Tensor, taps: Collection[int]) -> list[Tensor]:
-    """What the layers numbered in `taps` give, in the trunk's order; `x` is normalised already."""
+    """Outputs of the layers with the numbers `taps`, in the trunk's order; `x` is already normalised."""
     maps = []
     for index, layer in enumerate(trunk):
         x = layer(x)
@@ -21,7 +21,7 @@ def tapped(trunk: nn.Sequential, x: Tensor, taps: Collection[int]) -> list[Tenso
 
 
 def alexnet() -> nn.Sequential:
-    """64, 192, 384, 256 and 256 channels; the convolutions are 0, 3, 6, 8 and 10."""
+    """AlexNet's trunk: convolutions 0, 3, 6, 8 and 10 with 64, 192, 384, 256 and 256 channels."""
     return nn.Sequential(
         nn.Conv2d(3, 64, 11, stride=4, padding=2),
         nn.ReLU(),
@@ -40,7 +40,7 @@ def alexnet() -> nn.Sequential:
 
 
 def vgg16() -> nn.Sequential:
-    """Five stages of 64, 128, 256, 512 and 512 channels, each ended by a pool: 4, 9, 16, 23 and 30."""
+    """VGG16's trunk: five stages of 64, 128, 256, 512 and 512 channels that end in pools 4, 9, 16, 23 and 30."""
     layers: list[nn.Module] = []
     c_in = 3
     for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
@@ -52,7 +52,7 @@ def vgg16() -> nn.Sequential:
 
 
 class Fire(nn.Module):
-    """SqueezeNet's module: a 1x1 convolution to few channels, then 1x1 and 3x3 side by side; ReLU after each."""
+    """SqueezeNet's module: a 1x1 convolution to few channels, then parallel 1x1 and 3x3; ReLU after each."""
 
     def __init__(self, c_in: int, squeezed: int, c_out: int) -> None:
         super().__init__()
@@ -61,13 +61,13 @@ class Fire(nn.Module):
         self.expand3x3 = nn.Conv2d(squeezed, c_out // 2, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c_in, H, W) gives (N, c_out, H, W)."""
+        """Map (N, c_in, H, W) to (N, c_out, H, W)."""
         x = self.squeeze(x).relu()
         return torch.cat((self.expand1x1(x), self.expand3x3(x)), dim=1).relu()
 
 
 def squeezenet1_0() -> nn.Sequential:
-    """A 7x7 convolution to 96 channels and eight Fire modules up to 512: 3 to 5, 7 to 10 and 12."""
+    """SqueezeNet 1.0's trunk: a 7x7 convolution to 96 channels, then Fire modules 3 to 5, 7 to 10 and 12 up to 512."""
     return nn.Sequential(
         nn.Conv2d(3, 96, 7, stride=2),
         nn.ReLU(),
@@ -86,7 +86,7 @@ def squeezenet1_0() -> nn.Sequential:
 
 
 def squeezenet1_1() -> nn.Sequential:
-    """The cheaper revision: a 3x3 convolution to 64 channels, and pools earlier; Fire modules 3, 4, 6, 7, 9 to 12."""
+    """SqueezeNet 1.1's trunk: a 3x3 convolution to 64 channels, then Fire modules 3, 4, 6, 7 and 9 to 12 up to 512."""
     return nn.Sequential(
         nn.Conv2d(3, 64, 3, stride=2),
         nn.ReLU(),

@@ -1,12 +1,11 @@
-"""The published experiments and ours, one function each, one file a method.
+"""The experiments of the papers and of this library: one function each, one file per method.
 
-A paper's preset (`paper`) follows its text, an `official` one its published code; what differs between them is what is
-written out there.
+A `paper` preset follows the paper's text, an `official` preset the published code.
 """
 
 from collections.abc import Callable
 
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import unknown
 from pixgraft.presets import grit, i2ilr, ome, progan, psp, stylegan2
 from pixgraft.training.experiment import Experiment
 
@@ -45,7 +44,7 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
 
 
 def preset(name: str) -> Experiment:
-    """The experiment of that name, or a PixgraftError that lists those there are."""
+    """The experiment of the preset `name`. Raises PixgraftError, which suggests similar names, if there is none."""
     if name not in PRESETS:
-        raise PixgraftError(f"no preset named {name}: choose one of {', '.join(PRESETS)}")
+        raise unknown("preset", name, PRESETS, f"`pixgraft presets` lists all {len(PRESETS)}")
     return PRESETS[name]()

@@ -1,4 +1,4 @@
-"""The experiments of GRIT (Suri et al.), published and ours."""
+"""Experiments with GRIT (Suri et al.): the paper's and this library's."""
 
 from dataclasses import replace
 
@@ -15,15 +15,15 @@ FACES = GRITConfig(
     style_lr=1e-3,
     discriminator_lr=4e-3,
 )
-"""For some thousands of faces under eight labels: background, face, brows, eyes, nose, mouth.
+"""Configuration for a few thousand faces with eight labels: background, face, brows, eyes, nose, mouth.
 
-Where it leaves the paper's, docs/grit.md says why: within such budgets the discriminator otherwise sees no difference.
+docs/grit.md explains its differences from the paper's: with so few images the discriminator otherwise stays at chance.
 """
 FACES_DATA = DataConfig(mirrored=((2, 3), (4, 5)))
 
 
 def paper_256() -> Experiment:
-    """Suri et al. at 256 with 19 labels (CelebAMask-HQ's own order); StEP's sizes and rates where it is silent."""
+    """Suri et al. at 256 with CelebAMask-HQ's 19 labels; sizes and learning rates that the paper omits are StEP's."""
     return Experiment(
         name="grit-paper-256",
         kind="grit",
@@ -34,7 +34,7 @@ def paper_256() -> Experiment:
 
 
 def paper_512() -> Experiment:
-    """The same at 512."""
+    """`paper_256` at 512."""
     return Experiment(
         name="grit-paper-512",
         kind="grit",
@@ -45,7 +45,7 @@ def paper_512() -> Experiment:
 
 
 def faces_128() -> Experiment:
-    """For a GPU."""
+    """GRIT at 128 for a GPU."""
     return Experiment(
         name="grit-faces-128",
         kind="grit",
@@ -58,7 +58,7 @@ def faces_128() -> Experiment:
 
 
 def small_64() -> Experiment:
-    """For a laptop's CPU."""
+    """GRIT at 64 for a laptop's CPU."""
     return Experiment(
         name="grit-small-64",
         kind="grit",
@@ -85,7 +85,7 @@ def small_64() -> Experiment:
 
 
 def tiny_32() -> Experiment:
-    """For tests: seconds on one core."""
+    """GRIT at 32 for tests, which takes seconds on one core."""
     return Experiment(
         name="grit-tiny-32",
         kind="grit",

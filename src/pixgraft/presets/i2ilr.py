@@ -1,4 +1,4 @@
-"""The experiments of I2I-LR (Abid et al. 2021), published and ours."""
+"""Experiments with I2I-LR (Abid et al. 2021): the paper's and this library's."""
 
 import dataclasses
 from typing import Literal
@@ -18,7 +18,7 @@ def paper_128() -> Experiment:
 
 
 def paper_256() -> Experiment:
-    """The same at 256, with a weaker cycle and StarGAN v2's discriminator width for that size."""
+    """`paper_128` at 256, with a smaller cycle weight and StarGAN v2's discriminator width for that size."""
     return Experiment(
         name="i2ilr-paper-256",
         kind="i2ilr",
@@ -28,7 +28,7 @@ def paper_256() -> Experiment:
 
 
 def official_128() -> Experiment:
-    """Every choice of the code published with the paper, but that the generator steps before the discriminator."""
+    """The published code's configuration, except that the generator's update precedes the discriminator's."""
     return Experiment(
         name="i2ilr-official-128",
         kind="i2ilr",
@@ -44,10 +44,10 @@ def _practical(
     discriminator: tuple[int, int],
     augment: tuple[Literal["translation", "cutout", "color"], ...] = (),
 ) -> I2ILRConfig:
-    """What we train with: the published networks and difference, a loss that keeps its gradient, lazy R1, and a cycle
-    strong enough to carry the source's detail within the tens of thousands of images that small machines can see.
+    """A configuration for small budgets: published networks and LR difference, non-saturating loss, lazy R1.
 
-    Each pair of widths is the first and the largest.
+    The cycle weight is high enough to transfer the source's detail within tens of thousands of images. The pairs are
+    the first and the largest number of channels.
     """
     return dataclasses.replace(
         published(image_size),
@@ -65,7 +65,7 @@ def _practical(
 
 
 def portraits_128() -> Experiment:
-    """For a GPU and about a thousand portraits; half-precision weights stay under 16 MiB."""
+    """I2I-LR at 128 for a GPU and about a thousand portraits; half-precision weights take less than 16 MiB."""
     return Experiment(
         name="i2ilr-portraits-128",
         kind="i2ilr",
@@ -79,7 +79,7 @@ def portraits_128() -> Experiment:
 
 
 def small_64() -> Experiment:
-    """For a laptop's CPU."""
+    """I2I-LR at 64 for a laptop's CPU."""
     return Experiment(
         name="i2ilr-small-64",
         kind="i2ilr",
@@ -98,7 +98,7 @@ def small_64() -> Experiment:
 
 
 def tiny_32() -> Experiment:
-    """For tests: seconds on one core."""
+    """I2I-LR at 32 for tests, which takes seconds on one core."""
     return Experiment(
         name="i2ilr-tiny-32",
         kind="i2ilr",

@@ -1,4 +1,4 @@
-"""The experiments of OME (Guo et al. 2023), published and ours; all for super-resolution of faces."""
+"""Experiments with OME (Guo et al. 2023), the paper's and this library's: super-resolution of faces."""
 
 from pixgraft.methods.ome import OMEConfig
 from pixgraft.presets import stylegan2
@@ -7,7 +7,7 @@ from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 
 def paper_stylegan2_1024() -> Experiment:
-    """Its faces with StyleGAN2; batch and length, of which it says nothing, are pSp's."""
+    """The paper's faces with StyleGAN2; batch size and duration, which the paper omits, are pSp's."""
     return Experiment(
         name="ome-paper-stylegan2-1024",
         kind="ome",
@@ -17,7 +17,7 @@ def paper_stylegan2_1024() -> Experiment:
 
 
 def paper_progan_1024() -> Experiment:
-    """Its faces with ProGAN: 20 codes, fused after layer 8."""
+    """The paper's faces with ProGAN: 20 codes, fused after layer 8."""
     return Experiment(
         name="ome-paper-progan-1024",
         kind="ome",
@@ -27,7 +27,7 @@ def paper_progan_1024() -> Experiment:
 
 
 def portraits_128() -> Experiment:
-    """For a GPU, on the prior of stylegan2-portraits-128."""
+    """OME at 128 for a GPU, with the prior of stylegan2-portraits-128."""
     return Experiment(
         name="ome-portraits-128",
         kind="ome",
@@ -47,7 +47,7 @@ def portraits_128() -> Experiment:
 
 
 def small_32() -> Experiment:
-    """For a laptop's CPU, on the prior of stylegan2-small-32."""
+    """OME at 32 for a laptop's CPU, with the prior of stylegan2-small-32."""
     return Experiment(
         name="ome-small-32",
         kind="ome",
@@ -75,7 +75,7 @@ def small_32() -> Experiment:
 
 
 def tiny_32() -> Experiment:
-    """For tests: seconds on one core, two steps on the prior of stylegan2-tiny-32."""
+    """OME at 32 with two steps for tests, with the prior of stylegan2-tiny-32; takes seconds on one core."""
     return Experiment(
         name="ome-tiny-32",
         kind="ome",

@@ -1,11 +1,11 @@
-"""The experiments of ProGAN (Karras et al. 2018), published and ours."""
+"""Experiments with ProGAN (Karras et al. 2018): the paper's and this library's."""
 
 from pixgraft.methods.progan import ProGANConfig
 from pixgraft.training.experiment import Experiment, TrainConfig
 
 
 def paper_1024() -> Experiment:
-    """Karras et al. 2018, for CelebA-HQ: 600 thousand images for each fade and each settling, then on to 12 million."""
+    """Karras et al. 2018, for CelebA-HQ: 600 thousand images per fade and per stabilisation, 12 million in total."""
     return Experiment(
         name="progan-paper-1024",
         kind="progan",
@@ -15,7 +15,7 @@ def paper_1024() -> Experiment:
 
 
 def paper_256() -> Experiment:
-    """The same at 256, as for LSUN."""
+    """`paper_1024` at 256, as for LSUN."""
     return Experiment(
         name="progan-paper-256",
         kind="progan",
@@ -25,7 +25,7 @@ def paper_256() -> Experiment:
 
 
 def small_32() -> Experiment:
-    """For a laptop's CPU."""
+    """ProGAN at 32 for a laptop's CPU."""
     return Experiment(
         name="progan-small-32",
         kind="progan",
@@ -45,7 +45,7 @@ def small_32() -> Experiment:
 
 
 def tiny_32() -> Experiment:
-    """For tests: seconds on one core, and fully grown after 200 images."""
+    """ProGAN at 32 for tests, fully grown after 200 images; takes seconds on one core."""
     return Experiment(
         name="progan-tiny-32",
         kind="progan",

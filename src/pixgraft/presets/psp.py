@@ -1,4 +1,4 @@
-"""The experiments of pSp (Richardson et al. 2021), published and ours; all for super-resolution of faces."""
+"""Experiments with pSp (Richardson et al. 2021), the paper's and this library's: super-resolution of faces."""
 
 from pixgraft.methods.psp import PSPConfig
 from pixgraft.presets import stylegan2
@@ -7,7 +7,7 @@ from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 
 def paper_1024() -> Experiment:
-    """Its sizes, weights and rate, on a prior of FFHQ at 1024; at most half a million steps of 8."""
+    """The paper's sizes, loss weights and learning rate, with an FFHQ prior at 1024; half a million steps of 8."""
     return Experiment(
         name="psp-paper-1024",
         kind="psp",
@@ -17,7 +17,7 @@ def paper_1024() -> Experiment:
 
 
 def portraits_128() -> Experiment:
-    """For a GPU, on the prior of stylegan2-portraits-128."""
+    """pSp at 128 for a GPU, with the prior of stylegan2-portraits-128."""
     return Experiment(
         name="psp-portraits-128",
         kind="psp",
@@ -35,7 +35,7 @@ def portraits_128() -> Experiment:
 
 
 def small_32() -> Experiment:
-    """For a laptop's CPU, on the prior of stylegan2-small-32."""
+    """pSp at 32 for a laptop's CPU, with the prior of stylegan2-small-32."""
     return Experiment(
         name="psp-small-32",
         kind="psp",
@@ -61,7 +61,7 @@ def small_32() -> Experiment:
 
 
 def tiny_32() -> Experiment:
-    """For tests: seconds on one core, on the prior of stylegan2-tiny-32."""
+    """pSp at 32 for tests, with the prior of stylegan2-tiny-32; takes seconds on one core."""
     return Experiment(
         name="psp-tiny-32",
         kind="psp",

@@ -1,4 +1,4 @@
-"""The experiments of StyleGAN2 (Karras et al. 2020), published and ours."""
+"""Experiments with StyleGAN2 (Karras et al. 2020): the paper's and this library's."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from pixgraft.training.experiment import Experiment, TrainConfig
 
 
 def paper_1024() -> Experiment:
-    """Karras et al. 2020, configuration F, as for FFHQ."""
+    """Karras et al. 2020, configuration F, for FFHQ."""
     return Experiment(
         name="stylegan2-paper-1024",
         kind="stylegan2",
@@ -17,9 +17,9 @@ def paper_1024() -> Experiment:
 
 
 def paper_256() -> Experiment:
-    """What the ADA paper trains as its baseline at 256: half the channels, twice the batch.
+    """The ADA paper's baseline at 256: half the channels, twice the batch size.
 
-    The deviation within a minibatch is of 4 images, where theirs is of 8.
+    The minibatch deviation is over groups of 4 images; in that paper it is over 8.
     """
     return Experiment(
         name="stylegan2-paper-256",
@@ -37,7 +37,7 @@ def paper_256() -> Experiment:
 
 
 def portraits_128() -> Experiment:
-    """For a GPU and about a thousand portraits; half-precision weights stay under 32 MiB."""
+    """StyleGAN2 at 128 for a GPU and about a thousand portraits; half-precision weights take less than 32 MiB."""
     return Experiment(
         name="stylegan2-portraits-128",
         kind="stylegan2",
@@ -60,7 +60,7 @@ def portraits_128() -> Experiment:
 
 
 def faces_64() -> Experiment:
-    """For a laptop's CPU and some thousand faces; half-precision weights take 5 MB."""
+    """StyleGAN2 at 64 for a laptop's CPU and a few thousand faces; half-precision weights take 5 MB."""
     return Experiment(
         name="stylegan2-faces-64",
         kind="stylegan2",
@@ -94,7 +94,7 @@ def faces_64() -> Experiment:
 
 
 def small_32() -> Experiment:
-    """For a laptop's CPU."""
+    """StyleGAN2 at 32 for a laptop's CPU."""
     return Experiment(
         name="stylegan2-small-32",
         kind="stylegan2",
@@ -127,13 +127,13 @@ def small_32() -> Experiment:
 
 
 def generator_sizes(prior: Experiment) -> dict[str, Any]:
-    """The fields in which an encoder's configuration agrees with its prior's."""
+    """The configuration fields that an encoder shares with its prior, for `prior`'s experiment."""
     names = ("image_size", "base_channels", "max_channels", "z_dim", "w_dim", "mapping_layers")
     return {name: getattr(prior.method, name) for name in names}
 
 
 def tiny_32() -> Experiment:
-    """For tests: seconds on one core."""
+    """StyleGAN2 at 32 for tests, which takes seconds on one core."""
     return Experiment(
         name="stylegan2-tiny-32",
         kind="stylegan2",
