@@ -76,7 +76,7 @@ def check(
 ) -> CheckReport:
     """Decode every image of `source`, and its conditions of `kind`, and list what is unusable or odd for training.
 
-    Unusable, as in training: whatever `Dataset` refuses at `size`, such as an image that would be enlarged more than
+    Unusable, as in training: files that `Dataset` refuses at `size`, such as an image that would be enlarged more than
     `MAX_ENLARGEMENT` times, and files in no pair (open the source with `skip_bad`). Odd but usable: an image that is
     enlarged, a suffix of another format, pixels of an earlier file, and files without an image's suffix, which
     training ignores. `progress` is called in this thread with (items done, items in all).

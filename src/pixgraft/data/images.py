@@ -1,7 +1,7 @@
 """The one place where images turn from bytes into tensors and back.
 
-In memory an image is float32 (3, H, W), RGB, in [-1, 1]; on disk it is any of the formats in `SUFFIXES`.
-Bytes come from strangers: whatever is wrong with them ends in a `PixgraftError` that names the file.
+In memory an image is float32 (3, H, W), RGB, in [-1, 1], or uint8; on disk it has any of the formats in `SUFFIXES`.
+Files are untrusted: any fault in them ends in a `PixgraftError` that names the file.
 """
 
 import io
@@ -23,7 +23,7 @@ SUFFIXES = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
     ".tiff": "TIFF", ".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM",
 }  # fmt: skip
-"""The suffixes of image files (lower case), each with the format that it stands for."""
+"""The suffixes of image files (lower case), each with its format."""
 
 _SIGNATURES = {
     "PNG": rb"\x89PNG\r\n\x1a\n",
@@ -115,7 +115,7 @@ def _deep_grey(image: Image.Image) -> Image.Image:
     start, span = (0.0, fitting[0]) if fitting else (low, high - low)
     grey = np.rint((values - start) * (255 / (span or 1))).astype(np.uint8)
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):  # one of the 65536 levels stands for a hole
+    if isinstance(transparent, int):  # one of the 65536 levels is transparent
         grey[values == transparent] = 255
     return Image.fromarray(grey)
 
@@ -136,7 +136,7 @@ def fit(image: Image.Image, size: int) -> Image.Image:
 
 def pixels(image: Image.Image) -> Tensor:
     """An 8-bit RGB or grey image as uint8 (3, H, W) or (1, H, W)."""
-    array = np.array(image)  # a copy: Pillow's own array is read-only
+    array = np.array(image)  # a copy: Pillow's array is read-only
     return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1).contiguous()
 
 

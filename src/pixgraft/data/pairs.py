@@ -1,7 +1,7 @@
 """The files of a data set: images alone, or images matched with their conditions by name.
 
-An image and a condition match if their paths differ only in one folder's name and in the suffix, wherever that folder
-stands: train/images/a.jpg and train/masks/a.png, or images/train/a.jpg and masks/train/a.png.
+An image and a condition match if their paths differ only in one folder's name, at any depth, and in the suffix:
+train/images/a.jpg and train/masks/a.png, or images/train/a.jpg and masks/train/a.png.
 """
 
 from collections.abc import Iterable, Sequence
@@ -94,7 +94,7 @@ def open_pairs(
     """The pairs in a folder or zip with a folder named `images` and one named `conditions`, at any depth.
 
     With `conditions_path` the images are all those of `path` and the conditions all those there; both are folders or
-    zips. `under` selects what lies beneath one folder, such as "train", which may stand above or below the two.
+    zips. `under` selects the files beneath one folder, such as "train", which may be above or below the two.
 
     Raises PixgraftError if nothing matches; and, unless `skip_bad`, if an image has no condition, a condition no image,
     or a file several counterparts: it names the first such file and counts them. With `skip_bad` these are `unpaired`.
@@ -144,7 +144,10 @@ def _stem(name: str) -> str:
 
 
 def _beneath(source: ImageSource, folder: str, other: str, under: str, option: str) -> KeyedNames:
-    """The names in `folder` that lie beneath `under` too, which may stand above or below it; `option` names it."""
+    """The names in `folder` that are beneath `under` too, which may be above or below it.
+
+    Raises PixgraftError, which names `option`, if there are none.
+    """
     inside = under.strip("/").removeprefix("./")
     prefix = f"{inside}/" if inside not in ("", ".") else ""
     keyed = _keyed(source.names, folder, other)
@@ -166,7 +169,7 @@ def _by_stem(names: Iterable[str]) -> KeyedNames:
 
 
 def _without_root(keyed: KeyedNames) -> KeyedNames:
-    """Keys without the folder that all of them lie in, such as the one that a zip was made of."""
+    """Keys without the folder that contains all of them, such as the one that a zip was made from."""
     roots = {key.partition("/")[0] for key in keyed}
     return {key.partition("/")[2] or key: names for key, names in keyed.items()} if len(roots) == 1 else keyed
 

@@ -1,4 +1,4 @@
-"""The training loop: batches in; a log, sample grids and checkpoints out.
+"""The training loop: batches in; log, sample grids and checkpoints out.
 
 All random numbers are functions of (seed, images seen, rank, phase). A run that was stopped and resumed therefore
 equals an uninterrupted one: bit for bit on a CPU, and on a GPU as closely as two runs equal each other.

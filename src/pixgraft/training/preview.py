@@ -17,7 +17,7 @@ class Previews:
     """The averaged networks' outputs on the same images each time: a grid on disk and their diversity in the log."""
 
     def __init__(self, trainer: Trainer, batch: Batch, folder: Path, log: RunLog) -> None:
-        """`batch` is what each preview is made from, `folder` the run folder. The log tells the best diversity."""
+        """`batch` is the input of each preview, `folder` the run folder. The best diversity so far comes from `log`."""
         self._trainer, self._batch = trainer, batch.to(trainer.device)
         self._folder, self._log = folder, log
         self._best = 0.0
