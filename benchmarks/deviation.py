@@ -10,8 +10,9 @@ from torch import Tensor
 from tyro.conf import Positional, arg
 
 from pixgraft import devices
+from pixgraft.data.dataset import Dataset
 from pixgraft.data.images import from_uint8
-from pixgraft.data.pairs import PairedDataset, open_pairs
+from pixgraft.data.pairs import open_pairs
 from pixgraft.errors import PixgraftError
 from pixgraft.models import load_model
 from pixgraft.pipelines.synthesis import Synthesizer
@@ -53,11 +54,12 @@ def main(
     if not synthesizer.kind.has_classes:
         raise PixgraftError(f"{model}: takes no label maps, by whose classes the deviations are told apart")
     source = open_pairs(data, images=images, conditions=conditions, under=split)
-    pairs = PairedDataset(source, size=synthesizer.image_size, kind=synthesizer.kind)
+    pairs = Dataset(source, size=synthesizer.image_size, kind=synthesizer.kind)
     classes = synthesizer.kind.classes
     squares, pixels = [], []
     for unit in range(0, len(pairs), every):
         image, condition = pairs[unit]
+        assert condition is not None
         style = synthesizer.code(from_uint8(image))
         deviation = synthesizer.sample(condition, [style], samples=samples, seed=unit).deviation
         labels = condition[0].flatten().long()

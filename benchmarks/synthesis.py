@@ -22,7 +22,7 @@ from pixgraft.layers.modulated import Form, ModulatedConv2d
 from pixgraft.methods.base import Batch
 from pixgraft.networks.stylegan2 import Generator
 from pixgraft.presets import preset
-from pixgraft.training.loop import Trainer
+from pixgraft.training.trainer import Trainer
 
 KINDS: tuple[tuple[Literal["float32", "bfloat16"], bool], ...] = (
     ("float32", False),

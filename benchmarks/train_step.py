@@ -35,7 +35,7 @@ from pixgraft.losses.reconstruction import l1
 from pixgraft.methods.base import Batch
 from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig, published
 from pixgraft.training.experiment import Experiment, TrainConfig
-from pixgraft.training.loop import Trainer
+from pixgraft.training.trainer import Trainer
 
 OFFICIAL_CHANNELS = 64
 LAZY = 16

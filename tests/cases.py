@@ -22,7 +22,7 @@ from pixgraft.methods.grit import GRIT, GRITConfig
 from pixgraft.models import save_model
 from pixgraft.presets import preset
 from pixgraft.training.experiment import Experiment
-from pixgraft.training.loop import Trainer
+from pixgraft.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

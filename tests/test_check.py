@@ -10,7 +10,7 @@ from PIL import Image
 
 from pixgraft.data import images
 from pixgraft.data.check import CheckReport, Finding, check
-from pixgraft.data.sources import open_source
+from pixgraft.data.pairs import open_images
 
 
 def picture(seed: int, size: tuple[int, int] = (16, 16), format: str = "PNG") -> bytes:
@@ -61,7 +61,7 @@ def by_name(report: CheckReport) -> dict[str, list[Finding]]:
 def test_every_fault_is_found(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, TREE, kind)
     calls: list[tuple[int, int]] = []
-    report = check(open_source(path), size=16, progress=lambda done, total: calls.append((done, total)))
+    report = check(open_images(path), size=16, progress=lambda done, total: calls.append((done, total)))
     found = by_name(report)
 
     assert report.path == path
@@ -95,12 +95,12 @@ def test_every_fault_is_found(tmp_path: Path, kind: str) -> None:
 
 def test_sound_images_leave_nothing_to_say(tmp_path: Path) -> None:
     path = write(tmp_path, {f"{seed}.png": picture(seed) for seed in range(5)}, "folder")
-    report = check(open_source(path), size=16)
+    report = check(open_images(path), size=16)
     assert (report.usable, report.findings, report.sizes, report.duplicates) == (5, [], (16, 16), 0)
 
 
 def test_nothing_that_decodes(tmp_path: Path) -> None:
-    report = check(open_source(write(tmp_path, {"a.png": b"", "b.png": b"text"}, "folder")), size=16)
+    report = check(open_images(write(tmp_path, {"a.png": b"", "b.png": b"text"}, "folder")), size=16)
     assert (report.checked, report.usable, report.sizes) == (2, 0, None)
     assert report.summary == "2 image files: 0 usable, 2 unusable, 0 duplicates"
 
@@ -108,7 +108,7 @@ def test_nothing_that_decodes(tmp_path: Path) -> None:
 def test_a_bomb_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_PIXELS", 16 * 16)
     path = write(tmp_path, {"a.png": picture(1), "b.png": picture(2, (17, 16))}, "folder")
-    report = check(open_source(path), size=16)
+    report = check(open_images(path), size=16)
     assert report.usable == 1
     assert "17 x 16" in by_name(report)["b.png"][0].problem
 
@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.rindex(b"IDAT") + 20] ^= 1  # zips store by default, so the picture of b.png itself
     path.write_bytes(data)
-    report = check(open_source(path), size=16)
+    report = check(open_images(path), size=16)
     assert report.usable == 1
     assert "damaged" in by_name(report)["b.png"][0].problem
 
@@ -130,4 +130,4 @@ def test_an_interrupt_stops_the_check(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        check(open_source(path), size=16, progress=interrupt)
+        check(open_images(path), size=16, progress=interrupt)

@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pixgraft.data.dataset import Dataset, Order
-from pixgraft.data.degrade import Degradation, DegradedDataset, enlarged
+from pixgraft.data.dataset import Dataset, Loader, SampleOrder
+from pixgraft.data.degrade import Degradation, enlarged
 from pixgraft.data.images import from_uint8, to_uint8
-from pixgraft.data.pairs import PairedLoader
-from pixgraft.data.sources import open_source
+from pixgraft.data.pairs import open_images
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import bicubic, enlarge
 from training import make_images, some_images
@@ -23,8 +22,8 @@ from training import make_images, some_images
 FACTORS = (1, 2, 4)
 
 
-def _degraded(folder: Path, *, seed: int = 0) -> DegradedDataset:
-    return DegradedDataset(Dataset(open_source(folder), size=32), Degradation(factors=FACTORS), seed=seed)
+def _degraded(folder: Path, *, seed: int = 0) -> Dataset:
+    return Dataset(open_images(folder), size=32, degradation=Degradation(factors=FACTORS), seed=seed)
 
 
 def _detail(images: Tensor) -> float:
@@ -97,25 +96,30 @@ def test_pairs_are_an_image_and_what_is_left_of_it(tmp_path: Path) -> None:
     degradation = Degradation(factors=FACTORS)
     seen = set()
     for number in range(12):
-        image, condition = data.seen(number % 6, number=number, mirrored=False)
+        image, condition = data.sample(number % 6, number=number, mirrored=False)
+        assert condition is not None
         assert image.dtype == condition.dtype == torch.uint8
         factor = degradation.factor(0, number)
         assert torch.equal(condition, to_uint8(degradation(from_uint8(image).unsqueeze(0), factor))[0])
         seen.add(factor)
-        mirrored, other = data.seen(number % 6, number=number, mirrored=True)
+        mirrored, other = data.sample(number % 6, number=number, mirrored=True)
         assert torch.equal(mirrored, image.flip(-1))
+        assert other is not None
         assert (other.flip(-1).int() - condition.int()).abs().max() <= 1
     assert seen == set(FACTORS)
-    assert torch.equal(data[3][1], data.seen(3, number=3, mirrored=False)[1])
+    chosen = degradation.factor(0, 3)
+    third = data[3]
+    assert third.condition is not None
+    assert torch.equal(third.condition, degradation.condition(third.image, chosen))
     with pytest.raises(PixgraftError, match="factor 3"):
-        DegradedDataset(Dataset(data.source, size=32), Degradation(factors=(3,)), seed=0)
+        Dataset(data.source, size=32, degradation=Degradation(factors=(3,)))
 
 
 def test_any_start_continues_the_same_sequence(tmp_path: Path) -> None:
     folder = make_images(tmp_path / "data", 5)
 
     def batches(start: int, count: int) -> tuple[Tensor, Tensor]:
-        loader = PairedLoader(_degraded(folder, seed=3), Order(5, seed=1, flip=True))
+        loader = Loader(_degraded(folder, seed=3), SampleOrder(5, seed=1, flip=True))
         images, conditions = zip(*itertools.islice(loader.batches(start, 4), count), strict=True)
         loader.close()
         return torch.cat(images), torch.cat(conditions)
@@ -128,7 +132,7 @@ def test_any_start_continues_the_same_sequence(tmp_path: Path) -> None:
 def test_what_is_asked_of_the_images_is_asked_of_them(tmp_path: Path) -> None:
     folder = make_images(tmp_path / "data", 4)
     data = _degraded(folder)
-    assert data.fingerprint() == Dataset(open_source(folder), size=32).fingerprint()
+    assert data.fingerprint() == Dataset(open_images(folder), size=32).fingerprint()
     (folder / "01.png").write_bytes(b"text")
     with pytest.raises(PixgraftError, match=r"^01\.png: not an image"):
         data.check()

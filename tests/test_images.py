@@ -295,6 +295,16 @@ def test_to_tensor_is_channels_first() -> None:
     assert images.to_tensor(noise(channels=1)).shape == (1, 24, 32)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [16, 24, 40])
+def test_pixels_equal_the_way_through_floats_and_back(channels: int, size: int) -> None:
+    image = images.fit(noise(channels=channels), size)
+    levels = images.pixels(image)
+    assert levels.dtype == torch.uint8 and levels.is_contiguous()
+    assert torch.equal(levels, images.to_uint8(images.to_tensor(image)))
+    assert images.to_picture(levels).tobytes() == image.tobytes()
+
+
 def test_fit_takes_the_centre() -> None:
     image = Image.new("RGB", (30, 10), BLUE)
     image.paste(RED, (10, 0, 20, 10))

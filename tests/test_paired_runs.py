@@ -20,7 +20,7 @@ from pixgraft.models import load_model
 from pixgraft.pipelines.synthesis import Synthesizer
 from pixgraft.presets import preset
 from pixgraft.training.experiment import Experiment
-from pixgraft.training.loop import Trainer
+from pixgraft.training.trainer import Trainer
 from training import ALONE, CPU, assert_close, assert_equal, log_lines, make_pairs, newest, tree
 from using import opened, refusal
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pixgraft.data import dataset as dataset_module
-from pixgraft.data.check import CheckReport, check_pairs
+from pixgraft.data.check import CheckReport, check
 from pixgraft.data.conditions import ConditionKind
-from pixgraft.data.dataset import Dataset, Order
-from pixgraft.data.pairs import LeftOut, PairedDataset, PairedLoader, PairedSource, open_pairs
-from pixgraft.data.sources import open_source
+from pixgraft.data.dataset import Dataset, Loader, SampleOrder
+from pixgraft.data.pairs import ItemSource, UnpairedFile, open_images, open_pairs
 from pixgraft.errors import PixgraftError
 from test_conditions import class_map, encoded, refusal
 
@@ -50,12 +50,19 @@ def write(root: Path, files: dict[str, bytes], kind: str = "folder") -> Path:
     return root
 
 
-def names(source: PairedSource) -> list[tuple[str, str]]:
+def names(source: ItemSource) -> list[tuple[str, str]]:
     return list(zip(source.names, source.condition_names, strict=True))
 
 
-def paired(root: Path, files: dict[str, bytes], *, kind: ConditionKind = LABELS, size: int = SIZE) -> PairedDataset:
-    return PairedDataset(open_pairs(write(root, files)), size=size, kind=kind)
+def paired(root: Path, files: dict[str, bytes], *, kind: ConditionKind = LABELS, size: int = SIZE) -> Dataset:
+    return Dataset(open_pairs(write(root, files)), size=size, kind=kind)
+
+
+def both(item: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
+    """An item or a batch that has a condition."""
+    image, condition = item
+    assert condition is not None
+    return image, condition
 
 
 # --- which files belong together ---
@@ -81,7 +88,7 @@ def test_layouts(tmp_path: Path, kind: str, image: str, condition: str, under: s
     source = open_pairs(write(tmp_path / "data", files, kind), under=under)
     assert names(source) == [(image, condition)]
     assert (source.read_image(0), source.read_condition(0)) == (b"image", b"condition")
-    assert source.shown(0) == (image, condition)
+    assert source.condition_label(0) == condition
     assert source.skipped == ["readme.txt"]
     source.close()
 
@@ -110,7 +117,7 @@ def test_images_and_conditions_in_two_places(tmp_path: Path, kind: str) -> None:
     source = open_pairs(images, conditions_path=conditions, under="train")
     assert names(source) == [("train/a.jpg", "train/a.png"), ("train/b.jpg", "train/b.png")]
     assert (source.path, source.read_image(1), source.read_condition(1)) == (images, b"2", b"4")
-    assert source.shown(0) == ("train/a.jpg", "maps/train/a.png")  # the folder tells which of two such names
+    assert source.condition_label(0) == "maps/train/a.png"  # the folder tells which of two such names
     assert source.skipped == ([] if kind else ["x.txt"])
 
 
@@ -139,7 +146,7 @@ def test_what_belongs_to_no_pair_is_named_and_counted(tmp_path: Path) -> None:
     message = refusal(lambda: open_pairs(path))
     assert message.startswith(f"{path}: images/a.jpg: {FAULTS['images/a.jpg']} (and 4 more: ")
     source = open_pairs(path, skip_bad=True)
-    assert source.left_out == [LeftOut(*each) for each in FAULTS.items()]
+    assert source.unpaired == [UnpairedFile(*each) for each in FAULTS.items()]
     assert len(source.names) == 2
 
 
@@ -160,13 +167,13 @@ def test_items_are_what_the_files_hold(tmp_path: Path) -> None:
     files = tree()
     data = paired(tmp_path / "data", files)
     assert len(data) == 5
-    image, condition = data[3]
-    assert torch.equal(image, Dataset(open_source(tmp_path / "data" / "images"), size=SIZE)[3])
+    image, condition = both(data[3])
+    assert torch.equal(image, Dataset(open_images(tmp_path / "data" / "images"), size=SIZE)[3].image)
     assert torch.equal(condition, LABELS.read(files["masks/3.png"], "3.png", SIZE))
     assert (image.dtype, condition.dtype, condition.shape) == (torch.uint8, torch.uint8, (1, SIZE, SIZE))
     plain = {"masks/0.png": encoded(Image.new("L", (24, 20), 255))}  # an empty sketch is one
-    assert paired(tmp_path / "data", files | plain, kind=ConditionKind(kind="sketch"))[0][1].amin() == 255
-    assert paired(tmp_path / "data", files, kind=ConditionKind(kind="image"))[0][1].shape == (3, SIZE, SIZE)
+    assert both(paired(tmp_path / "data", files | plain, kind=ConditionKind(kind="sketch"))[0])[1].amin() == 255
+    assert both(paired(tmp_path / "data", files, kind=ConditionKind(kind="image"))[0])[1].shape == (3, SIZE, SIZE)
 
 
 def test_image_and_condition_stay_aligned(tmp_path: Path) -> None:
@@ -180,20 +187,20 @@ def test_image_and_condition_stay_aligned(tmp_path: Path) -> None:
     files |= {f"masks/{i}.png": half for i in range(2)}
     data = paired(tmp_path / "data", files, size=30, kind=ConditionKind(kind="labels", classes=4))
     for mirrored in (False, True):
-        image, condition = data.seen(0, number=0, mirrored=mirrored)
+        image, condition = both(data.sample(0, number=0, mirrored=mirrored))
         expected = torch.from_numpy(colors)[condition[0].long()].permute(2, 0, 1)
         alike = (image.int() - expected.int()).abs().amax(0) < 64
         assert alike.float().mean() > 0.9  # all but the classes' edges
         assert len(condition.unique()) == 4
 
 
-def test_seen_flips_both_or_neither(tmp_path: Path) -> None:
+def test_a_sample_flips_both_or_neither(tmp_path: Path) -> None:
     data = paired(tmp_path / "data", tree())
-    image, condition = data[2]
-    same = data.seen(2, number=7, mirrored=False)
+    image, condition = both(data[2])
+    same = both(data.sample(2, number=7, mirrored=False))
     assert torch.equal(same[0], image)
     assert torch.equal(same[1], condition)
-    flipped = data.seen(2, number=7, mirrored=True)
+    flipped = both(data.sample(2, number=7, mirrored=True))
     assert torch.equal(flipped[0], image.flip(-1))
     assert torch.equal(flipped[1], LABELS.mirror(condition))
     assert not torch.equal(flipped[1], condition.flip(-1))
@@ -225,7 +232,7 @@ def test_an_unusable_pair_is_named(tmp_path: Path, fault: str) -> None:
 
 def test_what_is_too_small_is_named(tmp_path: Path) -> None:
     files = tree() | {"masks/1.png": mask(1, 6, 5), "images/1.png": photo(1, 6 * 9, 5 * 9)}
-    assert paired(tmp_path / "data", files)[1][1].shape == (1, SIZE, SIZE)
+    assert both(paired(tmp_path / "data", files)[1])[1].shape == (1, SIZE, SIZE)
     data = paired(tmp_path / "data", files, size=40)
     assert refusal(lambda: data[1]).startswith("masks/1.png: 6 x 5 pixels are too few to train at 40")
     report = checked(tmp_path / "data", size=40)
@@ -233,7 +240,7 @@ def test_what_is_too_small_is_named(tmp_path: Path) -> None:
     data = paired(tmp_path / "data", files | {"images/1.png": photo(1, 6, 5)}, size=40)
     assert refusal(lambda: data[1]).startswith("images/1.png: 6 x 5 pixels are too few to train at 40")
     lr = ConditionKind(kind="lr")
-    assert paired(tmp_path / "lr", files, kind=lr, size=40)[1][1].shape == (3, 40, 40)  # small is what it is
+    assert both(paired(tmp_path / "lr", files, kind=lr, size=40)[1])[1].shape == (3, 40, 40)  # small is what it is
 
 
 def test_all_bad_pairs_are_counted(tmp_path: Path) -> None:
@@ -247,7 +254,7 @@ def test_pairs_are_read_once_where_they_fit_in_memory(tmp_path: Path, monkeypatc
     data.check()
     for path in folder.rglob("*.png"):
         path.unlink()
-    assert data[4][1].shape == (1, SIZE, SIZE)
+    assert both(data[4])[1].shape == (1, SIZE, SIZE)
     monkeypatch.setattr(dataset_module, "CACHE_BYTES", 5 * 4 * SIZE * SIZE - 1)
     data = paired(folder, tree())
     data.check()  # reads nothing
@@ -255,9 +262,13 @@ def test_pairs_are_read_once_where_they_fit_in_memory(tmp_path: Path, monkeypatc
     assert "4.png" in refusal(lambda: data[4])
 
 
+FINGERPRINT = "5f5817bc6872c04583089f018ca10f9e1630f0e5f5a276fa4b7ebfe1605a8284"
+"""Checkpoints hold such values: another one would keep every former run from being resumed."""
+
+
 def test_fingerprint_is_of_both_names(tmp_path: Path) -> None:
     first = paired(tmp_path / "a", tree(3)).fingerprint()
-    assert first == paired(tmp_path / "b", tree(3)).fingerprint()
+    assert first == paired(tmp_path / "b", tree(3)).fingerprint() == FINGERPRINT
     assert first != paired(tmp_path / "c", tree(4)).fingerprint()
     renamed = {name.replace("masks/2.png", "masks/2.PNG"): data for name, data in tree(3).items()}
     assert first != paired(tmp_path / "d", renamed).fingerprint()
@@ -271,14 +282,14 @@ def test_one_pair_is_too_few(tmp_path: Path) -> None:
 
 
 def test_batches_are_what_the_order_says(tmp_path: Path) -> None:
-    data, order = paired(tmp_path / "data", tree()), Order(5, seed=1, flip=True)
-    loader = PairedLoader(data, order)
+    data, order = paired(tmp_path / "data", tree()), SampleOrder(5, seed=1, flip=True)
+    loader = Loader(data, order)
     batches = list(itertools.islice(loader.batches(0, 4), 4))
     loader.close()
-    images, conditions = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    images, conditions = (torch.cat(parts) for parts in zip(*map(both, batches), strict=True))
     for number in range(16):
         index, mirrored = order[number]
-        image, condition = data.seen(index, number=number, mirrored=mirrored)
+        image, condition = both(data.sample(index, number=number, mirrored=mirrored))
         assert torch.equal(images[number], image.float() / 127.5 - 1)
         assert torch.equal(conditions[number], condition)
     assert 0 < sum(order[number][1] for number in range(16)) < 16
@@ -286,13 +297,13 @@ def test_batches_are_what_the_order_says(tmp_path: Path) -> None:
 
 def test_starts_and_ranks_share_one_sequence(tmp_path: Path) -> None:
     data = paired(tmp_path / "data", tree())
-    loaders = [PairedLoader(data, Order(5, seed=1, flip=True)) for _ in range(3)]
+    loaders = [Loader(data, SampleOrder(5, seed=1, flip=True)) for _ in range(3)]
     whole = list(itertools.islice(loaders[0].batches(0, 4), 4))
     shares = [loaders[rank + 1].batches(8, 4, rank=rank, ranks=2) for rank in range(2)]
     for step in (2, 3):
-        parts = [next(share) for share in shares]
+        parts = [both(next(share)) for share in shares]
         for which in range(2):
-            assert torch.equal(torch.cat([part[which] for part in parts]), whole[step][which])
+            assert torch.equal(torch.cat([part[which] for part in parts]), both(whole[step])[which])
     for loader in loaders:
         loader.close()
 
@@ -301,7 +312,7 @@ def test_starts_and_ranks_share_one_sequence(tmp_path: Path) -> None:
 
 
 def checked(path: Path, size: int = SIZE, progress: Callable[[int, int], None] | None = None) -> CheckReport:
-    return check_pairs(open_pairs(path, skip_bad=True), size=size, kind=LABELS, progress=progress)
+    return check(open_pairs(path, skip_bad=True), size=size, kind=LABELS, progress=progress)
 
 
 @pytest.mark.parametrize("fault", BAD)
@@ -349,13 +360,13 @@ def test_the_check_of_sound_pairs_and_strays(tmp_path: Path, kind: str) -> None:
 def test_the_check_of_two_places_tells_them_apart(tmp_path: Path) -> None:
     images = write(tmp_path / "photos", {f"{i}.png": photo(i) for i in range(2)})
     maps = write(tmp_path / "maps", {"0.png": mask(0), "1.png": b"text"})
-    report = check_pairs(open_pairs(images, conditions_path=maps), size=SIZE, kind=LABELS)
+    report = check(open_pairs(images, conditions_path=maps), size=SIZE, kind=LABELS)
     (finding,) = report.findings
     assert finding.name == "maps/1.png"
     assert finding.problem.startswith("not an image")
     (maps / "1.png").unlink()
     (maps / "1.bmp").write_bytes(encoded(Image.fromarray(class_map(24, 20)), "BMP"))
-    data = PairedDataset(open_pairs(images, conditions_path=maps), size=SIZE, kind=LABELS)
+    data = Dataset(open_pairs(images, conditions_path=maps), size=SIZE, kind=LABELS)
     (maps / "1.bmp").unlink()
     with pytest.raises(PixgraftError, match=r"maps/1\.bmp: not there"):
         data[1]

@@ -20,7 +20,7 @@ from pixgraft.methods.stylegan2 import StyleGAN2
 from pixgraft.models import load_model, save_model
 from pixgraft.presets import preset
 from pixgraft.training.batches import Feed
-from pixgraft.training.loop import Trainer
+from pixgraft.training.trainer import Trainer
 from test_paired_runs import torchrun
 from training import CPU, assert_equal, log_lines, make_images, newest, tree
 

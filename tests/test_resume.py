@@ -16,7 +16,7 @@ from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine.log import RunLog
 from pixgraft.methods.base import Batch
 from pixgraft.models import load_model
-from pixgraft.training.loop import Trainer
+from pixgraft.training.trainer import Trainer
 from training import arguments, assert_equal, log_lines, make_images, newest, run, tree
 
 TO_THE_END = "train.images=48"

@@ -20,10 +20,12 @@ from pixgraft.engine import distributed
 from pixgraft.engine.distributed import World
 from pixgraft.engine.log import RunLog
 from pixgraft.errors import PixgraftError
+from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Losses, Preview
 from pixgraft.methods.i2ilr import I2ILR
+from pixgraft.presets import preset
 from pixgraft.training.experiment import Experiment
-from pixgraft.training.loop import Trainer
+from pixgraft.training.trainer import Trainer
 from training import (
     arguments,
     assert_close,
@@ -153,6 +155,21 @@ def test_compiled_steps_agree_with_eager_ones(monkeypatch: pytest.MonkeyPatch, b
         if seed == 0:
             assert_close(eager, compiled, 1e-3)
     assert compiled.method.state_dict().keys() == eager.method.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("i2ilr-tiny-32", {"generator", "discriminator"}),
+        ("stylegan2-tiny-32", {"generator.mapping", "generator.synthesis", "discriminator"}),
+        ("psp-tiny-32", {"generator.mapping", "generator.synthesis", "start", "encoder"}),
+    ],
+)
+def test_the_modules_whose_forward_is_called_are_compiled(name: str, expected: set[str]) -> None:
+    chosen = preset(name)
+    method = METHODS[chosen.kind](chosen.method)
+    names = {module: path for path, module in method.named_modules()}
+    assert {names[module] for module in method.compilable()} == expected
 
 
 # --- what is not finite ---

@@ -18,7 +18,7 @@ from pixgraft.engine.log import RunLog
 from pixgraft.methods.base import Batch
 from pixgraft.presets import preset
 from pixgraft.training.experiment import Experiment
-from pixgraft.training.loop import Trainer
+from pixgraft.training.trainer import Trainer
 
 PRESET = "i2ilr-tiny-32"
 CPU = torch.device("cpu")

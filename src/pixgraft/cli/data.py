@@ -34,10 +34,8 @@ def check(
     """
     from pixgraft.cli.report import print_findings
     from pixgraft.data.check import check as look
-    from pixgraft.data.check import check_pairs
     from pixgraft.data.conditions import MAX_CLASSES, ConditionKind, read_palette
-    from pixgraft.data.pairs import open_pairs
-    from pixgraft.data.sources import open_source
+    from pixgraft.data.pairs import open_images, open_pairs
 
     if size < 1:
         raise PixgraftError(f"--size {size}: choose a number of pixels from 1")
@@ -51,7 +49,7 @@ def check(
     if palette:
         _goes_with("palette", palette, ("color",), pairs)
     if pairs == "no":
-        report = look(open_source(path, under=split), size=size)
+        report = look(open_images(path, under=split), size=size)
         return print_findings(report.findings, report.summary)
     if pairs == "labels" and not 2 <= classes <= MAX_CLASSES:
         raise PixgraftError(f"--pairs labels: needs the number of classes: give --classes N, from 2 to {MAX_CLASSES}")
@@ -60,7 +58,7 @@ def check(
     colors = read_palette(palette).colors if palette else ()
     kind = ConditionKind(kind=pairs, classes=len(colors) or classes, colors=colors)
     source = open_pairs(path, images=images, conditions=conditions, under=split, skip_bad=True)
-    report = check_pairs(source, size=size, kind=kind)
+    report = look(source, size=size, kind=kind)
     return print_findings(report.findings, report.summary)
 
 

@@ -42,11 +42,11 @@ def train(
         quiet: Show no progress.
     """
     from pixgraft import config, presets
-    from pixgraft.training.loop import CHECKPOINTS
+    from pixgraft.training.folder import has_checkpoints
     from pixgraft.training.loop import train as run
 
     experiment = config.replaced(presets.preset(preset), list(set))
-    if resume and not any((out / CHECKPOINTS).glob("[0-9]*")):
+    if resume and not has_checkpoints(out):
         raise PixgraftError(f"{out}: no checkpoint to resume from: leave --resume out to begin")
     outcome = run(experiment, data, out, split=split, device=device, skip_bad=skip_bad, quiet=quiet)
     if outcome.interrupted:

@@ -1,4 +1,4 @@
-"""What is wrong with a folder or zip of images, or of images with conditions, found before training does."""
+"""The check of a folder or zip of images, or of images with conditions: it names every fault before training."""
 
 import hashlib
 import os
@@ -6,146 +6,108 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from pixgraft.data.conditions import ConditionKind
-from pixgraft.data.dataset import MAX_ENLARGEMENT
+from pixgraft.data.dataset import MAX_ENLARGEMENT, read_condition
 from pixgraft.data.images import SUFFIXES, decode, image_format
-from pixgraft.data.pairs import PairedSource, read_condition
-from pixgraft.data.sources import ImageSource
+from pixgraft.data.pairs import ItemSource
 from pixgraft.errors import PixgraftError
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know about one file; a file may have several."""
+    """One remark about one file; a file may have several."""
 
     name: str
     """The file, as the source names it."""
     problem: str
     """One line, without the name."""
     usable: bool
-    """False if it keeps an image, a condition or a pair out of training."""
+    """False if it excludes an image, a condition or a pair from training."""
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found."""
+    """The result of `check`."""
 
     path: Path
-    what: Literal["image files", "pairs"]
-    """What is counted."""
     checked: int
-    """How many there are."""
+    """Images, or pairs if there are conditions."""
     usable: int
-    """How many of them training can use; duplicates count."""
-    left_out: int
-    """How many image files are in no pair."""
+    """The number of them that training can use, duplicates included."""
+    unpaired: int | None
+    """Image files that are in no pair; None for images alone."""
     findings: list[Finding]
-    """In the order of the names; files in no pair, and those that are no images by their suffix, come last."""
+    """In the order of the names; files in no pair, and those without an image's suffix, come last."""
     sizes: tuple[int, int] | None
-    """The smallest and the largest shorter side in pixels, of all that decoded; None if nothing did."""
+    """The smallest and the largest shorter side in pixels of the images that decoded; None if none did."""
     duplicates: int
-    """How many usable images show the same pixels as one before them."""
+    """The number of usable images with the same pixels as an earlier one."""
 
     @property
     def summary(self) -> str:
         """The counts in one line."""
         parts = [f"{self.usable:,} usable", f"{self.checked - self.usable:,} unusable"]
-        if self.what == "pairs":
-            parts.append(f"{self.left_out:,} unusable files in no pair")
+        if self.unpaired is not None:
+            parts.append(f"{self.unpaired:,} unusable files in no pair")
         parts.append(f"{self.duplicates:,} duplicates")
         sides = f"; shorter sides of {self.sizes[0]} to {self.sizes[1]} pixels" if self.sizes else ""
-        return f"{self.checked:,} {self.what}: {', '.join(parts)}{sides}"
+        return f"{self.checked:,} {'image files' if self.unpaired is None else 'pairs'}: {', '.join(parts)}{sides}"
 
 
 @dataclass(frozen=True)
-class _Look:
+class _ItemCheck:
+    """The findings about one item."""
+
     name: str
     findings: tuple[Finding, ...]
     usable: bool
-    side: int = 0
+    size: tuple[int, int] | None = None
+    """The image's (width, height); None if it does not decode."""
     digest: bytes = b""
 
 
 def check(
-    source: ImageSource, *, size: int, progress: Callable[[int, int], None] | None = None
+    source: ItemSource,
+    *,
+    size: int,
+    kind: ConditionKind | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Decode every image of `source` and list what is unusable or odd for training at `size` x `size` pixels.
+    """Decode every image of `source`, and its conditions of `kind`, and list what is unusable or odd for training.
 
-    Unusable, as in training: images that cannot be read or decoded, or would have to be enlarged more than
-    `MAX_ENLARGEMENT` times. Odd but no hindrance: an image that is enlarged at all, a suffix that promises another
-    format, pixels seen in a file before, and files without an image's suffix, which training passes over.
-    `progress` is called in this thread with (files done, files in all).
+    Unusable, as in training: files that `Dataset` refuses at `size`, such as an image that would be enlarged more than
+    `MAX_ENLARGEMENT` times, and files in no pair (open the source with `skip_bad`). Odd but usable: an image that is
+    enlarged, a suffix of another format, pixels of an earlier file, and files without an image's suffix, which
+    training ignores. `progress` is called in this thread with (items done, items in all).
     """
-
-    def look(index: int) -> _Look:
-        name = source.names[index]
-        return _look(name, lambda: source.read(name), size)[0]
-
-    seen = _survey(source.path, len(source.names), look, progress)
-    return replace(seen, findings=seen.findings + _skipped(source.skipped))
-
-
-def check_pairs(
-    source: PairedSource, *, size: int, kind: ConditionKind, progress: Callable[[int, int], None] | None = None
-) -> CheckReport:
-    """As `check`, of pairs: what is counted are pairs, and duplicates are of their images.
-
-    Unusable besides: a condition that `PairedDataset` refuses (a value beyond the classes, a colour without a class,
-    one class alone, another shape than the image's), and what `source` left out (open it with `skip_bad`).
-    """
-
-    def look(index: int) -> _Look:
-        name, condition_name = source.shown(index)
-        seen, image_size = _look(name, lambda: source.read_image(index), size)
-        try:
-            read_condition(source, index, image_size, size=size, kind=kind)
-        except PixgraftError as error:
-            notes = tuple(replace(finding, usable=False) for finding in seen.findings)
-            problem = Finding(condition_name, without_name(condition_name, error), usable=False)
-            return replace(seen, findings=(*notes, problem), usable=False)
-        return seen
-
-    found = _survey(source.path, len(source.names), look, progress)
-    others = [Finding(each.name, each.problem, usable=False) for each in source.left_out]
-    findings = found.findings + others + _skipped(source.skipped)
-    return replace(found, what="pairs", left_out=len(others), findings=findings)
-
-
-def _survey(
-    path: Path,
-    count: int,
-    look: Callable[[int], _Look],
-    progress: Callable[[int, int], None] | None,
-) -> CheckReport:
-    """What `look` says of each of `count` items, by a few threads."""
     findings: list[Finding] = []
     sides: list[int] = []
-    first: dict[bytes, str] = {}
+    originals: dict[bytes, str] = {}
     usable = duplicates = 0
+    count = len(source.names)
     executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     try:
-        for done, seen in enumerate(executor.map(look, range(count)), start=1):
-            if seen.side:
-                sides.append(seen.side)
-            findings += seen.findings
-            if seen.usable:
+        checks = executor.map(lambda index: _check_item(source, index, size, kind), range(count))
+        for done, item in enumerate(checks, start=1):
+            if item.size is not None:
+                sides.append(min(item.size))
+            findings += item.findings
+            if item.usable:
                 usable += 1
-                original = first.setdefault(seen.digest, seen.name)
-                if original != seen.name:
+                original = originals.setdefault(item.digest, item.name)
+                if original != item.name:
                     duplicates += 1
-                    findings.append(Finding(seen.name, f"the same pixels as {original}", usable=True))
+                    findings.append(Finding(item.name, f"the same pixels as {original}", usable=True))
             if progress is not None:
                 progress(done, count)
     finally:
         executor.shutdown(cancel_futures=True)  # an interrupt does not wait for the files not yet begun
+    findings += [Finding(file.name, file.problem, usable=False) for file in source.unpaired]
+    findings += [Finding(name, "passed over: its suffix is not an image's", usable=True) for name in source.skipped]
+    unpaired = None if kind is None else len(source.unpaired)
     sizes = (min(sides), max(sides)) if sides else None
-    return CheckReport(path, "image files", count, usable, 0, findings, sizes, duplicates)
-
-
-def _skipped(names: list[str]) -> list[Finding]:
-    return [Finding(name, "passed over: its suffix is not an image's", usable=True) for name in names]
+    return CheckReport(source.path, count, usable, unpaired, findings, sizes, duplicates)
 
 
 def without_name(name: str, error: PixgraftError) -> str:
@@ -153,24 +115,39 @@ def without_name(name: str, error: PixgraftError) -> str:
     return str(error).split(f"{name}: ", 1)[-1]
 
 
-def _look(name: str, read: Callable[[], bytes], size: int) -> tuple[_Look, tuple[int, int] | None]:
-    """What there is to say of one image, and its (width, height), None if it does not decode."""
+def _check_item(source: ItemSource, index: int, size: int, kind: ConditionKind | None) -> _ItemCheck:
+    """The findings about an image and, if `kind` is given, its condition."""
+    item = _check_image(source, index, size)
+    if kind is None:
+        return item
     try:
-        data = read()
+        read_condition(source, index, item.size, size=size, kind=kind)
+    except PixgraftError as error:
+        name = source.condition_label(index)
+        findings = [replace(finding, usable=False) for finding in item.findings]
+        findings.append(Finding(name, without_name(name, error), usable=False))
+        return replace(item, findings=tuple(findings), usable=False)
+    return item
+
+
+def _check_image(source: ItemSource, index: int, size: int) -> _ItemCheck:
+    name = source.names[index]
+    try:
+        data = source.read_image(index)
         image = decode(data, name)
     except PixgraftError as error:
-        return _Look(name, (Finding(name, without_name(name, error), usable=False),), usable=False), None
+        return _ItemCheck(name, (Finding(name, without_name(name, error), usable=False),), usable=False)
     kind, suffix = image_format(data), PurePosixPath(name).suffix.lower()
     notes: list[str] = []
     if kind != SUFFIXES[suffix]:
         notes.append(f"a {kind} file, though its name ends in {suffix}")
     side = min(image.size)
-    shown = f"{image.width} x {image.height}"
+    shape = f"{image.width} x {image.height}"
     usable = side * MAX_ENLARGEMENT >= size
     if not usable:
-        notes.append(f"too small: {shown}, needs {-(-size // MAX_ENLARGEMENT)} on the shorter side")
+        notes.append(f"too small: {shape}, needs {-(-size // MAX_ENLARGEMENT)} on the shorter side")
     elif side < size:
-        notes.append(f"small: {shown}, will be enlarged")
+        notes.append(f"small: {shape}, will be enlarged")
     digest = hashlib.blake2b(str(image.size).encode() + image.tobytes(), digest_size=16).digest()
     findings = tuple(Finding(name, note, usable) for note in notes)
-    return _Look(name, findings, usable, side, digest), image.size
+    return _ItemCheck(name, findings, usable, image.size, digest)

@@ -1,7 +1,7 @@
-"""Conditions: what an image is made from, read from files into the compact uint8 tensors that data is kept in.
+"""Conditions, the inputs that an image is made from: read from files as compact uint8 tensors.
 
 A label map is (1, H, W) with a class index in each pixel, a sketch (1, H, W) grey, any other picture (3, H, W) RGB.
-Bytes come from strangers: whatever is wrong with them ends in a `PixgraftError` that names the file.
+Files are untrusted: any fault in them ends in a `PixgraftError` that names the file.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from pixgraft.data.degrade import Enlarging, enlarged
-from pixgraft.data.images import decode, fit, image_format, to_tensor, to_uint8
+from pixgraft.data.images import decode, fit, image_format, pixels, to_tensor, to_uint8
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import ConditionSpec
 
@@ -31,12 +31,12 @@ MAX_CLASSES = 256
 """A class index is one byte."""
 
 _PACKED_GREY = {2: 85, 4: 17}
-"""Bits of a grey PNG's pixel that Pillow spreads over 0..255, and the step by which it does."""
+"""Bits for each pixel of a grey PNG whose levels Pillow scales to 0..255, and the factor of that scaling."""
 
 
 @dataclass(frozen=True)
 class Palette:
-    """The classes of a colour map, in their order."""
+    """The classes of a colour map, in order."""
 
     names: tuple[str, ...]
     colors: tuple[Color, ...]
@@ -46,7 +46,7 @@ class Palette:
 def read_palette(path: str | Path) -> Palette:
     """The palette in a text file: one line "NAME R G B" for each class, in order; # begins a comment.
 
-    Raises PixgraftError, which names the file and the line, if one is not of that form or tells a name or colour again.
+    Raises PixgraftError, which names the file and the line, if a line has another form or repeats a name or colour.
     """
     path = Path(path)
     try:
@@ -54,7 +54,7 @@ def read_palette(path: str | Path) -> Palette:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text in UTF-8"
         raise PixgraftError(f"{path}: cannot be read as a palette: {reason}") from error
-    found: dict[str, Color] = {}
+    classes: dict[str, Color] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         content = line.partition("#")[0].strip()
         if not content:
@@ -63,31 +63,31 @@ def read_palette(path: str | Path) -> Palette:
         if len(values) != 3 or not all(re.fullmatch("[0-9]{1,3}", value) and int(value) <= 255 for value in values):
             raise PixgraftError(f'{path}, line {number}: {content!r} is not "NAME R G B" with numbers from 0 to 255')
         red, green, blue = map(int, values)
-        if name in found or (red, green, blue) in found.values():
+        if name in classes or (red, green, blue) in classes.values():
             raise PixgraftError(f"{path}, line {number}: {content!r} repeats a name or colour; give each class its own")
-        found[name] = (red, green, blue)
-    if not 2 <= len(found) <= MAX_CLASSES:
-        raise PixgraftError(f"{path}: {len(found)} classes; a palette has 2 to {MAX_CLASSES}, one on each line")
-    return Palette(tuple(found), tuple(found.values()))
+        classes[name] = (red, green, blue)
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        raise PixgraftError(f"{path}: {len(classes)} classes; a palette has 2 to {MAX_CLASSES}, one on each line")
+    return Palette(tuple(classes), tuple(classes.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionKind:
-    """What conditions are.
+    """The kind of the conditions, and how their files are read.
 
-    labels: an index image (PNG of mode P, L or 1) whose pixel is the number of its class. color: an RGB image whose
-    colours stand for classes. sketch: a grey image. image: an RGB image. lr: a small RGB image that is enlarged.
+    labels: an index image (PNG of mode P, L or 1) whose pixels are class indices. color: an RGB image whose colours
+    stand for classes. sketch: a grey image. image: an RGB image. lr: a small RGB image, which is enlarged.
     """
 
     kind: Literal["labels", "color", "sketch", "image", "lr"]
     classes: int = 0
-    """Of labels and color: class indices are 0 to `classes` - 1."""
+    """For labels and color: class indices are 0 to `classes` - 1."""
     colors: tuple[Color, ...] = ()
-    """Of color: the colour of each class."""
+    """For color: the colour of each class."""
     mirrored: tuple[tuple[int, int], ...] = ()
-    """Of labels and color: classes that are each other's mirror image, such as the left and the right brow."""
+    """For labels and color: classes that are each other's mirror image, such as the left and the right brow."""
     enlarging: Enlarging = "bicubic"
-    """Of lr: how an image that is smaller than asked for is enlarged."""
+    """For lr: the filter that enlarges an image."""
 
     def __post_init__(self) -> None:
         if self.kind == "color" and len(set(self.colors)) != self.classes:
@@ -111,9 +111,9 @@ class ConditionKind:
         return 3 if self.kind in ("image", "lr") else 1
 
     def decode(self, data: bytes, name: str) -> Image.Image:
-        """The file's picture at its own size: class indices or grey (mode L), or RGB; `name` is what errors call it.
+        """The file's picture at its original size: class indices or grey (mode L), or RGB. Errors begin with `name`.
 
-        Raises PixgraftError if the file is no sound image, a value is beyond the classes, or a colour has no class.
+        Raises PixgraftError if the file is damaged, a value is not a class index, or a colour has no class.
         """
         picture = decode(data, name)
         if self.kind == "labels":
@@ -123,25 +123,24 @@ class ConditionKind:
         return picture.convert("L") if self.kind == "sketch" else picture
 
     def fit(self, picture: Image.Image, size: int) -> Tensor:
-        """The largest centred square of what `decode` gave, resized, as uint8 (1 or 3, size, size).
+        """The largest centred square of a picture from `decode`, resized, as uint8 (1 or 3, size, size).
 
-        Classes take the nearest pixel, pictures the filters of `images.fit`.
+        Class indices are resized by nearest neighbour, pictures by the filters of `images.fit`.
         """
         side = min(picture.size)
         if self.has_classes:
-            square = fit(picture, side).resize((size, size), Image.Resampling.NEAREST)
-            return torch.from_numpy(np.array(square)).unsqueeze(0)
+            return pixels(fit(picture, side).resize((size, size), Image.Resampling.NEAREST))
         if self.kind == "lr" and side < size:
             small = to_tensor(fit(picture, side)).unsqueeze(0)
             return to_uint8(enlarged(small, size, self.enlarging)).squeeze(0)
-        return to_uint8(to_tensor(fit(picture, size)))
+        return pixels(fit(picture, size))
 
     def read(self, data: bytes, name: str, size: int) -> Tensor:
         """`fit` of `decode`: the file as a compact uint8 tensor (1 or 3, size, size)."""
         return self.fit(self.decode(data, name), size)
 
     def mirror(self, condition: Tensor) -> Tensor:
-        """A compact condition (..., H, W) mirrored, left and right classes changing places."""
+        """A compact condition (..., H, W) mirrored; `mirrored` classes change places."""
         flipped = condition.flip(-1)
         if not self.mirrored:
             return flipped

@@ -1,64 +1,113 @@
-"""Training images in a stateless order: what is seen n-th is a function of (seed, n) alone.
+"""The training data: items by index, a stateless order over them, and batches loaded ahead.
 
-A resume therefore needs no loader state, and processes need not talk to share out a step.
+The n-th sample is a function of (seed, n) alone. A resumed run therefore needs no loader state, and the processes of a
+distributed run need not communicate to divide a step among them.
 """
 
 import hashlib
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Generic, TypeVar
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from pixgraft.data.images import decode, fit, from_uint8, to_tensor, to_uint8
-from pixgraft.data.sources import ImageSource
+from pixgraft.data.conditions import ConditionKind
+from pixgraft.data.degrade import Degradation
+from pixgraft.data.images import decode, fit, from_uint8, pixels
+from pixgraft.data.pairs import ItemSource
 from pixgraft.engine.seeds import derive, generator
 from pixgraft.errors import PixgraftError
 
-Item = TypeVar("Item")
-
 CACHE_BYTES = 4 * 2**30
-"""Decoded images are kept in memory up to this many bytes."""
+"""Decoded items are cached if all of them take at most this many bytes."""
 
 MAX_ENLARGEMENT = 4
-"""Times that a small image is enlarged at most. One that needs more, such as an icon that strayed into the folder, has
-no detail at the size trained at: it would teach blur."""
+"""The largest factor by which an image is enlarged. One that needs more, such as a stray icon, has no detail at the
+training size and would teach blur."""
 
 
-class Items(ABC, Generic[Item]):
-    """What every data set is: items by index, each decoded once if all of them fit into memory."""
+class Item(NamedTuple):
+    """One image and its condition, if it has one."""
 
-    def __init__(self, path: Path, names: Sequence[str], *, item_bytes: int) -> None:
-        if len(names) < 2:
-            raise PixgraftError(f"{path}: training needs at least 2 images, found {len(names)}")
-        self._names = names
-        self._caches = len(names) * item_bytes <= CACHE_BYTES
+    image: Tensor
+    """uint8 (3, S, S)."""
+    condition: Tensor | None = None
+    """uint8 (C, S, S): class indices in one channel, or levels 0..255 in one or three."""
+
+
+class Dataset:
+    """The items of a source by index, each centre-cropped and resized to `size`, cached if all fit into memory.
+
+    Conditions are read from the source's condition files, which are of `kind`; or made from the images by
+    `degradation`, whose factors `seed` draws; or absent.
+
+    These raise a PixgraftError that names the file: a damaged file, an image or condition that would be enlarged more
+    than MAX_ENLARGEMENT times, a condition of another aspect ratio than its image, and a label map of a single class.
+    """
+
+    def __init__(
+        self,
+        source: ItemSource,
+        *,
+        size: int,
+        kind: ConditionKind | None = None,
+        degradation: Degradation | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Raises PixgraftError for fewer than 2 images, and for a degradation that `size` does not allow."""
+        if len(source.names) < 2:
+            raise PixgraftError(f"{source.path}: training needs at least 2 images, found {len(source.names)}")
+        if degradation is not None:
+            degradation.check(size)
+        self.source, self.size, self.kind = source, size, kind
+        self._degradation, self._seed = degradation, seed
+        channels = 3 + (kind.stored_channels if kind else 0)
+        self._caches = len(self) * channels * size * size <= CACHE_BYTES
         self._cache: dict[int, Item] = {}
 
-    @abstractmethod
-    def _decoded(self, index: int) -> Item:
-        """Item `index`, read and decoded. Raises PixgraftError, which names the file, if it is unusable."""
-
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.source.names)
 
     def __getitem__(self, index: int) -> Item:
+        """Item `index`, not mirrored; a degradation's factor is that of sample number `index`."""
+        return self.sample(index, number=index, mirrored=False)
+
+    def sample(self, index: int, *, number: int, mirrored: bool) -> Item:
+        """Item `index` as sample `number` of the run, from 0: mirrored or not, degraded by that number's factor."""
+        image, condition = self._decoded(index)
+        if mirrored:
+            image = image.flip(-1)
+            condition = self.kind.mirror(condition) if self.kind and condition is not None else None
+        if self._degradation is not None:
+            condition = self._degradation.condition(image, self._degradation.factor(self._seed, number))
+        return Item(image, condition)
+
+    def _decoded(self, index: int) -> Item:
         item = self._cache.get(index)
         if item is None:
-            item = self._decoded(index)
+            name = self.source.names[index]
+            picture = decode(self.source.read_image(index), name)
+            check_large_enough(picture, name, self.size)
+            condition = None
+            if self.kind is not None:
+                condition = read_condition(self.source, index, picture.size, size=self.size, kind=self.kind)
+            item = Item(pixels(fit(picture, self.size)), condition)
             if self._caches:
                 self._cache[index] = item
         return item
 
-    def check(self) -> None:
-        """Decode every item now, so that none stops a run that is under way; only if all are kept in memory then.
+    def without(self, indices: Iterable[int]) -> "Dataset":
+        """The same data set without the items of these indices."""
+        source = self.source.without(indices)
+        return Dataset(source, size=self.size, kind=self.kind, degradation=self._degradation, seed=self._seed)
 
-        Raises PixgraftError, which names the first unusable files and counts them.
+    def check(self) -> None:
+        """Decode every item now, so that none stops a run that is under way; only if all are cached.
+
+        Raises PixgraftError, which names the first unusable file and counts them.
         """
         if not self._caches:
             return
@@ -70,38 +119,22 @@ class Items(ABC, Generic[Item]):
     def problems(self) -> dict[int, str]:
         """Every unusable item by its index, with the line that says why."""
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = enumerate(pool.map(self._problem, range(len(self))))
-            return {index: problem for index, problem in found if problem}
+            problems = enumerate(pool.map(self._problem, range(len(self))))
+            return {index: problem for index, problem in problems if problem}
 
     def _problem(self, index: int) -> str:
         try:
-            self[index]
+            self._decoded(index)
         except PixgraftError as error:
             return str(error)
         return ""
 
     def fingerprint(self) -> str:
-        """SHA-256 of the names in their order: the data set, but for the files' contents."""
-        return hashlib.sha256("\n".join(self._names).encode()).hexdigest()
-
-
-class Dataset(Items[Tensor]):
-    """The images of a source, each centre-cropped and resized to (3, size, size) uint8.
-
-    An image that is no sound one, or whose shorter side has fewer than size / MAX_ENLARGEMENT pixels, raises a
-    PixgraftError that names the file.
-    """
-
-    def __init__(self, source: ImageSource, *, size: int) -> None:
-        super().__init__(source.path, source.names, item_bytes=3 * size * size)
-        self.source = source
-        self.size = size
-
-    def _decoded(self, index: int) -> Tensor:
-        name = self.source.names[index]
-        picture = decode(self.source.read(name), name)
-        check_large_enough(picture, name, self.size)
-        return to_uint8(to_tensor(fit(picture, self.size)))
+        """SHA-256 of the file names in their order; it does not depend on the files' contents."""
+        names: Sequence[str] = self.source.names
+        if self.source.condition_names:
+            names = ["\t".join(pair) for pair in zip(names, self.source.condition_names, strict=True)]
+        return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def check_large_enough(picture: Image.Image, name: str, size: int) -> None:
@@ -113,70 +146,80 @@ def check_large_enough(picture: Image.Image, name: str, size: int) -> None:
         )
 
 
-class Order:
-    """Which image, mirrored or not, is the n-th one seen: a new permutation for each pass over the data."""
+def read_condition(
+    source: ItemSource, index: int, image_size: tuple[int, int] | None, *, size: int, kind: ConditionKind
+) -> Tensor:
+    """Condition `index` as uint8 (1 or 3, size, size); `image_size` is its image's (width, height), None if unknown.
+
+    Raises PixgraftError if it is unusable for training, as `Dataset` says.
+    """
+    name = source.condition_label(index)
+    picture = kind.decode(source.read_condition(index), name)
+    if image_size and picture.width * image_size[1] != picture.height * image_size[0]:
+        raise PixgraftError(
+            f"{name}: {picture.width} x {picture.height} pixels, but {source.names[index]} has {image_size[0]} x "
+            f"{image_size[1]}: crop one of them to the shape of the other"
+        )
+    if kind.kind != "lr":
+        check_large_enough(picture, name, size)
+    condition = kind.fit(picture, size)
+    if kind.has_classes and condition.amin() == condition.amax():
+        raise PixgraftError(f"{name}: class {int(condition.amin())} alone, which says nothing: mend or remove the pair")
+    return condition
+
+
+class SampleOrder:
+    """The item and the mirroring of each sample: a new permutation for each pass over the data."""
 
     def __init__(self, count: int, *, seed: int, flip: bool) -> None:
         self.count, self.seed, self.flip = count, seed, flip
         self._permutations: dict[int, Tensor] = {}
 
     def __getitem__(self, number: int) -> tuple[int, bool]:
-        """(index into the data set, whether it is mirrored) of image seen `number`, from 0."""
-        round_, place = divmod(number, self.count)
-        permutation = self._permutations.get(round_)
+        """(index into the data set, whether it is mirrored) of sample `number`, from 0."""
+        epoch, place = divmod(number, self.count)
+        permutation = self._permutations.get(epoch)
         if permutation is None:
-            permutation = torch.randperm(self.count, generator=generator(self.seed, "order", round_))
-            # A step spans two passes at most, and later ones never return to an earlier.
+            permutation = torch.randperm(self.count, generator=generator(self.seed, "order", epoch))
+            # A step spans two passes at most, and no later step returns to an earlier pass.
             self._permutations = {
-                key: value for key, value in self._permutations.items() if key >= round_ - 1
-            } | {round_: permutation}
+                key: value for key, value in self._permutations.items() if key >= epoch - 1
+            } | {epoch: permutation}
         mirrored = self.flip and derive(self.seed, "flip", number) % 2 == 1
         return int(permutation[place]), mirrored
 
 
-class Ahead(Generic[Item]):
-    """Items in the sequence in which they are seen, made ahead of their use by a few threads.
+def collate(items: Sequence[Item]) -> tuple[Tensor, Tensor | None]:
+    """Images as floats (N, 3, S, S) in [-1, 1], and their conditions, uint8 (N, C, S, S), or None."""
+    conditions = [item.condition for item in items if item.condition is not None]
+    return from_uint8(torch.stack([item.image for item in items])), torch.stack(conditions) if conditions else None
 
-    `load` gives the item seen n-th, from 0.
-    """
 
-    def __init__(self, load: Callable[[int], Item], *, threads: int, ahead: int) -> None:
-        self._load, self._ahead = load, ahead
+class Loader:
+    """Batches in the sequence of an order, loaded ahead of their use by a few threads."""
+
+    def __init__(self, dataset: Dataset, order: SampleOrder, *, threads: int = 2, ahead: int = 2) -> None:
+        """`ahead` is the number of batches that are loaded beside the one in use."""
+        self._dataset, self._order, self._ahead = dataset, order, ahead
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
-    def shares(self, start: int, batch: int, *, rank: int, ranks: int) -> Iterator[list[Item]]:
-        """Endless lists of batch / ranks items from the one seen `start`-th on: this rank's share of each step."""
+    def batches(
+        self, start: int, batch: int, *, rank: int = 0, ranks: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Endless batches from sample `start` on, as `collate` gives them: this rank's batch / ranks of each step."""
         share = batch // ranks
         pending: list[list[Future[Item]]] = []
         while True:
             while len(pending) <= self._ahead:
                 first = start + rank * share
-                pending.append([self._pool.submit(self._load, n) for n in range(first, first + share)])
+                pending.append([self._pool.submit(self._load, number) for number in range(first, first + share)])
                 start += batch
-            yield [future.result() for future in pending.pop(0)]
+            yield collate([future.result() for future in pending.pop(0)])
 
     def close(self) -> None:
-        """Let the threads go, once each has finished the item that it is at: the process may be about to end."""
+        """End the threads, each after the item in hand."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-
-class Loader:
-    """Batches in the order's sequence, decoded ahead of their use by a few threads."""
-
-    def __init__(self, dataset: Dataset, order: Order, *, threads: int = 2, ahead: int = 2) -> None:
-        self._dataset, self._order = dataset, order
-        self._ahead = Ahead(self._load, threads=threads, ahead=ahead)
-
-    def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
-        """Endless float batches (batch / ranks, 3, S, S) from image `start` on: this rank's share of each step."""
-        for images in self._ahead.shares(start, batch, rank=rank, ranks=ranks):
-            yield from_uint8(torch.stack(images))
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._ahead.close()
-
-    def _load(self, number: int) -> Tensor:
+    def _load(self, number: int) -> Item:
         index, mirrored = self._order[number]
-        image = self._dataset[index]
-        return image.flip(-1) if mirrored else image
+        return self._dataset.sample(index, number=number, mirrored=mirrored)

@@ -1,4 +1,4 @@
-"""Many images as one."""
+"""Image grids: many images as one."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def tiled(rows: Tensor, *, gap: int = 2) -> Tensor:
-    """Rows of images (R, C, 3, S, S) in [-1, 1] as one image (3, H, W), `gap` white pixels apart."""
+    """Rows of images (R, C, 3, S, S) in [-1, 1] as one image (3, H, W), separated by `gap` white pixels."""
     padded = F.pad(rows, (0, gap, 0, gap), value=1.0)
     count_rows, count_columns, channels, height, width = padded.shape
     sheet = padded.permute(2, 0, 3, 1, 4).reshape(channels, count_rows * height, count_columns * width)

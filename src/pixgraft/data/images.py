@@ -1,7 +1,7 @@
 """The one place where images turn from bytes into tensors and back.
 
-In memory an image is float32 (3, H, W), RGB, in [-1, 1]; on disk it is any of the formats in `SUFFIXES`.
-Bytes come from strangers: whatever is wrong with them ends in a `PixgraftError` that names the file.
+In memory an image is float32 (3, H, W), RGB, in [-1, 1], or uint8; on disk it has any of the formats in `SUFFIXES`.
+Files are untrusted: any fault in them ends in a `PixgraftError` that names the file.
 """
 
 import io
@@ -23,7 +23,7 @@ SUFFIXES = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
     ".tiff": "TIFF", ".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM",
 }  # fmt: skip
-"""The file suffixes that count as images (lower case), each with the format that it promises."""
+"""The suffixes of image files (lower case), each with its format."""
 
 _SIGNATURES = {
     "PNG": rb"\x89PNG\r\n\x1a\n",
@@ -37,7 +37,7 @@ _SIGNATURES = {
 
 
 def image_format(data: bytes) -> str | None:
-    """The format that the first bytes show, one of the values of `SUFFIXES`; None if it is none of them."""
+    """The format by its signature, one of the values of `SUFFIXES`; None if it is none of them."""
     for name, signature in _SIGNATURES.items():
         if re.match(signature, data, re.DOTALL):
             return name
@@ -45,12 +45,12 @@ def image_format(data: bytes) -> str | None:
 
 
 def decode(data: bytes, name: str) -> Image.Image:
-    """The bytes of an image file as an upright 8-bit RGB image; `name` is what errors call it.
+    """The bytes of an image file as an upright 8-bit RGB image; errors begin with `name`.
 
-    EXIF orientation is applied. Transparency is laid over white. Of an animation the first frame is taken.
-    Grey of 16 bits is scaled from 0..65535. Floats are scaled from the smallest of 0..1, 0..255 and 0..65535
-    that holds them. Integers and floats outside these ranges are scaled from their own smallest to their
-    largest value. CMYK is converted without its colour profile.
+    EXIF orientation is applied. Transparent pixels are composited over white. An animation gives its first frame.
+    16-bit grey is scaled from 0..65535. Floats are scaled from the smallest of 0..1, 0..255 and 0..65535 that
+    contains them. Integers and floats outside these ranges are scaled from their minimum to their maximum. CMYK is
+    converted without its colour profile.
 
     Raises PixgraftError if the file is empty, not an image, cut short, damaged, of an unsupported kind, or
     has more than MAX_PIXELS pixels.
@@ -63,8 +63,8 @@ def decode(data: bytes, name: str) -> Image.Image:
         raise PixgraftError(f"{name}: not an image of a known format ({known}); convert or remove it")
     too_large = f"more than the {MAX_PIXELS:,} allowed; shrink or remove it"
     try:
-        # The plugin is called directly: Image.open would warn about, or refuse, sizes by a limit of its own,
-        # which is global to the process, and it would not tell the width and height.
+        # The plugin is called directly: Image.open warns about, or refuses, sizes by a limit that is global to the
+        # process, and its error does not state the width and height.
         Image.init()
         image: Image.Image = Image.OPEN[kind][0](io.BytesIO(data), "")
         width, height = image.size
@@ -73,7 +73,7 @@ def decode(data: bytes, name: str) -> Image.Image:
         return upright_rgb(image)
     except PixgraftError:
         raise
-    except Image.DecompressionBombError:  # some plugins check a frame or a tile by Pillow's own limit
+    except Image.DecompressionBombError:  # some plugins check a frame or a tile by Pillow's limit
         raise PixgraftError(f"{name}: has {too_large}") from None
     except Exception as error:  # on damaged bytes the plugins raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -82,7 +82,7 @@ def decode(data: bytes, name: str) -> Image.Image:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as `decode` gives it; raises what Pillow does where its pixels cannot be read."""
+    """Any Pillow image as `decode` returns it. Raises Pillow's exceptions if its pixels cannot be read."""
     image.load()
     return _to_rgb(_upright(image))
 
@@ -105,7 +105,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _deep_grey(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits as 8 bits, where Pillow's own conversion clips at 255."""
+    """Grey of 16 or 32 bits as 8 bits; Pillow's conversion clips at 255."""
     values = np.asarray(image).astype(np.float32)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(high - low):
@@ -115,13 +115,13 @@ def _deep_grey(image: Image.Image) -> Image.Image:
     start, span = (0.0, fitting[0]) if fitting else (low, high - low)
     grey = np.rint((values - start) * (255 / (span or 1))).astype(np.uint8)
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):  # one of the 65536 levels stands for a hole
+    if isinstance(transparent, int):  # one of the 65536 levels is transparent
         grey[values == transparent] = 255
     return Image.fromarray(grey)
 
 
 def _centre_square(image: Image.Image) -> Image.Image:
-    # cut out before any resizing: with resize's `box` the filter reaches the pixels around it
+    # Cropped before resizing: with resize's `box` the filter reads the pixels around it.
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))
@@ -134,10 +134,21 @@ def fit(image: Image.Image, size: int) -> Image.Image:
     return square if square.width == size else square.resize((size, size), method)
 
 
+def pixels(image: Image.Image) -> Tensor:
+    """An 8-bit RGB or grey image as uint8 (3, H, W) or (1, H, W)."""
+    array = np.array(image)  # a copy: Pillow's array is read-only
+    return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1).contiguous()
+
+
 def to_tensor(image: Image.Image) -> Tensor:
     """An 8-bit RGB or grey image as float32 (3, H, W) or (1, H, W) in [-1, 1]."""
-    pixels = np.array(image)  # a copy: what Pillow hands out is read-only
-    return from_uint8(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous())
+    return from_uint8(pixels(image))
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """The inverse of `pixels`: uint8 (3, H, W) or (1, H, W) as an RGB or grey image."""
+    array = image.detach().cpu().permute(1, 2, 0).numpy()
+    return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -153,26 +164,24 @@ def from_uint8(images: Tensor) -> Tensor:
 def png_bytes(image: Tensor, metadata: dict[str, str]) -> bytes:
     """A PNG file of one image, (3, H, W) or (1, H, W), uint8 or float in [-1, 1], with text chunks.
 
-    Equal pixels and equal metadata, in any order, give equal bytes. A key has 1 to 79 Latin-1 characters.
+    Equal pixels and equal metadata, in any order, give equal bytes. Keys have 1 to 79 Latin-1 characters.
     """
-    pixels = image if image.dtype == torch.uint8 else to_uint8(image)
-    array = pixels.detach().cpu().permute(1, 2, 0).numpy()
     text = PngImagePlugin.PngInfo()
     for key, value in sorted(metadata.items()):
         text.add_text(key, value)
     file = io.BytesIO()
-    picture = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
+    picture = to_picture(image if image.dtype == torch.uint8 else to_uint8(image))
     picture.save(file, "PNG", pnginfo=text, compress_level=6)
     return file.getvalue()
 
 
 def gif_bytes(frames: Iterable[Tensor], *, milliseconds: int, loop: bool, comment: str) -> bytes:
-    """A GIF of frames, uint8 (3, H, W), each shown for so long, a multiple of 10; `loop` plays it over and over.
+    """A GIF of frames, uint8 (3, H, W), each shown for `milliseconds`, a multiple of 10; `loop` repeats it for ever.
 
-    GIF knows 256 colours a frame: those of each are chosen anew, and not dithered, which would flicker. A frame equal
-    to the one before lengthens it.
+    A GIF has 256 colours a frame. They are chosen for each frame, without dithering, which would flicker. A frame that
+    equals the one before it prolongs that one.
     """
-    pictures = (Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()).quantize(256) for frame in frames)
+    pictures = (to_picture(frame).quantize(256) for frame in frames)
     first = next(pictures)
     file = io.BytesIO()
     again = {"loop": 0} if loop else {}
@@ -183,11 +192,11 @@ def gif_bytes(frames: Iterable[Tensor], *, milliseconds: int, loop: bool, commen
 
 
 def read_lr(image: Image.Image, *, hr: int, lr: int) -> Tensor:
-    """The low-resolution target that an RGB image stands for, float32 (3, lr, lr) in [-1, 1].
+    """The low-resolution target of an RGB image, float32 (3, lr, lr) in [-1, 1].
 
-    `hr` is a multiple of `lr`. An image of exactly lr x lr is taken as it is. One whose shorter side has at
-    least `hr` pixels is fitted to hr x hr and average-pooled, as targets are in training. Between the two
-    its centred square is shrunk by a box filter, which is average pooling for any factor.
+    `hr` is a multiple of `lr`. An image of exactly lr x lr is used as it is. If its shorter side has at least `hr`
+    pixels, it is fitted to hr x hr and average-pooled, as in training. Otherwise its centred square is shrunk by a
+    box filter, which is average pooling by any factor.
 
     Raises PixgraftError, without the file's name, if the shorter side has fewer than `lr` pixels.
     """

@@ -1,8 +1,8 @@
 """Line drawings of photographs: the extended difference of Gaussians along the flow of edges.
 
 Winnemöller, Kyprianidis, Olsen, "XDoG: an eXtended difference-of-Gaussians compendium including advanced image
-stylization", 2012, in the flow-based form: the difference is taken across edges, averaged along them and softly
-thresholded. The flow of edges is that of the smoothed structure tensor (Kyprianidis and Kang 2011).
+stylization", 2012, in the flow-based form: the difference is computed across edges, averaged along them and softly
+thresholded. The flow of edges comes from the smoothed structure tensor (Kyprianidis and Kang 2011).
 """
 
 import math
@@ -35,10 +35,11 @@ def xdog(
     """Images (N, 3, H, W) in [-1, 1] as dark lines on white paper, (N, 1, H, W) in [-1, 1].
 
     `sigma`: the inner Gaussian's deviation, a share of the shorter side; a line is about twice that wide. `k`: the
-    outer Gaussian's deviation over the inner one's. `tau`: the outer one's weight; below 1 dark areas fill with ink.
-    `epsilon`: a difference below it is a line; nearer to 0 there are more. `phi`: how abruptly paper turns into ink.
-    `length`: the deviation of the average along a line, in units of `sigma`; the longer, the fewer and smoother lines.
-    The differences are of the square root of the luminance in [0, 1], so that dark parts are drawn as bright ones are.
+    ratio of the outer Gaussian's deviation to the inner one's. `tau`: the outer one's weight; below 1 dark areas fill
+    with ink. `epsilon`: the threshold below which a difference is a line; nearer to 0 there are more. `phi`: the
+    steepness of the threshold. `length`: the deviation of the average along a line, in units of `sigma`; a longer one
+    gives fewer and smoother lines. The differences use the square root of the luminance in [0, 1], which treats dark
+    and bright areas alike.
     """
     tone = ((to_grey(images.float()) + 1) / 2).clamp(0, 1).sqrt()
     deviation = sigma * min(tone.shape[-2:])
@@ -63,10 +64,10 @@ def xdog(
 
 
 def _orientation(tone: Tensor, deviation: float) -> Tensor:
-    """Across the edge at each pixel of `tone` (N, 1, H, W), as (N, 2, H, W) of twice its angle.
+    """The direction across the edge at each pixel of `tone` (N, 1, H, W), as a vector (N, 2, H, W) of twice its angle.
 
-    Of the structure tensor [xx, xy; xy, yy]. An edge has no sense of direction, and twice the angle has none either: it
-    can be averaged and read between pixels.
+    It comes from the structure tensor [xx, xy; xy, yy]. Opposite directions have the same doubled angle, so that it can
+    be averaged and interpolated.
     """
     padded = F.pad(_blur(tone, deviation), (1, 1, 1, 1), mode="replicate")
     x = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
@@ -81,7 +82,7 @@ def _normal(orientation: Tensor) -> Tensor:
 
 
 def _along(values: Tensor, orientation: Tensor, deviation: float, step: float) -> Tensor:
-    """`values` (N, 1, H, W) averaged along the edges, both ways from each pixel."""
+    """`values` (N, 1, H, W) averaged along the edges, in both directions from each pixel."""
     total, weights = values.clone(), 1.0
     for way in (1.0, -1.0):
         place = _pixels(values)
@@ -91,7 +92,7 @@ def _along(values: Tensor, orientation: Tensor, deviation: float, step: float) -
             weight = _gauss(i * step, deviation)
             total, weights = total + weight * _at(values, place), weights + weight
             ahead = _tangent(_at(orientation, place))
-            # Go on the way that turns less.
+            # Continue in the direction that turns less.
             direction = torch.where((ahead * direction).sum(1, keepdim=True) < 0, -ahead, ahead)
     return total / weights
 
@@ -107,7 +108,7 @@ def _gauss(distance: float, deviation: float) -> float:
 
 
 def _blur(values: Tensor, deviation: float) -> Tensor:
-    """A Gaussian blur of (N, C, H, W), its edge pixels repeated beyond the edge."""
+    """A Gaussian blur of (N, C, H, W) with replicated edges."""
     reach = max(1, round(3 * deviation))
     kernel = torch.tensor([_gauss(i, deviation) for i in range(-reach, reach + 1)], device=values.device)
     kernel = (kernel / kernel.sum()).expand(values.shape[1], 1, 1, -1)
@@ -117,27 +118,27 @@ def _blur(values: Tensor, deviation: float) -> Tensor:
 
 
 def _pixels(values: Tensor) -> Tensor:
-    """The places (N, 2, H, W), as (x, y), of the pixels of (N, C, H, W)."""
+    """The coordinates (N, 2, H, W), as (x, y), of the pixels of (N, C, H, W)."""
     count, _, height, width = values.shape
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([x, y]).to(values).expand(count, -1, -1, -1)
 
 
 def _at(values: Tensor, places: Tensor) -> Tensor:
-    """`values` (N, C, H, W) between pixels, at places (N, 2, H, W); the edge's own beyond it."""
+    """`values` (N, C, H, W) sampled bilinearly at places (N, 2, H, W); beyond the edge, the edge's values."""
     sides = places.new_tensor([values.shape[-1], values.shape[-2]])
     grid = (places.permute(0, 2, 3, 1) * 2 + 1) / sides - 1
     return F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a pass over a source made, and what it could not."""
+class SketchReport:
+    """The result of `make_sketches`."""
 
     count: int
     """Files written."""
     findings: list[Finding]
-    """What is to be known of single files; those that are not usable gave no file."""
+    """Remarks about single files; an unusable file has no sketch."""
 
 
 def make_sketches(
@@ -146,12 +147,12 @@ def make_sketches(
     *,
     size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Written:
-    """Write a sketch of every image of `source` into the folder `out`, named as the image but for the suffix .png.
+) -> SketchReport:
+    """Write a sketch of every image of `source` into the folder `out`, with the image's name and the suffix .png.
 
-    `size`: of the images' centred squares, at which they are drawn; None draws each at its own size and shape.
-    `progress` is called with (images done, images in all). An image that cannot be read, or has the name of another
-    but for the suffix, is told of in the result. Raises PixgraftError if `out` cannot be written to.
+    `size` is the side in pixels to which the centred squares are resized; None keeps each image's size and shape.
+    `progress` is called with (images done, images in all). An image that cannot be read, or that shares its stem with
+    an earlier one, is a finding of the result. Raises PixgraftError if `out` cannot be written to.
     """
     if size is not None and size < 1:
         raise PixgraftError(f"a size of {size}: choose a number of pixels from 1")
@@ -173,4 +174,4 @@ def make_sketches(
             origins[path] = name
         if progress is not None:
             progress(done, len(source.names))
-    return Written(len(origins), findings)
+    return SketchReport(len(origins), findings)

@@ -12,16 +12,16 @@ from pixgraft.data.images import SUFFIXES
 from pixgraft.errors import PixgraftError
 
 MAX_FILE_BYTES = 2**30
-"""A larger file is not read: no image within the limit of pixels needs it, and a zip can pretend any size."""
+"""A larger file is not read: no image within the limit of pixels needs it, and a zip can claim any size."""
 
 _ELSEWHERE = re.compile(r"/|[A-Za-z]:|.*\\|(.*/)?\.\.(/|$)", re.DOTALL)
-"""A name in a zip that, on some system, lies outside the folder it is joined to."""
+"""A name in a zip that, on some system, leads out of the folder that it is joined to."""
 
 
 class ImageSource(Protocol):
     """Named image files. Reading is safe from several threads, and in forked or spawned processes.
 
-    A name that is joined to a folder lies beneath it.
+    A folder joined with a name is a path beneath that folder.
     """
 
     path: Path
@@ -29,13 +29,13 @@ class ImageSource(Protocol):
     names: list[str]
     """The image files, sorted, relative to the folder's or zip's root, with forward slashes."""
     skipped: list[str]
-    """The other visible files, sorted: their suffix is none of an image."""
+    """The other visible files, sorted: their suffix is not an image's."""
 
     def read(self, name: str) -> bytes:
         """The file's bytes. Raises PixgraftError, which names the file, if it cannot be read."""
 
     def close(self) -> None:
-        """Give back what reading holds open."""
+        """Close the files that are held open."""
 
 
 class FolderSource:
@@ -45,10 +45,10 @@ class FolderSource:
         self.path, self.root, self.names, self.skipped = path, root, names, skipped
 
     def read(self, name: str) -> bytes:
-        """The bytes of the file `name`. Raises PixgraftError if it is gone, not a file, or not readable."""
+        """The bytes of the file `name`. Raises PixgraftError if it is missing, not a file, or not readable."""
         file = self.root / name
         try:
-            if not file.is_file():  # reading a pipe would wait for ever
+            if not file.is_file():  # reading a pipe would block
                 raise PixgraftError(f"{file}: not there or not a regular file; restore or remove it")
             _check_length(str(file), file.stat().st_size)
             return file.read_bytes()
@@ -98,12 +98,12 @@ class ZipSource:
 def open_source(path: str | Path, *, under: str = "") -> ImageSource:
     """The images of a folder (searched recursively), of a zip, or of a single image file.
 
-    Only files with a suffix in `SUFFIXES`, in upper or lower case, count. Hidden files and folders and
-    `__MACOSX` are left out; links to files are followed, links to folders are not. `under` keeps the names
-    beneath one folder inside, such as "train"; names stay relative to the root of `path`.
+    Only files with a suffix in `SUFFIXES`, in upper or lower case, count. Hidden files and folders and `__MACOSX` are
+    ignored; links to files are followed, links to folders are not. `under` selects the names beneath one folder, such
+    as "train"; names remain relative to the root of `path`.
 
-    Raises PixgraftError if the path is missing or none of the three, the zip is damaged or encrypted or names an
-    image by an absolute path, one with .. or one with a backslash, or no image is found.
+    Raises PixgraftError if the path is missing or none of the three, if the zip is damaged or encrypted or names an
+    image by an absolute path, one with .. or one with a backslash, and if there is no image.
     """
     path = Path(path)
     try:
@@ -145,14 +145,14 @@ def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], li
     inside = under.strip("/").removeprefix("./")
     prefix = f"{inside}/" if inside not in ("", ".") else ""
     visible = sorted({name for name in names if name and _visible(name)})
-    kept = [name for name in visible if name.startswith(prefix)]
-    images = [name for name in kept if _is_image(name)]
+    selected = [name for name in visible if name.startswith(prefix)]
+    images = [name for name in selected if _is_image(name)]
     if not images:
         folders = sorted({name.split("/")[0] + "/" for name in visible if "/" in name})
         beneath = f" under {prefix} (it has {', '.join(folders[:5]) or 'no folders'})" if prefix else ""
         known = " ".join(SUFFIXES)
         raise PixgraftError(f"{path}: no images{beneath}; put in files that end in one of {known}")
-    return images, sorted(set(kept).difference(images))
+    return images, sorted(set(selected).difference(images))
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -175,8 +175,8 @@ def _list_zip(path: Path, under: str) -> tuple[list[str], list[str]]:
         problem = "names in a zip are relative, with forward slashes and without .."
         raise PixgraftError(f"{path}: holds {outside}: {problem}; make the zip anew")
     images, skipped = _select(path, names, under)
-    wanted = set(images)
-    if any(entry.flag_bits & 1 and entry.filename in wanted for entry in entries):
+    selected = set(images)
+    if any(entry.flag_bits & 1 and entry.filename in selected for entry in entries):
         raise PixgraftError(f"{path}: the zip is encrypted; unpack it and give the folder")
     return images, skipped
 

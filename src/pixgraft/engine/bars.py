@@ -1,4 +1,4 @@
-"""Bars for long work that has parts."""
+"""Progress bars for long work in several parts."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -32,16 +32,16 @@ class Bars:
         self._progress.stop()
 
     def part(self, name: str, total: int) -> Callable[[int], None]:
-        """A new bar of so many images; what it returns moves it on."""
+        """A new bar of `total` images; the function returned advances it by a number of images."""
         task = self._progress.add_task(name, total=total)
         return lambda images: self._progress.advance(task, images)
 
     def counting(self, name: str) -> Callable[[int, int], None]:
-        """A new bar for what tells how many of how many are done."""
+        """A new bar for a `progress` callback with (done, total)."""
         task = self._progress.add_task(name, total=None)
         return lambda done, total: self._progress.update(task, completed=done, total=total)
 
     def note(self, line: str) -> None:
-        """Say one line above the bars."""
+        """Print one line above the bars."""
         if not self._quiet:
             self._console.print(line, soft_wrap=True, markup=False)

@@ -1,13 +1,12 @@
-"""Checkpoints: a folder of safetensors files and one JSON, written beside and renamed, verified when read.
+"""Checkpoints: a folder of safetensors files and one JSON, written under a temporary name and verified when read.
 
     root/000000012345/              named after the images seen
         checkpoint.json             format, images_seen, meta, size and SHA-256 of each file and of itself
-        generator.safetensors ...   one file a group of tensors
+        generator.safetensors ...   one file for each group of tensors
 
-A folder under its final name is always complete: every byte is on the disk before the rename. Folders whose
-names start with a dot are work in progress: `.NAME.tmp` is being written or removed, `.NAME.old` is the
-former NAME, moved aside while another takes its place. A reader never changes anything; only the one process
-that saves tidies up.
+A folder under its final name is always complete: every byte is on the disk before the rename. Folders whose names start
+with a dot are work in progress: `.NAME.tmp` is being written or removed, `.NAME.old` is the former NAME while it is
+replaced. A reader never changes anything; only the one process that saves removes leftovers.
 """
 
 import hashlib
@@ -37,12 +36,13 @@ _WORK = re.compile(r"\.\d{12}\.tmp")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds: tensors on the CPU by group and name, and `meta` as JSON gives it back."""
+    """The content of a checkpoint: tensors on the CPU by group and name, and `meta` as parsed from JSON."""
 
     images_seen: int
     groups: dict[str, dict[str, Tensor]]
     meta: dict[str, Any]
-    sha256: str  # of the JSON, which holds those of the files: it identifies the whole checkpoint
+    sha256: str
+    """The digest of the JSON, which holds the files' digests: it identifies the whole checkpoint."""
 
 
 def save(
@@ -50,9 +50,8 @@ def save(
 ) -> Path:
     """Write the checkpoint `root/IMAGES_SEEN`, prune those up to it to the newest `keep`, return its folder.
 
-    `keep` 0 keeps all. A checkpoint of the same name is replaced. `meta` must be JSON, without nan or inf. On
-    any failure the other checkpoints are as they were; what the file system refuses becomes a PixgraftError
-    that names the folder.
+    `keep` 0 removes none. A checkpoint of the same name is replaced. `meta` must be JSON, without nan or inf. On any
+    failure the other checkpoints are unchanged. Errors of the file system become a PixgraftError that names the folder.
     """
     if bad := [name for name in groups if not _GROUP.fullmatch(name)]:
         raise ValueError(f"not a name for a group of tensors: {bad[0]!r}")
@@ -89,7 +88,7 @@ def save(
 
 
 def load(folder: Path) -> Checkpoint:
-    """Read a checkpoint; every byte is verified before the first tensor is made.
+    """Read a checkpoint; every byte is verified before the first tensor is allocated.
 
     Raises PixgraftError naming the file and whether it is missing, cut short, edited or of another format.
     """
@@ -107,7 +106,7 @@ def load(folder: Path) -> Checkpoint:
 
 
 def latest(root: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest good checkpoint under `root`, None if there is none; and why each newer one was refused."""
+    """The newest sound checkpoint under `root`, None if there is none; and why each newer one was refused."""
     refused: list[str] = []
     for folder in _folders(root):
         checkpoint = _load_or_refuse(folder, refused)
@@ -117,10 +116,10 @@ def latest(root: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def prune(root: Path, keep: int, *, newest: int | None = None) -> None:
-    """Remove what a killed process left behind, and all checkpoints but the newest `keep` (0: keep all).
+    """Remove the leftovers of a killed process, and all checkpoints but the newest `keep` (0: remove none).
 
-    Those of more than `newest` images are neither counted nor removed: a run that went back past a damaged
-    checkpoint must not lose to it the good one that it has just written.
+    Checkpoints of more than `newest` images are neither counted nor removed: otherwise a run that resumed before a
+    damaged checkpoint would lose the sound one that it has just written.
     """
     _tidy(root)
     folders = [path for path in _folders(root) if newest is None or int(path.name) <= newest]
@@ -133,9 +132,9 @@ def prune(root: Path, keep: int, *, newest: int | None = None) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state as flat tensors ("0.exp_avg": that of parameter 0) and the rest as JSON.
+    """An optimizer's state as flat tensors ("0.exp_avg" is that of parameter 0) and the rest as JSON.
 
-    The tensors are the live ones, not copies. `load_optimizer` takes both back.
+    The tensors are the live ones, not copies. `load_optimizer` restores both.
     """
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
@@ -152,20 +151,20 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
 def load_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], meta: dict[str, Any]
 ) -> None:
-    """Give `optimizer` the state that `optimizer_tensors` took, bit for bit; `tensors` are copied.
+    """Restore the state of `optimizer_tensors`, bit for bit; `tensors` are copied.
 
-    Raises PixgraftError if the state is of other parameters.
+    Raises PixgraftError if the state belongs to other parameters.
     """
     state = {int(index): dict(entries) for index, entries in meta["values"].items()}
     parameters = dict(enumerate(p for group in optimizer.param_groups for p in group["params"]))
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
         parameter = parameters.get(int(index))
-        # Files hold no strides, and fused optimizers walk the bare memory: each tensor takes its parameter's layout.
+        # Files hold no strides, and fused optimizers ignore them: each tensor takes its parameter's memory format.
         like = tensor if parameter is None or parameter.shape != tensor.shape else parameter
         copy = torch.empty_like(like, dtype=tensor.dtype, device=tensor.device, requires_grad=False).copy_(tensor)
         state.setdefault(int(index), {})[name] = copy
-    # JSON has no tuples, and an optimizer checks neither that betas are one nor that they are floats.
+    # JSON has no tuples, and an optimizer does not check that betas are a tuple of floats.
     groups = [
         {**group, **({"betas": tuple(map(float, group["betas"]))} if "betas" in group else {})}
         for group in meta["param_groups"]
@@ -179,19 +178,19 @@ def load_optimizer(
 
 
 def _folders(root: Path) -> list[Path]:
-    """The checkpoints under `root`, newest first; one moved aside counts until another has its place."""
-    found: dict[str, Path] = {}
+    """The checkpoints under `root`, newest first; a `.NAME.old` counts while there is no NAME."""
+    folders: dict[str, Path] = {}
     for path in root.glob("*"):
         if match := _FOLDER.fullmatch(path.name):
             if match["name"]:
-                found[match["name"]] = path
+                folders[match["name"]] = path
             else:
-                found.setdefault(match["aside"], path)
-    return [found[name] for name in sorted(found, reverse=True)]
+                folders.setdefault(match["aside"], path)
+    return [folders[name] for name in sorted(folders, reverse=True)]
 
 
 def _tidy(root: Path) -> None:
-    """Put back what was moved aside and not replaced; remove all other work in progress."""
+    """Restore a `.NAME.old` that was not replaced; remove all other work in progress."""
     for path in root.glob(".*"):
         match = _FOLDER.fullmatch(path.name)
         if match and not (root / match["aside"]).exists():
@@ -201,7 +200,7 @@ def _tidy(root: Path) -> None:
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as safetensors takes them: on the CPU, contiguous, no two in one storage."""
+    """The tensors as safetensors requires them: on the CPU, contiguous, each with a storage of its own."""
     separate: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, tensor in tensors.items():
@@ -235,7 +234,7 @@ def _read_description(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _load_or_refuse(folder: Path, refused: list[str]) -> Checkpoint | None:
-    """The checkpoint, or None and one more reason in `refused`."""
+    """The checkpoint, or None with the reason appended to `refused`."""
     try:
         return load(folder)
     except PixgraftError as error:
@@ -286,7 +285,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Bring a folder's own entries to the disk, where the platform can open a folder."""
+    """Flush a folder's entries to the disk, where the platform can open a folder."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""The few collective operations that training needs, over torch.distributed as torchrun starts it.
+"""The collective operations of training, over torch.distributed as torchrun starts it.
 
 With one process every function here returns at once, without a copy and without a process group.
 """
@@ -17,23 +17,23 @@ from pixgraft.errors import PixgraftError
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: `rank` in [0, size), and `local_rank`, its number on its own machine."""
+    """This process among all: `rank` in [0, size), and `local_rank`, its number on its machine."""
 
     rank: int
     size: int
     local_rank: int
 
 
-_starts = 0  # of which only the last stop leaves the group: torchrun's store cannot form it a second time
+_starts = 0  # calls of `start` without their `stop`: torchrun's store cannot form a group a second time
 
 
 def start(device_type: str) -> World:
     """Join the process group that torchrun's environment describes; without one, the world of one process.
 
-    Each start needs its `stop`; a start within another one gives the group that there is.
+    Each start needs its `stop`; a nested start returns the existing group.
 
-    `device_type` "cuda" takes NCCL and makes cuda:local_rank the current device; anything else takes gloo.
-    Raises PixgraftError if this process has no GPU of its own or the group cannot be formed.
+    `device_type` "cuda" selects NCCL and makes cuda:local_rank the current device; anything else selects gloo.
+    Raises PixgraftError if there are fewer GPUs than processes or the group cannot be formed.
     """
     global _starts
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
@@ -72,10 +72,9 @@ def stop() -> None:
 def average_gradients(parameters: Sequence[nn.Parameter], world: World) -> float:
     """Replace every `.grad` by its mean over all ranks; returns the norm of all of them together (L2).
 
-    All gradients travel as one flat float32 vector, in which a missing one counts as zeros: the ranks agree
-    on its length whatever each of them computed. A gradient that is missing on every rank stays missing, so
-    that an optimizer skips it just as it does in one process. A non-finite entry on any rank makes the norm
-    nan or inf on all.
+    All gradients are reduced as one flat float32 vector, in which a missing one is zeros, so that the vectors of all
+    ranks have one length. A gradient that is missing on every rank remains missing, so that an optimizer skips it as it
+    does in one process. A non-finite entry on any rank makes the norm nan or inf on all.
     """
     if world.size == 1:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -112,7 +111,7 @@ def average_tensors(tensors: dict[str, Tensor], world: World) -> dict[str, Tenso
 
 
 def any_rank(flag: bool, world: World, device: torch.device) -> bool:
-    """Whether `flag` is true on any rank; `device` is where the process group reduces (this rank's)."""
+    """Whether `flag` is true on any rank; `device` is this rank's."""
     if world.size == 1:
         return flag
     value = torch.tensor(int(flag), device=device)
@@ -121,14 +120,14 @@ def any_rank(flag: bool, world: World, device: torch.device) -> bool:
 
 
 def barrier() -> None:
-    """Wait until every rank has come here."""
+    """Wait until every rank calls this."""
     if dist.is_initialized():
         dist.barrier(device_ids=[torch.cuda.current_device()] if dist.get_backend() == "nccl" else None)
 
 
 @torch.no_grad()
 def broadcast_module(module: nn.Module, world: World) -> None:
-    """Give every rank the parameters and buffers of rank 0, in place."""
+    """Copy the parameters and buffers of rank 0 to every rank, in place."""
     if world.size == 1:
         return
     tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
@@ -139,7 +138,7 @@ def broadcast_module(module: nn.Module, world: World) -> None:
 
 
 def gather_to_first(obj: Any, world: World) -> list[Any]:
-    """Every rank's `obj`, in the order of ranks, on rank 0; on the others only their own. Pickled on the way."""
+    """On rank 0 every rank's `obj`, in the order of ranks; on the others only `obj`. They are sent as pickles."""
     if world.size == 1:
         return [obj]
     gathered: list[Any] | None = [None] * world.size if world.rank == 0 else None
@@ -148,7 +147,7 @@ def gather_to_first(obj: Any, world: World) -> list[Any]:
 
 
 def gather_objects(obj: Any, world: World) -> list[Any]:
-    """Every rank's `obj`, in the order of ranks, on every rank (pickled on the way: for small reports)."""
+    """Every rank's `obj`, in the order of ranks, on every rank. They are sent as pickles and should be small."""
     if world.size == 1:
         return [obj]
     gathered: list[Any] = [None] * world.size

@@ -1,4 +1,4 @@
-"""Exponential moving averages of weights: the copies of the networks that are shown and measured."""
+"""Exponential moving averages of weights: the copies of the networks that are used and measured."""
 
 import copy
 
@@ -24,10 +24,10 @@ class Averages:
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """Move every average to `decay` of itself and `1 - decay` of the live weights; `decay` in [0, 1].
+        """Set every average to `decay` of itself plus `1 - decay` of the live weights; `decay` in [0, 1].
 
-        Buffers are copied, but for the singular vectors of spectral normalisation: those belong to the
-        averaged weights and follow them by one power iteration.
+        Buffers are copied, except for the singular vectors of spectral normalisation: those belong to the averaged
+        weights and follow them by one power iteration.
         """
         for name, average in self.modules.items():
             live = self._live[name]
@@ -51,10 +51,10 @@ class Averages:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state_dict` gave; PixgraftError if a tensor is missing, unknown or misshapen."""
-        own = self.state_dict()
-        for key in sorted(own.keys() | state.keys()):
-            if key not in own or key not in state or own[key].shape != state[key].shape:
+        """Load the tensors of `state_dict`; PixgraftError if one is missing, unknown or of another shape."""
+        current = self.state_dict()
+        for key in sorted(current.keys() | state.keys()):
+            if key not in current or key not in state or current[key].shape != state[key].shape:
                 raise PixgraftError(
                     f"the averages are of other networks: {key} is missing, unknown or of another shape; "
                     "resume with the configuration they were saved by"

@@ -1,4 +1,4 @@
-"""What a training run says, in its log and on the terminal, and how it hears that it must stop."""
+"""A run's log, its progress on the terminal, and the signals that stop it."""
 
 import json
 import math
@@ -40,7 +40,7 @@ class RunLog:
             raise PixgraftError(f"{self.path}: not written: {error.strerror}; mend that") from error
 
     def lines(self) -> list[dict[str, Any]]:
-        """What has been written so far; a torn or foreign line is passed over."""
+        """The lines written so far; an incomplete or foreign line is ignored."""
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
@@ -48,16 +48,16 @@ class RunLog:
         return [json.loads(line) for line in data.split(b"\n") if _is_within(line, sys.maxsize)]
 
     def truncate(self, images_seen: int) -> None:
-        """Before a resume at `images_seen`: drop the lines whose "images" are beyond it, and a torn line."""
+        """Before a resume at `images_seen`: drop the lines whose "images" are beyond it, and an incomplete line."""
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return
         except OSError as error:
             raise PixgraftError(f"{self.path}: unreadable: {error.strerror}; mend that") from error
-        kept = b"".join(line + b"\n" for line in data.split(b"\n") if _is_within(line, images_seen))
-        if kept != data:
-            write_bytes(self.path, kept)
+        remaining = b"".join(line + b"\n" for line in data.split(b"\n") if _is_within(line, images_seen))
+        if remaining != data:
+            write_bytes(self.path, remaining)
 
 
 def _finite(value: Any) -> Any:
@@ -80,10 +80,10 @@ def _is_within(line: bytes, images_seen: int) -> bool:
 
 
 class Progress:
-    """How far a run is: a live bar on a terminal, one plain line a report elsewhere.
+    """The progress of a run: a live bar on a terminal, elsewhere one plain line for each update.
 
-    Counts are images seen: `start` of them before this process began, `total` when the run is done. If not
-    `enabled` it says nothing: only one rank should.
+    Counts are images seen: `start` when this process begins, `total` when the run is done. Only one rank should be
+    `enabled`; the others print nothing.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class Progress:
             self._print("  ".join(filter(None, [self._summary(), losses])))
 
     def note(self, text: str, *, always: bool = False) -> None:
-        """Say one line, above the bar if there is one; `always`: also if nothing else is said."""
+        """Print one line, above the bar if there is one; `always`: even if not enabled."""
         if self._enabled or always:
             self._print(text)
 
     def _measure(self, images: int) -> None:
-        """Follow the speed of the last `SMOOTHING` seconds or so, however often reports come."""
+        """Update the speed, an exponential average over `SMOOTHING` seconds that allows for uneven updates."""
         now = self._clock()
         elapsed = now - self._time
         if elapsed > 0:
@@ -165,9 +165,8 @@ class Progress:
 class Interrupt:
     """A context manager that turns SIGINT and SIGTERM into `requested`, to stop where a run can be resumed.
 
-    `requested` is the first signal's name, None before. A SIGINT after that raises KeyboardInterrupt: whoever
-    presses Ctrl-C twice will not wait. The former handlers return at the exit. Outside the main thread, where
-    Python allows no handlers, nothing changes.
+    `requested` is the first signal's name, None before. A second Ctrl-C raises KeyboardInterrupt. The former handlers
+    are restored at the exit. Outside the main thread, where Python allows no handlers, nothing changes.
     """
 
     def __init__(self) -> None:

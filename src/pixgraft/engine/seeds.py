@@ -1,4 +1,4 @@
-"""Random seeds as pure functions of what they are for, so that a resumed run needs no generator's state."""
+"""Random seeds as pure functions of their purpose, so that a resumed run needs no generator's state."""
 
 import hashlib
 
@@ -6,9 +6,9 @@ import torch
 
 
 def derive(*parts: int | str) -> int:
-    """A seed in [0, 2**63), a pure function of `parts`: the same everywhere and always.
+    """A seed in [0, 2**63), a pure function of `parts` that is equal on every machine.
 
-    Parts are told apart by type and place: (1, 23), (12, 3), ("1", 23) and (1, "23") give different seeds.
+    The type and the position of each part matter: (1, 23), (12, 3), ("1", 23) and (1, "23") give different seeds.
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:

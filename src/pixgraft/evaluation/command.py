@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from pixgraft import devices
+from pixgraft.data.dataset import Dataset
 from pixgraft.data.outputs import output_folder
-from pixgraft.data.pairs import PairedDataset, open_pairs
+from pixgraft.data.pairs import open_pairs
 from pixgraft.engine import distributed
 from pixgraft.engine.bars import Bars
 from pixgraft.engine.distributed import World
@@ -174,9 +175,7 @@ def _of_conditions(
         raise PixgraftError(f"{models[0][0]}: its conditions are made from images: {chosen.name} needs pairs of files")
     request.check_size(first.image_size)
     pairs = open_pairs(request.data, images=request.images, conditions=request.conditions, under=request.split)
-    return of_conditions(
-        synthesizers, PairedDataset(pairs, size=first.image_size, kind=first.kind), chosen, settings
-    )
+    return of_conditions(synthesizers, Dataset(pairs, size=first.image_size, kind=first.kind), chosen, settings)
 
 
 def _of_encodings(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pixgraft.data.pairs import PairedDataset
+from pixgraft.data.dataset import Dataset
 from pixgraft.engine.bars import Bars
 from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
@@ -161,7 +161,7 @@ def of_grafts(
 
 
 def of_conditions(
-    models: Sequence[tuple[str, Synthesizer]], pairs: PairedDataset, protocol: Protocol, settings: Settings
+    models: Sequence[tuple[str, Synthesizer]], pairs: Dataset, protocol: Protocol, settings: Settings
 ) -> Measurement:
     """Models that make an image of a condition, each in the style of the pair's own image, against that image."""
     features = _at_hand(protocol, settings)
@@ -177,7 +177,7 @@ def of_conditions(
             subjects.append(made(name))
     described_as = _protocol(protocol.name, pairs.size, settings) | {
         "data": real.description(),
-        "condition": pairs.kind.kind,
+        "condition": models[0][1].kind.kind,
         "style": "the pair's own image",
         "samples_for_each_condition": 1,
     }

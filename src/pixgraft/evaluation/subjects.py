@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixgraft.data.dataset import Dataset
 from pixgraft.data.images import decode, fit, from_uint8, to_tensor, to_uint8
-from pixgraft.data.pairs import PairedDataset
 from pixgraft.data.sources import ImageSource, open_source
 from pixgraft.engine.seeds import derive, generator
 from pixgraft.errors import PixgraftError
@@ -250,7 +250,7 @@ class Conditioned:
     given: frozenset[str] = frozenset({"reference"})
 
     def __init__(
-        self, name: str, pairs: PairedDataset, synthesizer: Synthesizer, *, seed: int, part: str = "image",
+        self, name: str, pairs: Dataset, synthesizer: Synthesizer, *, seed: int, part: str = "image",
         about: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """`part` is "image", "reconstruction" or "residual", which is drawn about a middle grey."""
@@ -263,6 +263,7 @@ class Conditioned:
 
     def __getitem__(self, unit: int) -> Group:
         image, condition = self._pairs[unit]
+        assert condition is not None
         code = self._synthesizer.code(from_uint8(image))
         made = self._synthesizer.sample(condition, [code], samples=1, seed=derive(self._seed, "unit", unit))
         parts = {"image": made.images, "reconstruction": made.reconstruction, "residual": made.residual}
@@ -276,7 +277,7 @@ class Conditioned:
 class References:
     """The images of pairs, as a set of reals."""
 
-    def __init__(self, pairs: PairedDataset) -> None:
+    def __init__(self, pairs: Dataset) -> None:
         self._pairs, self.path = pairs, pairs.source.path
 
     def __len__(self) -> int:

@@ -148,6 +148,10 @@ class Method(nn.Module, ABC):
         `observed` is what the phases left in `Batch.observed`, averaged over all images of the step.
         """
 
+    def compilable(self) -> list[nn.Module]:
+        """The modules whose forward training calls, for `torch.compile`."""
+        return list(self.children())
+
     # --- networks that others trained ---
 
     def required_networks(self) -> dict[NetworkRole, str]:

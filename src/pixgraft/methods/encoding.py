@@ -196,6 +196,11 @@ class PriorEncoding(Encoding):
             drawn = prior.draw_latents(1, torch.Generator().manual_seed(0))
             self.start.codes.copy_(drawn.expand_as(self.start.codes))
 
+    def compilable(self) -> list[nn.Module]:
+        """The generator's parts, whose whole is not called, and the other networks."""
+        others = [module for module in self.children() if module is not self.generator]
+        return [*self.generator.children(), *others]
+
     # --- what the terms are made of ---
 
     def generate(self, codes: Tensor) -> Tensor:

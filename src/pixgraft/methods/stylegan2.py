@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from pixgraft.errors import PixgraftError
@@ -154,6 +154,10 @@ class StyleGAN2(Sampling):
         if not self.config.augment_target:
             return images
         return adaptive_augment(images, self.probability, groups=self.config.augment)
+
+    def compilable(self) -> list[nn.Module]:
+        """The generator's parts and the discriminator: the generator's own forward is not called."""
+        return [*self.generator.children(), self.discriminator]
 
     # --- the phases ---
 

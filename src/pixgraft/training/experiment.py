@@ -1,4 +1,4 @@
-"""All that a run needs but its data and its folder: its method's configuration, and how that is trained."""
+"""The configuration of a run, except for its data and its folder: the method's, the training's, the data layout's."""
 
 import math
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from pixgraft.methods import METHODS
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a method is trained, whatever the method. Durations are counted in images seen."""
+    """The training settings that all methods share. Durations are counted in images seen."""
 
     images: int = 1_000_000
-    """When the run ends."""
+    """The length of the run."""
     batch: int = 8
     """Images for each step, over all processes."""
     microbatch: int = 0
-    """Images for each backward within a process; 0: all of the process's share at once."""
+    """Images for each backward pass within a process; 0: the process's whole share."""
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
@@ -27,16 +27,16 @@ class TrainConfig:
     flip: bool = True
     """Mirror each image at random."""
     average_decay: float = 0.999
-    """Of the exponential moving averages, for each step."""
+    """The decay of the exponential moving averages for each step."""
     average_warmup: bool = True
-    """Let the decay rise to that as (1 + n) / (10 + n) at step n, so that early averages forget the untrained start."""
+    """Limit the decay to (1 + n) / (10 + n) at step n, so that early averages forget the untrained start."""
     average_half_life: int = 0
-    """Images after which the averages have forgotten half; above 0 it stands in place of the decay."""
+    """The half-life of the averages in images; above 0 it replaces the decay."""
     average_ramp: float = 0.05
-    """The half-life is at most this share of the images seen (Karras et al. 2020, ADA); 0: no such limit."""
+    """The half-life is at most this share of the images seen (Karras et al. 2020, ADA); 0: no limit."""
     checkpoint_every: int = 50_000
     keep: int = 3
-    """Checkpoints that stay; 0: all."""
+    """The number of newest checkpoints that are not removed; 0: all."""
     sample_every: int = 10_000
     samples: int = 16
     """Fixed images of the data set for the sample grid: half are sources, half are targets."""
@@ -60,7 +60,7 @@ class TrainConfig:
             raise PixgraftError("train.average_half_life and train.average_ramp must be at least 0")
 
     def decay(self, images_seen: int) -> float:
-        """Of the averages, at the step that begins after `images_seen` images."""
+        """The averages' decay at the step that begins after `images_seen` images."""
         if self.average_half_life:
             ramp = self.average_ramp * images_seen if self.average_ramp else math.inf
             life = min(self.average_half_life, ramp)
@@ -72,22 +72,22 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """How the data of a method that takes conditions is laid out; a method that takes images alone passes over it."""
+    """The layout of data with conditions; a method that takes images alone ignores it."""
 
     images: str = "images"
     conditions: str = "masks"
-    """The folders of images and conditions, wherever they stand within the data; files are matched by their stems."""
+    """The folders of images and conditions, at any depth of the data; files are matched by their stems."""
     palette: str = ""
     """For conditions in colours: a text file with a line "NAME R G B" for each class."""
     mirrored: tuple[tuple[int, int], ...] = ()
     """Classes that are each other's mirror image, such as the left and the right eye."""
     factors: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    """For conditions of kind lr, made from the images: the shrinking factors, one drawn for each image seen."""
+    """For conditions of kind lr, made from the images: the shrinking factors, one drawn for each sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """All that a run needs but its data and its folder."""
+    """The configuration of a run."""
 
     name: str
     kind: str

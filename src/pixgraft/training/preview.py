@@ -1,4 +1,4 @@
-"""What is seen of a run while it trains: a grid of previews at intervals, and a warning where outputs fall together."""
+"""Previews of a run: a grid of outputs at intervals, and a warning if the outputs collapse."""
 
 import math
 from pathlib import Path
@@ -9,23 +9,26 @@ from pixgraft.data.grids import tiled
 from pixgraft.data.images import png_bytes
 from pixgraft.engine.log import Progress, RunLog
 from pixgraft.files import write_bytes
-from pixgraft.methods.base import Batch, Method
+from pixgraft.methods.base import Batch
+from pixgraft.training.trainer import Trainer
 
 
-class Watch:
-    """Looks at the averaged networks' outputs on the same images each time: a grid on disk and one number."""
+class Previews:
+    """The averaged networks' outputs on the same images each time: a grid on disk and their diversity in the log."""
 
-    def __init__(self, shown: Batch, folder: Path, log: RunLog) -> None:
-        """`shown` are the images that each preview is made of, on the method's device; `folder` is the run's."""
-        self._shown, self._folder, self._log = shown, folder, log
+    def __init__(self, trainer: Trainer, batch: Batch, folder: Path, log: RunLog) -> None:
+        """`batch` is the input of each preview, `folder` the run folder. The best diversity so far comes from `log`."""
+        self._trainer, self._batch = trainer, batch.to(trainer.device)
+        self._folder, self._log = folder, log
         self._best = 0.0
         for line in log.lines():
             self._remember(line.get("images", 0), line.get("diversity"))
 
-    def look(self, method: Method, seen: int, progress: Progress) -> None:
-        """Write the grid to `samples/`, the diversity to the log, and warn where it falls to half its best."""
-        with torch.no_grad():
-            preview = method.preview(self._shown.images, self._shown.condition)
+    def write(self, progress: Progress) -> None:
+        """Write the grid to `samples/` and the diversity to the log; warn if it is below half its best."""
+        seen = self._trainer.images_seen
+        with self._trainer.averaged() as method, torch.no_grad():
+            preview = method.preview(self._batch.images, self._batch.condition)
         path = self._folder / "samples" / f"{seen:012d}.png"
         path.parent.mkdir(exist_ok=True)
         write_bytes(path, png_bytes(tiled(preview.grid), {"Description": f"synthesised, {seen} images seen"}))
@@ -39,6 +42,6 @@ class Watch:
             )
 
     def _remember(self, seen: int, diversity: object) -> None:
-        """Take a diversity as a yardstick, but for that of untrained networks, whose outputs differ by their noise."""
-        if seen > 0 and isinstance(diversity, float) and math.isfinite(diversity):  # the log spells nan as a word
+        """Update the best diversity; not from untrained networks, whose outputs differ by noise."""
+        if seen > 0 and isinstance(diversity, float) and math.isfinite(diversity):  # the log has nan as a string
             self._best = max(self._best, diversity)

@@ -1,0 +1,59 @@
+"""The run folder: its names, and the check that it is free or holds the same run."""
+
+import dataclasses
+from pathlib import Path
+
+from pixgraft import config as configs
+from pixgraft.errors import PixgraftError
+from pixgraft.training.experiment import Experiment
+
+CONFIG_FILE = "config.toml"
+CHECKPOINTS = "checkpoints"
+MAY_CHANGE = (
+    "method.prior", "train.images", "train.checkpoint_every", "train.keep", "train.sample_every", "train.log_every",
+)  # fmt: skip
+"""Configuration fields that may change when a run is resumed."""
+
+
+def has_checkpoints(folder: Path) -> bool:
+    """Whether the run folder has checkpoints, sound or not."""
+    return any((folder / CHECKPOINTS).glob("[0-9]*"))
+
+
+def prepare(folder: Path, experiment: Experiment, data: Path) -> None:
+    """Create the run folder, or check that it holds this very run; nothing in it changes.
+
+    Raises PixgraftError if it holds another run or anything else, is inside the data, or cannot be used.
+    """
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise PixgraftError(f"{folder}: is inside {data}, so its grids would become data: choose another folder")
+    file = folder / CONFIG_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            former = configs.loads(Experiment, file.read_text(encoding="utf-8", errors="replace"), str(file))
+            differing = _differences(former, experiment)
+            if differing:
+                raise PixgraftError(
+                    f"{folder}: holds another run ({', '.join(differing)}): choose another folder, or these values"
+                )
+        elif any(entry for entry in folder.iterdir() if entry.name != ".lock"):
+            raise PixgraftError(f"{folder}: not empty and not a run folder: choose another one")
+    except OSError as error:
+        raise PixgraftError(
+            f"{folder}: cannot be used as a run folder: {error.strerror}: choose another one"
+        ) from error
+
+
+def _differences(former: Experiment, now: Experiment) -> list[str]:
+    """Each field in which `now` is another run than `former`, with both values."""
+    if former.kind != now.kind:  # the fields of their methods differ
+        return [f"kind was {former.kind!r}, not {now.kind!r}"]
+    lines = []
+    for part in ("", "method.", "data.", "train."):
+        a, b = (getattr(each, part[:-1]) if part else each for each in (former, now))
+        for field in dataclasses.fields(a):
+            x, y = getattr(a, field.name), getattr(b, field.name)
+            if x != y and not dataclasses.is_dataclass(x) and part + field.name not in MAY_CHANGE:
+                lines.append(f"{part}{field.name} was {x!r}, not {y!r}")
+    return lines

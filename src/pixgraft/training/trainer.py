@@ -1,0 +1,183 @@
+"""One training step, and the state that a run needs to continue.
+
+A step runs each due phase on the batch and moves the averages. Its random numbers are a function of (seed, step, phase,
+rank).
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixgraft import config as configs
+from pixgraft.engine import checkpoint as checkpoints
+from pixgraft.engine import distributed
+from pixgraft.engine.checkpoint import Checkpoint
+from pixgraft.engine.distributed import World
+from pixgraft.engine.ema import Averages
+from pixgraft.engine.seeds import derive
+from pixgraft.errors import PixgraftError
+from pixgraft.features import attach_features
+from pixgraft.methods import METHODS
+from pixgraft.methods.base import Batch, Method, Phase
+from pixgraft.models import load_model
+from pixgraft.training.experiment import Experiment
+from pixgraft.version import __version__
+
+
+class Trainer:
+    """A method with its optimizers and averages on a device, and the step that updates them."""
+
+    def __init__(self, experiment: Experiment, device: torch.device, world: World, *, new: bool = True) -> None:
+        """`new` loads the networks of the method's prior; a run that resumes has them in its checkpoint."""
+        self.experiment, self.device, self.world = experiment, device, world
+        train = experiment.train
+        torch.manual_seed(derive(train.seed, "weights"))
+        self.method: Method = METHODS[experiment.kind](experiment.method)
+        self.method.to(device)
+        self.features = attach_features(self.method, device)
+        if new and self.method.prior:
+            self.method.load_prior(load_model(self.method.prior).method)
+        if train.channels_last:
+            self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        distributed.broadcast_module(self.method, world)
+        self.optimizers = self.method.optimizers()
+        self.averages = Averages({name: self.method.get_submodule(name) for name in self.method.averaged})
+        self.phases = self.method.phases()
+        self.images_seen = 0
+        if train.compile:
+            for module in self.method.compilable():
+                module.compile()
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One step on this rank's share of the batch; returns each due phase's losses, detached.
+
+        Raises PixgraftError naming the phase whose gradient is not finite; that phase has then changed nothing.
+        """
+        train = self.experiment.train
+        whole = batch.to(self.device)
+        if train.channels_last:
+            whole.images = whole.images.contiguous(memory_format=torch.channels_last)
+        microbatches = whole.split(train.microbatch or len(whole.images))
+        number = self.images_seen // train.batch
+        self.method.set_progress(self.images_seen)
+        losses: dict[str, Tensor] = {}
+        for phase in self.phases:
+            if number % phase.every == 0:
+                losses |= self._run(phase, microbatches, number)
+        observed = self._observed(microbatches)
+        self.method.adapt(observed, train.batch)
+        self.averages.update(train.decay(self.images_seen))
+        self.images_seen += train.batch
+        return losses | {name: value for name, value in observed.items() if value.numel() == 1}
+
+    def _observed(self, microbatches: list[Batch]) -> dict[str, Tensor]:
+        """What the phases observed, averaged over the microbatches and the processes."""
+        images = sum(len(batch.images) for batch in microbatches)
+        means: dict[str, Tensor] = {}
+        for batch in microbatches:
+            for name, value in batch.observed.items():
+                means[name] = means.get(name, 0) + value.float() * (len(batch.images) / images)
+        return distributed.average_tensors(means, self.world)
+
+    def _run(self, phase: Phase, microbatches: list[Batch], number: int) -> dict[str, Tensor]:
+        """The update of one phase at step `number`; returns its losses, each a mean over the microbatches."""
+        torch.manual_seed(derive(self.experiment.train.seed, "phase", phase.name, number, self.world.rank))
+        optimizer = self.optimizers[phase.optimizer]
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.method.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        means: dict[str, Tensor] = {}
+        images = sum(len(batch.images) for batch in microbatches)
+        for batch in microbatches:
+            with self._precision(phase):
+                losses = phase.losses(batch)
+                loss = torch.stack([value.float() for value in losses.values()]).sum()
+            weight = len(batch.images) / images  # the last one may be smaller
+            (loss * (phase.every * weight)).backward()
+            for name, value in losses.items():
+                means[name] = means.get(name, 0) + value.detach().float() * weight
+        norm = distributed.average_gradients(parameters, self.world)
+        if not torch.isfinite(torch.tensor(norm)):
+            values = ", ".join(f"{name} {float(value):.4g}" for name, value in means.items())
+            raise PixgraftError(
+                f"the gradient of phase {phase.name} is not finite after {self.images_seen:,} images ({values}): "
+                "the last checkpoint is kept; lower that optimizer's learning rate or train in float32"
+            )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return means
+
+    @contextlib.contextmanager
+    def _precision(self, phase: Phase) -> Iterator[None]:
+        low = self.experiment.train.precision == "bfloat16" and not phase.precise
+        tf32 = torch.backends.cudnn.allow_tf32
+        # Compiled graphs have no double backward.
+        eager = self.experiment.train.compile and phase.precise
+        with (
+            torch.autocast(self.device.type, torch.bfloat16, enabled=low),
+            torch.compiler.set_stance("force_eager") if eager else contextlib.nullcontext(),
+        ):
+            torch.backends.cudnn.allow_tf32 = tf32 and not phase.precise
+            try:
+                yield
+            finally:
+                torch.backends.cudnn.allow_tf32 = tf32
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[Method]:
+        """The method with its averages in the place of the live networks."""
+        live = {name: self.method.get_submodule(name) for name in self.averages.modules}
+        try:
+            for name, average in self.averages.modules.items():
+                setattr(self.method, name, average)
+            yield self.method
+        finally:
+            for name, network in live.items():
+                setattr(self.method, name, network)
+
+    def save(self, root: Path, *, fingerprint: str) -> Path:
+        """Write a checkpoint from which the run continues as if it had not stopped; `fingerprint` is the data's."""
+        tensors: dict[str, Tensor] = {}
+        meta: dict[str, Any] = {}
+        for name, optimizer in self.optimizers.items():
+            state, meta[name] = checkpoints.optimizer_tensors(optimizer)
+            tensors |= {f"{name}.{key}": value for key, value in state.items()}
+        return checkpoints.save(
+            root,
+            self.images_seen,
+            {
+                "networks": dict(self.method.state_dict()),
+                "averages": self.averages.state_dict(),
+                "optimizers": tensors,
+            },
+            {
+                "version": __version__,
+                "experiment": configs.to_dict(self.experiment),
+                "data": fingerprint,
+                "optimizers": meta,
+                "features": self.features,
+            },
+            keep=self.experiment.train.keep,
+        )
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Restore what `save` wrote. Raises PixgraftError if the losses' networks or the weights are others."""
+        if (used := checkpoint.meta.get("features", self.features)) != self.features:
+            raise PixgraftError(f"the run's losses used {used}, and here they have {self.features}: put that back")
+        self.method.load_state_dict(checkpoint.groups["networks"])
+        self.averages.load_state_dict(checkpoint.groups["averages"])
+        for name, optimizer in self.optimizers.items():
+            prefix = f"{name}."
+            tensors = {
+                key.removeprefix(prefix): value
+                for key, value in checkpoint.groups["optimizers"].items()
+                if key.startswith(prefix)
+            }
+            checkpoints.load_optimizer(optimizer, tensors, checkpoint.meta["optimizers"][name])
+        self.images_seen = checkpoint.images_seen
+        self.method.set_progress(self.images_seen)
