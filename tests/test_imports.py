@@ -3,11 +3,13 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import pixgraft
+from pixgraft.methods import METHODS
 
 ROOT = Path(pixgraft.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -149,3 +151,48 @@ def test_a_file_says_what_it_is_and_stays_short(file: Path) -> None:
     assert text.startswith('"""'), "begin with a docstring that says what the file is"
     assert ast.get_docstring(ast.parse(text))
     assert len(text.splitlines()) <= 400, "over 400 lines: split it"
+
+
+ALLOWED = ("methods", "presets", "networks", "layouts")
+"""Where methods are known by name and class; everywhere else asks for their task."""
+TITLES = ("evaluation/protocols.py",)
+"""Names of papers' tables and rows begin with methods' names."""
+
+
+def method_mentions(source: str, classes: set[str]) -> list[str]:
+    """Methods' names as strings, and isinstance of their classes, in a file."""
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and node.value in METHODS:
+            lines.append(f"{node.lineno}: {node.value!r}")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            used = {each.id for each in ast.walk(node.args[1]) if isinstance(each, ast.Name)} & classes
+            lines += [f"{node.lineno}: {name}" for name in used]
+    return lines
+
+
+def test_no_method_is_known_by_name_outside_its_files() -> None:
+    classes = {method.__name__ for method in METHODS.values()} | {"PriorEncoding"}
+    assert method_mentions('isinstance(x, GRIT)\nif name == "ome": pass', classes) == ["1: GRIT", "2: 'ome'"]
+    found = []
+    for file in FILES:
+        name = file.relative_to(ROOT).as_posix()
+        if not name.startswith(ALLOWED) and name not in TITLES:
+            found += [f"{name}:{line}" for line in method_mentions(file.read_text(encoding="utf-8"), classes)]
+    assert not found, found
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    names = Counter(
+        node.name
+        for file in FILES
+        if not file.relative_to(ROOT).as_posix().startswith("networks/")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_few_modules_are_loose() -> None:
+    loose = [path.name for path in ROOT.glob("*.py") if not path.name.startswith("__")]
+    assert len(loose) <= 9, loose

@@ -260,7 +260,7 @@ def test_a_palette_that_does_not_fit_is_refused_before_a_run_begins(
     own = f"data.palette={palette}"
     assert f"{palette}: 3 different colours for 4 classes" in refusal(capsys, *arguments(pairs, out, own))
     said = refusal(capsys, *arguments(pairs, out, own, "method.condition=sketch"))
-    assert f"data.palette {palette}: conditions are of kind sketch, not labels: leave it out" in said
+    assert f"palette {palette}: the conditions are of kind sketch, not labels: leave it out" in said
     assert not out.exists()
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pixgraft import config as configs
 from pixgraft.engine import checkpoint as checkpoints
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import PixgraftError, unknown
 from pixgraft.files import json_sha256, write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
@@ -104,7 +104,7 @@ def _find(model: str) -> Path:
         return _assets() / model
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         return _download(model)
-    raise PixgraftError(f"{model}: no such folder and no bundled model ({', '.join(bundled()) or 'none here'})")
+    raise PixgraftError(f"{model}: no such folder: {unknown('bundled model', model, bundled())}")
 
 
 def _download(repository: str) -> Path:

@@ -4,7 +4,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -31,8 +31,8 @@ class InputFile:
 
 
 def input_entry(role: str, name: str, data: bytes) -> dict[str, str]:
-    """An input of a report."""
-    return {"role": role, "name": name, "sha256": hashlib.sha256(data).hexdigest()}
+    """An input of a report; `name` may be a path."""
+    return {"role": role, "name": PurePath(name).name, "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def read_file(picture: str | Path | Image.Image, role: str) -> tuple[str, bytes]:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pixgraft.data.conditions import ConditionKind, palette_kind
+from pixgraft.data import conditions
+from pixgraft.data.conditions import ConditionKind
 from pixgraft.data.dataset import Dataset, Loader, SampleOrder, collate
 from pixgraft.data.degrade import Degradation
 from pixgraft.data.pairs import open_images, open_pairs
-from pixgraft.errors import PixgraftError
-from pixgraft.methods.base import Batch
+from pixgraft.methods.base import Batch, MethodConfig
 from pixgraft.training.experiment import Experiment
 
 
@@ -23,7 +23,7 @@ class Feed:
         Raises PixgraftError for data that cannot be opened, or pairs that do not match.
         """
         train, layout = experiment.train, experiment.data
-        kind, size = condition_kind(experiment), image_side(experiment)
+        kind, size = condition_kind(experiment), experiment.method.training_size
         self.path = Path(data)
         self.swapped = kind.mirrored if kind is not None and train.flip else ()
         """Classes that change places where a pair is mirrored."""
@@ -80,24 +80,13 @@ class Feed:
         self._dataset.source.close()
 
 
-def image_side(experiment: Experiment) -> int:
-    """The side of the square that images are fitted to, to train or to measure the experiment's models."""
-    side: int = getattr(experiment.method, "input_size", experiment.method.image_size)
-    return side
-
-
 def condition_kind(experiment: Experiment) -> ConditionKind | None:
-    """How the conditions of an experiment's method are read; None if it takes images alone.
+    """How the conditions of an experiment's data are read; None if it takes images alone.
 
     Raises PixgraftError if its palette cannot be read or does not fit its classes.
     """
-    kind = getattr(experiment.method, "condition", None)
-    if kind in (None, "self"):
+    config: MethodConfig = experiment.method
+    spec, data = config.condition_spec, experiment.data
+    if spec is None or spec.inversion:
         return None
-    classes = experiment.method.classes if kind == "labels" else 0
-    mirrored = experiment.data.mirrored if classes else ()
-    if palette := experiment.data.palette:
-        if kind != "labels":
-            raise PixgraftError(f"data.palette {palette}: conditions are of kind {kind}, not labels: leave it out")
-        return palette_kind(palette, classes=classes, mirrored=mirrored)
-    return ConditionKind(kind=kind, classes=classes, mirrored=mirrored)
+    return conditions.condition_kind(spec, data.palette, mirrored=data.mirrored)
