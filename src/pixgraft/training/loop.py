@@ -25,11 +25,11 @@ from pixgraft.engine import distributed
 from pixgraft.engine.checkpoint import Checkpoint
 from pixgraft.engine.distributed import World
 from pixgraft.engine.ema import Averages
-from pixgraft.engine.lock import RunLock
+from pixgraft.engine.lock import run_lock
 from pixgraft.engine.log import Interrupt, Progress, RunLog
 from pixgraft.engine.seeds import derive
 from pixgraft.errors import PixgraftError
-from pixgraft.features import at_hand, attach_features
+from pixgraft.features.networks import attach_features, with_available_networks
 from pixgraft.files import write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method, Phase
@@ -245,7 +245,7 @@ def train(
     try:
         picked = devices.pick(device, world.local_rank)
         _check_shares(experiment, world)
-        experiment = at_hand(experiment)
+        experiment = with_available_networks(experiment)
         folder = Path(out)
         with contextlib.ExitStack() as stack:
             feed = stack.enter_context(contextlib.closing(Feed(experiment, data, split=split, skip_bad=skip_bad)))
@@ -254,7 +254,7 @@ def train(
             trainer = Trainer(experiment, picked, world, new=new)  # what it lacks is said before anything is written
             if world.rank == 0:
                 _prepare(folder, experiment, Path(data) / split)
-                stack.enter_context(RunLock(folder))
+                stack.enter_context(run_lock(folder))
             distributed.barrier()
             return _loop(trainer, feed, folder, quiet=quiet or world.rank > 0)
     finally:
