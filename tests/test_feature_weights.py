@@ -57,7 +57,7 @@ def test_a_failed_download_names_the_place_and_the_source(cache: Path, tmp_path:
 
 def test_a_cache_that_cannot_be_written_to_is_named(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "deep").write_text("a file")
-    with pytest.raises(PixgraftError, match="cannot be written .*set PIXGRAFT_CACHE") as caught:
+    with pytest.raises(PixgraftError, match=r"cannot be written .*set PIXGRAFT_CACHE") as caught:
         find_weights("net", {})
     assert not isinstance(caught.value, MissingWeightsError)  # which training replaces by the bundled network
 

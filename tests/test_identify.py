@@ -108,7 +108,8 @@ def test_a_file_of_no_layout_is_refused_in_one_line(tmp_path: Path, capsys: pyte
 def test_a_file_of_several_layouts_needs_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.pt").write_bytes(torch_bytes({"Gen": small(), **rosinality()}))
     said = refusal(capsys, "convert", tmp_path / "x.pt", tmp_path / "out")
-    assert "fits i2ilr and stylegan2-rosinality: name its layout, as in --layout i2ilr" in said
+    names = "i2ilr, I2I-LR (Medabid1/I2I-LR) and stylegan2-rosinality, StyleGAN2 (rosinality/stylegan2-pytorch)"
+    assert said == f"{tmp_path / 'x.pt'}: fits {names}: name one, as in --layout i2ilr"
     assert main(["convert", str(tmp_path / "x.pt"), str(tmp_path / "out"), "--layout", "i2ilr"]) == 0
 
 

@@ -33,11 +33,7 @@ def convert(file: str | Path, out: str | Path, layout: str | None = None) -> Con
     if file.is_dir():
         raise PixgraftError(f"{file}: a folder, and pixgraft opens its own without conversion: give a published file")
     check_free(out)
-    content = None
-    if layout is None:
-        chosen, content = identify(file)
-    else:
-        chosen = named_layout(layout, models_only=True)
+    chosen, content = identify(file) if layout is None else (named_layout(layout, models_only=True), None)
     if chosen.model is None:
         raise PixgraftError(
             f"{chosen.name}: a feature network needs no conversion: pixgraft evaluate --weights NAME={file} reads it"

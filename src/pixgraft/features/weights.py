@@ -42,24 +42,18 @@ TORCHVISION = "https://download.pytorch.org/models"
 WEIGHTS = {
     "inception": WeightsFile(
         "pt_inception-2015-12-05-6726825d.pth", "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights",
-        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    ),
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"),
     "alexnet": WeightsFile(
-        "alexnet-owt-7be5be79.pth", TORCHVISION, "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"
-    ),
+        "alexnet-owt-7be5be79.pth", TORCHVISION, "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"),
     "vgg16": WeightsFile(
-        "vgg16-397923af.pth", TORCHVISION, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
-    ),
+        "vgg16-397923af.pth", TORCHVISION, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
     "squeezenet1_1": WeightsFile(
-        "squeezenet1_1-b8a52dc0.pth", TORCHVISION, "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b"
-    ),
+        "squeezenet1_1-b8a52dc0.pth", TORCHVISION, "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b"),
     "irse50": WeightsFile(
         "recognition_arcface_ir_se50.pth", "https://github.com/xinntao/facexlib/releases/download/v0.1.0",
-        "a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",
-    ),
+        "a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28"),
     "mobilefacenet": WeightsFile(
-        "mobilefacenet_casia.safetensors", "github.com/Xiaoccer/MobileFaceNet_Pytorch, its state dict"
-    ),
+        "mobilefacenet_casia.safetensors", "github.com/Xiaoccer/MobileFaceNet_Pytorch, its state dict"),
 }  # fmt: skip
 """Every file that a network may need, by the name that `--weights NAME=FILE` takes."""
 

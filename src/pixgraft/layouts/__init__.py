@@ -20,9 +20,6 @@ from pixgraft.layouts.reading import Content, check_readable, read_content
 from pixgraft.layouts.stylegan2_nvidia import read_nvidia
 from pixgraft.methods.base import Method
 
-_ANY = r"([^/]+/)?"
-"""Any group, or none."""
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -61,14 +58,14 @@ LAYOUTS = {
         Layout("stylegan2-nvidia", "StyleGAN2 (NVlabs/stylegan2-ada-pytorch)", r"(G_ema|G)/synthesis\.b4\.|D/b4\.",
                stylegan2_nvidia.networks, prior_model(stylegan2_nvidia.networks), read=read_nvidia),
         Layout("progan-genforce", "ProGAN (genforce/genforce, genforce/mganprior)", r"(generator(_smooth)?/)?layer0\.",
-               progan.networks, prior_model(progan.networks), omits=progan.OMITS),
-        Layout("inception-fid", "Inception-v3 (mseitzer/pytorch-fid)", _ANY + r"Conv2d_1a_3x3\.", features.inception),
-        Layout("vgg16", "VGG16 (torchvision)", _ANY + r"features\.28\.weight", features.vgg16),
-        Layout("squeezenet", "SqueezeNet 1.0 (torchvision)", _ANY + r"features\.5\.squeeze\.", features.squeezenet),
-        Layout("lpips", "LPIPS (richzhang/PerceptualSimilarity)", _ANY + r"lin0\.model\.", features.lpips),
-        Layout("mobilefacenet", "MobileFaceNet (Xiaoccer/MobileFaceNet_Pytorch)", _ANY + r"dw_conv1\.conv\.",
+               progan.networks, prior_model(progan.networks), omits=progan.OMITTED),
+        Layout("inception-fid", "Inception-v3 (mseitzer/pytorch-fid)", r"(.*/)?Conv2d_1a_3x3\.", features.inception),
+        Layout("vgg16", "VGG16 (torchvision)", r"(.*/)?features\.28\.weight", features.vgg16),
+        Layout("squeezenet", "SqueezeNet 1.0 (torchvision)", r"(.*/)?features\.5\.squeeze\.", features.squeezenet),
+        Layout("lpips", "LPIPS (richzhang/PerceptualSimilarity)", r"(.*/)?lin0\.model\.", features.lpips),
+        Layout("mobilefacenet", "MobileFaceNet (Xiaoccer/MobileFaceNet_Pytorch)", r"(.*/)?dw_conv1\.conv\.",
                features.mobilefacenet),
-        Layout("irse50", "IR-SE-50 (TreB1eN/InsightFace_Pytorch)", _ANY + r"output_layer\.", features.irse50),
+        Layout("irse50", "IR-SE-50 (TreB1eN/InsightFace_Pytorch)", r"(.*/)?output_layer\.", features.irse50),
     )
 }  # fmt: skip
 """Every layout by its name. In `keys` a tensor's name is GROUP/NAME, or NAME for a tensor that stands by itself."""
@@ -109,8 +106,8 @@ def identify(file: Path) -> tuple[Layout, Content]:
     tried = [layout for layout in LAYOUTS.values() if layout.read is read]
     fitting = [layout for layout in tried if layout.fits(content.groups)]
     if len(fitting) > 1:
-        names = " and ".join(layout.name for layout in fitting)
-        raise PixgraftError(f"{file}: fits {names}: name its layout, as in --layout {fitting[0].name}")
+        names = " and ".join(f"{layout.name}, {layout.description}" for layout in fitting)
+        raise PixgraftError(f"{file}: fits {names}: name one, as in --layout {fitting[0].name}")
     if not fitting:
         names, keys = ", ".join(layout.name for layout in tried), _names(content.groups)
         shown = ", ".join(f"{key[:60]!a}" for key in keys[:4])

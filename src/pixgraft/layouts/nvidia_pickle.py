@@ -97,7 +97,7 @@ def is_plain_pickle(head: bytes) -> bool:
 
 
 def read_nvidia_pickle(file: Path) -> dict[str, PickledNetwork]:
-    """Those of the networks "G", "D" and "G_ema" that the file has. Nothing that the file names is run.
+    """The networks "G", "D" and "G_ema", as far as the file has them. Nothing that the file names is run.
 
     Raises PixgraftError if the file is missing, was cut short or is of another kind (a web page, a pickle of
     TensorFlow), if it names a function or class that no StyleGAN2 needs, if it asks for more memory than it has bytes,

@@ -13,7 +13,7 @@ from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled
 from pixgraft.networks.progan import Generator
 
 GROUPS = ("generator", "generator_smooth")
-OMITS = {"discriminator": "in what groups it compares images, its file does not tell"}
+OMITTED = {"discriminator": "in what groups it compares images, its file does not tell"}
 
 _RENAMING: Renaming = [
     (r"^layer(\d+)\.", r"layers.\1."),
