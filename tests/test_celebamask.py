@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pixgraft.data.celebamask import ORDERS, Order, detect_order, merge_parts, mirrored
+from pixgraft.data.celebamask import ORDERS, ClassOrder, detect_order, merge_parts, mirrored
 from pixgraft.data.conditions import ConditionKind
 from pixgraft.errors import PixgraftError
 from test_conditions import encoded, refusal
 
-BOTH: tuple[Order, ...] = ("celebamask-hq", "face-parsing")
+BOTH: tuple[ClassOrder, ...] = ("celebamask-hq", "face-parsing")
 
 
 def part(top: int, left: int, bottom: int, right: int, side: int = 32) -> bytes:
@@ -50,7 +50,7 @@ def read(path: Path) -> Tensor:
     return kind.read(path.read_bytes(), path.name, 32)
 
 
-def labels(order: Order, *, shift: int = 0, without: tuple[str, ...] = ()) -> Tensor:
+def labels(order: ClassOrder, *, shift: int = 0, without: tuple[str, ...] = ()) -> Tensor:
     """The face's label map (1, 32, 32), as the tests know it, moved down."""
     values = torch.zeros(1, 32, 32, dtype=torch.uint8)
     for index, name in enumerate(ORDERS[order]):
@@ -66,7 +66,7 @@ def labels(order: Order, *, shift: int = 0, without: tuple[str, ...] = ()) -> Te
 def test_the_orders_are_the_published_ones() -> None:
     assert all(len(names) == len(set(names)) == 19 for names in ORDERS.values())
     assert set(ORDERS["celebamask-hq"]) == set(ORDERS["face-parsing"])
-    known: dict[Order, dict[int, str]] = {
+    known: dict[ClassOrder, dict[int, str]] = {
         "celebamask-hq": {0: "background", 1: "skin", 2: "nose", 3: "eye_g", 10: "mouth", 13: "hair", 18: "cloth"},
         "face-parsing": {0: "background", 1: "skin", 6: "eye_g", 10: "nose", 11: "mouth", 17: "hair", 18: "hat"},
     }
@@ -86,7 +86,7 @@ def test_mirrored_classes() -> None:
 
 @pytest.mark.parametrize("order", BOTH)
 @pytest.mark.parametrize("kind", ["folder", "zip"])
-def test_parts_are_painted_in_the_order_of_their_numbers(tmp_path: Path, order: Order, kind: str) -> None:
+def test_parts_are_painted_in_the_order_of_their_numbers(tmp_path: Path, order: ClassOrder, kind: str) -> None:
     files = {f"0/00000_{name}.png": data for name, data in FACE.items()}
     files |= {f"14/28123_{name}.png": data for name, data in FACE.items() if name != "hair"}
     files |= {"readme.txt": b"", "0/other.png": b""}
@@ -161,7 +161,7 @@ def test_names_that_are_no_numbers_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", BOTH)
-def test_an_order_is_known_from_a_few_faces(order: Order) -> None:
+def test_an_order_is_known_from_a_few_faces(order: ClassOrder) -> None:
     faces = [labels(order, shift=shift) for shift in (0, 2, 4)]
     faces += [face.transpose(1, 2) for face in faces]  # lying on their side
     found = detect_order(faces)
@@ -171,7 +171,7 @@ def test_an_order_is_known_from_a_few_faces(order: Order) -> None:
 
 
 @pytest.mark.parametrize("order", BOTH)
-def test_an_order_is_known_where_parts_are_missing(order: Order) -> None:
+def test_an_order_is_known_where_parts_are_missing(order: ClassOrder) -> None:
     for without in (("hair",), ("nose",), ("l_brow",), ("l_eye",), ("l_brow", "r_brow", "hair")):
         faces = [labels(order, without=without)] * 3
         assert detect_order(faces).order in (order, None)

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pixgraft.cli import main
-from pixgraft.convert import convert, from_state_dicts
+from pixgraft.convert import convert
 from pixgraft.errors import PixgraftError
-from pixgraft.layouts.features import FEATURES
+from pixgraft.layouts import LAYOUTS, from_state_dicts
 from pixgraft.models import DESCRIPTION, load_model
 from using import refusal
 
@@ -124,7 +124,7 @@ def test_the_averaged_generator_is_what_translates(tmp_path: Path, legacy: bool)
         "epoch": 7,
     }
     file = checkpoint(tmp_path / "theirs.pt", groups, legacy=legacy)
-    assert convert("i2ilr", file, tmp_path / "ours").folder == tmp_path / "ours"
+    assert convert(file, tmp_path / "ours", "i2ilr").folder == tmp_path / "ours"
     networks = from_state_dicts("i2ilr", {name: groups[name] for name in ("Gen", "AverageG")})
     assert set(networks) == {"Gen", "AverageG"}
     opened = load_model(tmp_path / "ours")
@@ -184,7 +184,7 @@ def test_a_grey_generator_alone_converts_and_translates(
 
 def test_half_precision_is_read(tmp_path: Path) -> None:
     file = checkpoint(tmp_path / "x.pt", {"Gen": {name: tensor.half() for name, tensor in small().items()}})
-    convert("i2ilr", file, tmp_path / "ours")
+    convert(file, tmp_path / "ours", "i2ilr")
     assert json.loads((tmp_path / "ours" / DESCRIPTION).read_text())["weights"]["dtype"] == "float32"
 
 
@@ -255,7 +255,7 @@ def test_what_is_no_such_checkpoint_is_refused(tmp_path: Path, capsys: pytest.Ca
     said = refusal(capsys, "convert", "i2ilr", file, tmp_path / "out")
     assert said.startswith(f"{file}: ")
     with pytest.raises(PixgraftError, match=reason):
-        convert("i2ilr", file, tmp_path / "out")
+        convert(file, tmp_path / "out", "i2ilr")
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -310,7 +310,7 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_feature_network_needs_no_conversion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for layout in FEATURES:
+    for layout in (name for name, each in LAYOUTS.items() if each.model is None):
         said = refusal(capsys, "convert", layout, tmp_path / "x.pth", tmp_path / "out")
         assert said.startswith(f"{layout}: a feature network needs no conversion: pixgraft evaluate --weights NAME=")
     assert "no layout named vgg: choose one of i2ilr" in refusal(capsys, "convert", "vgg", "x.pth", tmp_path / "out")

@@ -19,7 +19,8 @@ from nvidia_networks import (
     nvidia_file,
 )
 from pixgraft.cli import main
-from pixgraft.convert import convert, from_state_dicts
+from pixgraft.convert import convert
+from pixgraft.layouts import from_state_dicts
 from pixgraft.models import DESCRIPTION, load_model
 from prior_files import BASE, LAYOUTS, MOST, SIZE, noise, nvidia, progan, published
 
@@ -74,7 +75,7 @@ def test_a_prior_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_nvidias_images_and_logits_come_out(tmp_path: Path) -> None:
     """From the file to the opened model, against the plain forward."""
     groups = nvidia()
-    convert("stylegan2-nvidia", published(tmp_path, "stylegan2-nvidia", groups), tmp_path / "ours")
+    convert(published(tmp_path, "stylegan2-nvidia", groups), tmp_path / "ours", "stylegan2-nvidia")
     method = load_model(tmp_path / "ours").method
     z, images = noise(2, 8), noise(8, 3, SIZE, SIZE)
     with torch.no_grad():
@@ -89,7 +90,7 @@ def test_without_an_average_the_other_generator_is_kept(tmp_path: Path, layout: 
     groups = LAYOUTS[layout][0]()
     average, other = LAYOUTS[layout][2]
     del groups[average]
-    convert(layout, published(tmp_path, layout, groups), tmp_path / "ours")
+    convert(published(tmp_path, layout, groups), tmp_path / "ours", layout)
     network = from_state_dicts(layout, {other: groups[other]})[other]
     ours = load_model(tmp_path / "ours").method.get_submodule("generator").state_dict()
     theirs = network.state_dict()
@@ -100,7 +101,7 @@ def test_without_an_average_the_other_generator_is_kept(tmp_path: Path, layout: 
 def test_a_file_that_is_the_generator_itself(tmp_path: Path) -> None:
     groups = progan()
     file = published(tmp_path, "progan-genforce", groups["generator"])
-    convert("progan-genforce", file, tmp_path / "ours")
+    convert(file, tmp_path / "ours", "progan-genforce")
     z = noise(2, 10)
     network = from_state_dicts("progan-genforce", groups)["generator"]
     assert equal(load_model(tmp_path / "ours").method.get_submodule("generator"), network, z)
@@ -130,7 +131,7 @@ def test_what_the_self_check_finds_is_said(tmp_path: Path) -> None:
     for name, tensor in groups["G_ema"].items():
         if ".torgb." in name:
             tensor.zero_()
-    converted = convert("stylegan2-nvidia", published(tmp_path, "stylegan2-nvidia", groups), tmp_path / "ours")
+    converted = convert(published(tmp_path, "stylegan2-nvidia", groups), tmp_path / "ours", "stylegan2-nvidia")
     flat = [note for note in converted.notes if "flat images" in note]
     assert len(flat) == 1
     assert flat[0].startswith("warning: self-check of 8 images: ")
@@ -147,7 +148,7 @@ def test_a_generator_of_pictures_has_no_signs(tmp_path: Path) -> None:
             tensor.zero_()
         elif name.endswith("b4.torgb.weight"):
             tensor.mul_(0.1)
-    converted = convert("stylegan2-nvidia", published(tmp_path, "stylegan2-nvidia", groups), tmp_path / "ours")
+    converted = convert(published(tmp_path, "stylegan2-nvidia", groups), tmp_path / "ours", "stylegan2-nvidia")
     assert converted.notes == ["self-check of 8 images: no signs of a wrong layout"]
     assert converted.notes[0] in (tmp_path / "ours" / "README.md").read_text()
 
@@ -155,14 +156,14 @@ def test_a_generator_of_pictures_has_no_signs(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_said(tmp_path: Path) -> None:
     groups = progan()
     groups["generator_smooth"]["output2.wscale.bias"][0] = float("nan")
-    converted = convert("progan-genforce", published(tmp_path, "progan-genforce", groups), tmp_path / "ours")
+    converted = convert(published(tmp_path, "progan-genforce", groups), tmp_path / "ours", "progan-genforce")
     assert converted.notes == ["warning: self-check of 8 images: 33.3% of the values are not finite"]
     assert "## Self-check" not in (tmp_path / "ours" / "README.md").read_text()
 
 
 def test_images_too_small_to_check(tmp_path: Path) -> None:
     made = generator_module(generator_tensors(8, base=32, most=4))
-    converted = convert("stylegan2-nvidia", nvidia_file(tmp_path, G_ema=made), tmp_path / "ours")
+    converted = convert(nvidia_file(tmp_path, G_ema=made), tmp_path / "ours", "stylegan2-nvidia")
     assert converted.notes == ["no self-check: its images are smaller than 16x16"]
 
 
@@ -170,11 +171,11 @@ def test_a_discriminator_that_is_left_out_is_said(tmp_path: Path) -> None:
     groups = nvidia()
     judge = discriminator_module(groups["D"], epilogue_kwargs={"mbstd_group_size": 8})
     file = nvidia_file(tmp_path, G_ema=generator_module(groups["G_ema"]), D=judge)
-    note = convert("stylegan2-nvidia", file, tmp_path / "ours").notes[0]
+    note = convert(file, tmp_path / "ours", "stylegan2-nvidia").notes[0]
     assert note == "warning: left out D, the discriminator: it compares groups of 8 images, and ours groups of 4"
     card = (tmp_path / "ours" / "README.md").read_text()
     assert note in card
     assert "discriminator (" not in card
     groups = {**progan(), "discriminator": {"layer0.weight": noise(1)}}
-    found = convert("progan-genforce", published(tmp_path, "progan-genforce", groups), tmp_path / "other").notes[0]
+    found = convert(published(tmp_path, "progan-genforce", groups), tmp_path / "other", "progan-genforce").notes[0]
     assert found.startswith("warning: left out the discriminator: in what groups")

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -270,7 +271,7 @@ def test_lpips_without_weights_gives_way_by_name(
 ) -> None:
     """The configuration then says what was used, so that the run goes on the same where the weights are to be had."""
     monkeypatch.setenv("PIXGRAFT_CACHE", str(tmp_path))
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
     asked = ("method.lambda_perceptual=1", "train.images=8")
     assert main(arguments(name, data, tmp_path / "run", *asked, "method.perceptual=lpips-alex")) == 0
     assert 'perceptual = "squeezenet"' in (tmp_path / "run" / "config.toml").read_text()
@@ -285,7 +286,7 @@ def test_lpips_without_weights_gives_way_by_name(
 
 
 def refuse(*_: object, **__: object) -> None:
-    raise OSError("no network")
+    raise URLError("no network")
 
 
 # --- whole runs ---

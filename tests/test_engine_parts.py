@@ -33,7 +33,7 @@ from pixgraft.engine.distributed import (
     stop,
 )
 from pixgraft.engine.ema import Averages
-from pixgraft.engine.lock import RunLock
+from pixgraft.engine.lock import run_lock
 from pixgraft.engine.log import Interrupt, Progress, RunLog
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.spectral import SpectralConv2d
@@ -261,8 +261,8 @@ def test_interrupt_outside_the_main_thread_changes_nothing() -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from pixgraft.engine.lock import RunLock
-with RunLock(Path(sys.argv[1])):
+from pixgraft.engine.lock import run_lock
+with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -274,32 +274,32 @@ def test_lock_from_a_second_process(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(PixgraftError, match=rf"run: process {holder.pid} ") as caught, RunLock(folder):
+        with pytest.raises(PixgraftError, match=rf"run: process {holder.pid} ") as caught, run_lock(folder):
             pass
         assert "\n" not in str(caught.value)
         holder.kill()
         holder.wait()
     for _ in range(2):  # a killed holder holds nothing, and neither does one that left
-        with RunLock(folder):
+        with run_lock(folder):
             assert (folder / ".lock").read_text() == f"{os.getpid()}\n"
     assert (folder / ".lock").read_text() == ""
 
 
 def test_lock_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(*_: object) -> int:
+    def write(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pixgraft.engine.lock.os.write", write)
-        with pytest.raises(PixgraftError, match="run: cannot be locked: No space left"), RunLock(tmp_path / "run"):
+        patched.setattr(Path, "write_text", write)
+        with pytest.raises(PixgraftError, match="run: cannot be locked: No space left"), run_lock(tmp_path / "run"):
             pass
-    with RunLock(tmp_path / "run"):  # it let go
+    with run_lock(tmp_path / "run"):  # it let go
         pass
 
 
 def test_lock_in_a_place_that_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PixgraftError, match="cannot be locked"), RunLock(tmp_path / "file"):
+    with pytest.raises(PixgraftError, match="cannot be locked"), run_lock(tmp_path / "file"):
         pass
 
 

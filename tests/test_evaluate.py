@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -319,7 +320,7 @@ def test_wrong_weights_are_refused(
     sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIXGRAFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setattr("torch.hub.urlopen", unreachable)
     both = ("--real", sets / "good", "--fake", sets / "good", "--quiet")
     problem = refusal(capsys, "evaluate", *both, "--features", "inception")
     assert problem.startswith(f"{tmp_path}/cache/pt_inception-2015-12-05-6726825d.pth: not there")
@@ -347,4 +348,4 @@ def test_wrong_weights_are_refused(
 
 
 def unreachable(*_: object, **__: object) -> io.BytesIO:
-    raise OSError("no network")
+    raise URLError("no network")

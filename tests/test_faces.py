@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 
 import pixgraft
 from pixgraft.errors import PixgraftError
-from pixgraft.faces import Face, align, align_files, detect, moved, networks, squares, suppress
+from pixgraft.faces import Face, align, align_files, detect
+from pixgraft.faces.detection import networks, shifted, squares, suppress
 from pixgraft.layouts.reading import read_tensors
 from pixgraft.networks.mtcnn import CELL, STRIDE, ONet, PNet, RNet
 from training import make_images
@@ -54,7 +55,7 @@ def test_the_best_of_overlapping_boxes_remains() -> None:
 
 def test_boxes_move_by_shares_of_their_sides() -> None:
     box = np.array([[10.0, 20.0, 30.0, 60.0]])
-    np.testing.assert_allclose(moved(box, np.array([[0.1, 0.1, -0.5, 0.25]])), [[12, 24, 20, 70]])
+    np.testing.assert_allclose(shifted(box, np.array([[0.1, 0.1, -0.5, 0.25]])), [[12, 24, 20, 70]])
 
 
 def test_boxes_become_squares_about_their_centres() -> None:

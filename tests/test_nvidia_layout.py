@@ -19,9 +19,9 @@ from nvidia_networks import (
     nvidia_file,
     synthesized,
 )
-from pixgraft.convert import from_state_dicts
 from pixgraft.errors import PixgraftError
-from pixgraft.layouts.stylegan2_nvidia import nvidia_groups
+from pixgraft.layouts import from_state_dicts
+from pixgraft.layouts.stylegan2_nvidia import read_nvidia
 from pixgraft.networks.stylegan2 import Discriminator, Generator
 
 Tensors = dict[str, Tensor]
@@ -33,9 +33,9 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def opened(file: Path) -> dict[str, Any]:
-    groups, left_out = nvidia_groups(file)
-    assert not left_out
-    return from_state_dicts(LAYOUT, groups)
+    content = read_nvidia(file)
+    assert not content.omitted
+    return from_state_dicts(LAYOUT, content.groups)
 
 
 SIZES = [(32, 128, 16, 3), (64, 512, 12, 8), (8, 64, 6, 1)]
@@ -101,11 +101,11 @@ def test_a_discriminator_of_other_groups_is_left_out(tmp_path: Path, size: int |
         discriminator_tensors(16, base=64, most=8), epilogue_kwargs=EasyDict(mbstd_group_size=size)
     )
     generator = generator_module(generator_tensors(16, base=64, most=8))
-    groups, left_out = nvidia_groups(nvidia_file(tmp_path, G_ema=generator, D=judge))
-    assert list(groups) == ["G_ema"]
-    assert left_out == [f"D, the discriminator: it compares {words}, and ours groups of 4"]
+    content = read_nvidia(nvidia_file(tmp_path, G_ema=generator, D=judge))
+    assert list(content.groups) == ["G_ema"]
+    assert content.omitted == (f"D, the discriminator: it compares {words}, and ours groups of 4",)
     with pytest.raises(PixgraftError, match="holds no generator"):
-        nvidia_groups(nvidia_file(tmp_path, D=judge))
+        read_nvidia(nvidia_file(tmp_path, D=judge))
 
 
 ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
@@ -149,7 +149,7 @@ def test_arguments_of_another_network_are_refused(
 
 def refused(file: Path, message: str) -> None:
     with pytest.raises(PixgraftError, match=message) as caught:
-        nvidia_groups(file)
+        read_nvidia(file)
     assert str(caught.value).startswith(f"{file}: ")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < len(str(file)) + 200

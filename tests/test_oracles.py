@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from pixgraft.config import replaced
-from pixgraft.convert import from_state_dicts
 from pixgraft.layers.resample import average_pool
 from pixgraft.layers.straight_through import round_to
+from pixgraft.layouts import from_state_dicts
 from pixgraft.losses.adversarial import fake_loss, non_saturating_generator_loss, real_loss
 from pixgraft.losses.penalties import r1_of_logits, r1_of_loss
 from pixgraft.losses.reconstruction import l1

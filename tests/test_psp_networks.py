@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from pixgraft.cli import main
+from pixgraft.convert import convert
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import encoded
 from pixgraft.layers.resample import average_pool, enlarge
 from pixgraft.layouts import from_state_dicts
-from pixgraft.layouts.psp import psp_parts, read_psp
-from pixgraft.layouts.reading import read_checkpoint, read_content
+from pixgraft.layouts.psp import psp_parts
+from pixgraft.layouts.reading import read_content
 from pixgraft.losses.identity import face_crop, identity
 from pixgraft.losses.latent import w_norm
 from pixgraft.losses.reconstruction import l2
@@ -215,7 +216,7 @@ def test_a_published_checkpoint_gives_encoder_average_and_decoder(tmp_path: Path
     assert parts.average.shape == (8, CODE)
     assert torch.equal(parts.decoder.w_mean, content["latent_avg"][0])
 
-    networks = from_state_dicts("psp", read_checkpoint(tmp_path / "psp.pt"))
+    networks = from_state_dicts("psp", read_content(tmp_path / "psp.pt").groups)
     assert list(networks) == ["encoder", "decoder"]
     assert torch.equal(networks["encoder"](conditions), parts.encoder(conditions))
 
@@ -304,7 +305,7 @@ def test_what_is_no_psp_is_refused_in_one_line(
     file = tmp_path / "psp.pt"
     torch.save(content, file)
     with pytest.raises(PixgraftError, match=message) as caught:
-        read_psp(file)
+        convert(file, tmp_path / "model", "psp")
     assert str(caught.value).startswith(f"{file}: ")
     assert "\n" not in str(caught.value)
 
@@ -328,7 +329,7 @@ def test_lone_tensors_and_options_are_read_from_a_file(tmp_path: Path) -> None:
 def test_rosinalitys_mean_of_w_comes_through_a_file(tmp_path: Path) -> None:
     tensors = published_generator(image_size=8, base=64, most=8, depth=2, w_dim=10)
     torch.save({"g_ema": tensors, "latent_avg": noise(10)}, tmp_path / "stylegan2.pt")
-    generator = from_state_dicts("stylegan2-rosinality", read_checkpoint(tmp_path / "stylegan2.pt"))["g_ema"]
+    generator = from_state_dicts("stylegan2-rosinality", read_content(tmp_path / "stylegan2.pt").groups)["g_ema"]
     assert isinstance(generator, Generator)
     assert torch.equal(generator.w_mean, noise(10))
 

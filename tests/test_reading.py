@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layouts.reading import read_checkpoint, read_tensors
+from pixgraft.layouts.reading import read_content, read_tensors
 from test_convert import Runs, Tensors, checkpoint
 
 FLAT: Tensors = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}
@@ -105,7 +105,7 @@ def test_any_damage_is_read_or_refused(tmp_path: Path, legacy: bool, place: floa
     file = tmp_path / "damaged.pt"
     file.write_bytes(data[: at + 1] if cut else data)
     try:
-        groups = read_checkpoint(file)
+        groups = read_content(file).groups
     except PixgraftError as error:
         assert "\n" not in str(error)
     else:

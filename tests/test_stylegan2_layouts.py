@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixgraft.convert import from_state_dicts
 from pixgraft.errors import PixgraftError
+from pixgraft.layouts import from_state_dicts
 from pixgraft.networks.stylegan2 import Generator
 
 

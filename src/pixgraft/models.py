@@ -99,7 +99,7 @@ def _find(model: str) -> Path:
             return path
         raise PixgraftError(f"{model}: neither a model folder ({DESCRIPTION}) nor a run folder (checkpoints/)")
     if path.exists():
-        raise PixgraftError(f"{model}: a file, not a model folder: pixgraft convert LAYOUT {model} OUT makes one")
+        raise PixgraftError(f"{model}: a file, not a model folder: pixgraft convert {model} OUT makes one")
     if model in bundled():
         return _assets() / model
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model):

@@ -10,8 +10,8 @@ from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.request import Request
 
 Preset = Annotated[Positional[str], arg(metavar="PRESET")]
-Layout = Annotated[Positional[str], arg(metavar="LAYOUT")]
-File = Annotated[Positional[Path], arg(metavar="FILE")]
+Paths = Annotated[Positional[tuple[str, ...]], arg(metavar="FILE OUT")]
+LayoutName = Annotated[str, arg(metavar="NAME")]
 
 
 @app.command
@@ -98,18 +98,20 @@ def compare(
 
 
 @app.command
-def convert(layout: Layout, file: File, out: Out, /) -> int:
-    """Read a published checkpoint into a model folder.
+def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
+    """Read a published checkpoint into a model folder. Nothing that the checkpoint holds is run.
 
     Args:
-        layout: i2ilr (the I2I-LR authors' code), psp, stylegan2-rosinality, stylegan2-genforce, stylegan2-nvidia (a
-            .pkl) or progan-genforce.
-        file: The checkpoint; nothing that it holds is run.
-        out: The folder to make.
+        paths: The checkpoint and the folder to make. The older form LAYOUT FILE OUT names the layout too.
+        layout: i2ilr, psp, stylegan2-rosinality, stylegan2-genforce, stylegan2-nvidia (a .pkl) or progan-genforce;
+            without it the names of the tensors identify it.
     """
     from pixgraft.convert import convert as run
 
-    converted = run(layout, file, out)
+    if len(paths) not in (2, 3) or (len(paths) == 3 and layout):
+        raise PixgraftError("convert: give FILE OUT, with --layout NAME or without, or LAYOUT FILE OUT")
+    *names, file, out = paths
+    converted = run(file, out, layout or (names[0] if names else None))
     print(converted.folder, *converted.notes, sep="\n")
     return 0
 

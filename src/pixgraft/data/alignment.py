@@ -1,12 +1,12 @@
-"""Where a face belongs in a square crop, and the picture warped so that it lies there.
+"""The place of a face in a square crop, and the transform of a picture into such a crop.
 
-Places are (x, y) in pixels from a picture's top left corner: pixel (0, 0) covers the square from (0, 0) to (1, 1). A
-face's landmarks are five: the eye on the picture's left, the other eye, the nose, the mouth's corners in that order.
+Coordinates are (x, y) in pixels from the picture's top left corner: pixel (0, 0) is the square from (0, 0) to (1, 1). A
+face has five landmarks: the eye on the picture's left, the other eye, the nose, the left and the right mouth corner.
 
-Two templates. "arcface": the five points that identity networks were trained with (Deng et al. 2019, "ArcFace"), met in
-the least squares (Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns",
-without reflection). "ffhq": a whole head, the square that FFHQ's crops were cut by (Karras et al. 2019, "A Style-Based
-Generator Architecture for Generative Adversarial Networks", after its published recipe).
+There are two templates. "arcface" is the five points that identity networks were trained with (Deng et al. 2019,
+"ArcFace"), fitted by least squares (Umeyama 1991, "Least-squares estimation of transformation parameters between two
+point patterns", without reflection). "ffhq" is a whole head, the square crop of FFHQ (Karras et al. 2019, "A
+Style-Based Generator Architecture for Generative Adversarial Networks", after its published recipe).
 """
 
 from typing import Any, Literal, TypeAlias, get_args
@@ -25,16 +25,16 @@ Floats: TypeAlias = NDArray[np.float64]
 ARCFACE = (
     np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]) + 0.5
 ) / 112
-"""The five points in shares of the crop; published for 112 x 112 pixels whose centres are whole numbers."""
+"""The five points in shares of the crop; published for 112 x 112 pixels with integer coordinates at their centres."""
 
 
 def similarity(points: Floats, onto: Floats) -> Floats:
-    """The turn, scale and shift, without a reflection, that takes `points` (N, 2) nearest to `onto` (N, 2).
+    """The rotation, scale and shift, without a reflection, that map `points` (N, 2) closest to `onto` (N, 2).
 
-    A matrix (2, 3): a point p goes to matrix[:, :2] @ p + matrix[:, 2]. With points as complex numbers it is
-    z -> a z + b, and `a` and `b` that minimise the squared distances are those of a straight line through pairs.
+    A matrix (2, 3): it maps a point p to matrix[:, :2] @ p + matrix[:, 2]. With points as complex numbers the map is
+    z -> a z + b, and least squares give `a` and `b` as in linear regression.
 
-    Raises PixgraftError if the points are all one, or give only one.
+    Raises PixgraftError if the points of either set coincide.
     """
     z, w = points @ (1, 1j), onto @ (1, 1j)
     centred = z - z.mean()
@@ -47,7 +47,7 @@ def similarity(points: Floats, onto: Floats) -> Floats:
 
 
 def crop_matrix(landmarks: Floats, size: int, template: Template) -> Floats:
-    """The similarity (2, 3) that takes a picture with these landmarks (5, 2) to a crop of `size` x `size` pixels."""
+    """The similarity (2, 3) from a picture with these landmarks (5, 2) to a crop of `size` x `size` pixels."""
     if template == "arcface":
         return similarity(landmarks, ARCFACE * size)
     corners = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
@@ -55,7 +55,7 @@ def crop_matrix(landmarks: Floats, size: int, template: Template) -> Floats:
 
 
 def head_square(landmarks: Floats) -> Floats:
-    """FFHQ's square: its corners (4, 2) in the picture, from the crop's top left by its bottom left.
+    """The corners (4, 2) of FFHQ's square in the picture: top left, bottom left, bottom right, top right of the crop.
 
     Its direction is the mean of the line between the eyes and the normal of the line from them to the mouth. Half its
     side is the longer of twice the first and 1.8 times the second; its centre is a tenth of the second below the eyes.
@@ -69,21 +69,21 @@ def head_square(landmarks: Floats) -> Floats:
 
 
 def tilt(landmarks: Floats) -> float:
-    """The angle in radians by which a face (5, 2) is turned clockwise, from eyes and mouth as in FFHQ's recipe."""
+    """The clockwise rotation of a face (5, 2) in radians, from its eyes and mouth as in FFHQ's recipe."""
     across, down = _across_and_down(landmarks)
     return float(np.arctan2(across[1] - down[0], across[0] + down[1]))
 
 
 def _across_and_down(landmarks: Floats) -> tuple[Floats, Floats]:
-    """From the one eye to the other, and from between the eyes to between the corners of the mouth."""
+    """The vectors (2,) from eye to eye, and from the midpoint of the eyes to that of the mouth's corners."""
     return landmarks[1] - landmarks[0], (landmarks[3:] - landmarks[:2]).mean(0)
 
 
 def warp(image: Image.Image, matrix: Floats, size: int) -> Image.Image:
-    """The crop of `size` x `size` pixels that the similarity `matrix` (2, 3) takes out of an RGB image.
+    """The crop of `size` x `size` pixels of an RGB image under the similarity `matrix` (2, 3).
 
-    What lies beyond the picture shows it mirrored, and fades as in FFHQ's recipe: within a twentieth of the crop into
-    its blur, and within three tenths into its median colour. Otherwise a tight portrait would have eyes above its hair.
+    Beyond the picture the crop is its mirror image, which fades as in FFHQ's recipe: within a twentieth of the crop
+    into a blurred copy, and within three tenths into the median colour. A tight portrait would show eyes above hair.
     """
     crop, distance = resampled(image, matrix, size), _beyond(image, matrix, size) / size
     if not distance.any():
@@ -96,19 +96,19 @@ def warp(image: Image.Image, matrix: Floats, size: int) -> Image.Image:
 
 
 def share_beyond(image: Image.Image, matrix: Floats, size: int) -> float:
-    """How much of the crop lies beyond the picture, 0..1."""
+    """The share of the crop that is beyond the picture, 0..1."""
     return float((_beyond(image, matrix, size) > 0).mean())
 
 
 def resampled(image: Image.Image, matrix: Floats, size: int) -> Image.Image:
-    """As `warp`, but what lies beyond the picture is its mirror image, as sharp as it.
+    """As `warp`, but with the sharp mirror image beyond the picture.
 
-    Pillow's bicubic transform reads 4 x 4 pixels however much it shrinks, and would alias. So the picture is first
-    shrunk with Lanczos to twice the crop's scale, if it is finer than that; the transform then turns and shifts it to a
-    crop of twice the size, where its softness does no harm; and that is halved with Lanczos.
+    Pillow's bicubic transform reads 4 x 4 pixels at any scale, and would alias when it shrinks. So Lanczos first
+    shrinks a finer picture to twice the crop's scale; the transform rotates and shifts that to a crop of twice the
+    size, where its blur has no effect; and Lanczos halves the result.
     """
     back = _inverse(matrix)
-    step = float(np.hypot(back[0, 0], back[1, 0])) / 2  # the picture's pixels in half a pixel of the crop
+    step = float(np.hypot(back[0, 0], back[1, 0])) / 2  # pixels of the picture in half a pixel of the crop
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) @ back[:, :2].T + back[:, 2]
     reach = 4 * max(1.0, step)  # Lanczos reads three pixels, the transform two
     left, top = np.floor(corners.min(0) - reach).astype(int)
@@ -123,7 +123,7 @@ def resampled(image: Image.Image, matrix: Floats, size: int) -> Image.Image:
     half = np.column_stack([back[:, :2] / 2, back[:, 2] - (left, top)]) / ratio[:, None]
     bands = []
     for band in region.split():
-        # in floats: of whole levels the transform would leave out the fractions, and darken by half a level
+        # in float32: with 8-bit levels the transform would drop the fractions, and darken by half a level
         twice = band.convert("F").transform(
             (2 * size, 2 * size), Image.Transform.AFFINE, tuple(half.ravel()), Image.Resampling.BICUBIC
         )
@@ -132,7 +132,7 @@ def resampled(image: Image.Image, matrix: Floats, size: int) -> Image.Image:
 
 
 def _beyond(image: Image.Image, matrix: Floats, size: int) -> Floats:
-    """How far beyond the picture each pixel of the crop lies, (size, size), in the crop's pixels; 0 within it."""
+    """The distance of each pixel of the crop from the picture, (size, size), in pixels of the crop; 0 inside it."""
     back = _inverse(matrix)
     middles = np.arange(size) + 0.5
     x, y = np.meshgrid(middles, middles)
@@ -150,6 +150,6 @@ def _inverse(matrix: Floats) -> Floats:
 
 
 def _mirrored(start: int, stop: int, count: int) -> NDArray[Any]:
-    """The indices start..stop, those outside 0..count mirrored at its ends, as often as it takes."""
+    """The indices start..stop, mirrored at the ends of 0..count until all are inside."""
     index = np.arange(start, stop) % (2 * count)
     return np.minimum(index, 2 * count - 1 - index)

@@ -1,8 +1,8 @@
-"""CelebAMask-HQ (Lee et al. 2020): its files of one facial part each merged into label maps, and its two class orders.
+"""CelebAMask-HQ (Lee et al. 2020): label maps merged from its files of facial parts, and its two class orders.
 
-The data set is a PNG for each part of each face, NNNNN_PART.png in folders 0 to 14, white where the part is. Two
-numberings of the 19 classes are about: that of the data set's own g_mask.py and that of face-parsing.PyTorch's
-prepropess_data.py. Both paint the parts in the order of their numbers, a later one over an earlier.
+The data set has a PNG for each part of each face, NNNNN_PART.png in folders 0 to 14, white inside the part. There are
+two numberings of the 19 classes: in g_mask.py of the data set, and in prepropess_data.py of face-parsing.PyTorch. Both
+paint the parts in the order of their numbers, a later one over an earlier.
 """
 
 import os
@@ -25,9 +25,9 @@ from pixgraft.data.outputs import output_folder, write_image
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
 
-Order = Literal["celebamask-hq", "face-parsing"]
+ClassOrder = Literal["celebamask-hq", "face-parsing"]
 
-ORDERS: dict[Order, tuple[str, ...]] = {
+ORDERS: dict[ClassOrder, tuple[str, ...]] = {
     "celebamask-hq": (
         "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth",
         "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
@@ -37,45 +37,45 @@ ORDERS: dict[Order, tuple[str, ...]] = {
         "mouth", "u_lip", "l_lip", "neck", "neck_l", "cloth", "hair", "hat",
     ),
 }  # fmt: skip
-"""The names of classes 0 to 18: eye_g are glasses, ear_r is an earring, neck_l a necklace, mouth its inside."""
+"""The names of classes 0 to 18: eye_g are glasses, ear_r is an earring, neck_l a necklace, mouth the inside of it."""
 
 _PART = re.compile(rf"(.+)_({'|'.join(ORDERS['face-parsing'][1:])})")
 _NEEDED = "skin"
 _AGREEMENT = 0.9
 
 
-def mirrored(order: Order) -> tuple[tuple[int, int], ...]:
-    """The pairs of classes that change places in a mirrored face, for `ConditionKind.mirrored`."""
+def mirrored(order: ClassOrder) -> tuple[tuple[int, int], ...]:
+    """The pairs of classes that swap in a mirrored face, for `ConditionKind.mirrored`."""
     names = ORDERS[order]
     return tuple((names.index(f"l_{part}"), names.index(f"r_{part}")) for part in ("eye", "brow", "ear"))
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What `merge_parts` made."""
+    """The result of `merge_parts`."""
 
     written: int
-    """Label maps."""
+    """The number of label maps."""
     parts: dict[str, int]
-    """In how many of them each part has a file; 0 for a part that none has."""
+    """The number of label maps that have each part."""
     findings: list[Finding]
-    """Parts that make their face unusable, and faces without skin."""
+    """The parts that make their face unusable, and the faces without skin."""
 
 
 def merge_parts(
     path: str | Path,
     out: str | Path,
     *,
-    order: Order,
+    order: ClassOrder,
     progress: Callable[[int, int], None] | None = None,
 ) -> Merged:
     """Write one label map for each face of a folder or zip of parts into the folder `out`, an index PNG of mode L.
 
-    The maps are named as the faces' images are, without leading zeros: 00007_skin.png and its like give 7.png. A face
-    one of whose parts cannot be read, differs in size or is there twice gives none, and is told of in the result.
-    `progress` is called with (faces done, faces in all).
+    A map has the name of the face's image, without leading zeros: 00007_skin.png gives 7.png. A face gives no map if
+    one of its parts cannot be read, differs in size or has two files; the result lists such parts. `progress` is called
+    with (faces done, all faces).
 
-    Raises PixgraftError if `path` holds no parts, or `out` cannot be written to.
+    Raises PixgraftError if `path` holds no parts, or if `out` cannot be written to.
     """
     source = open_source(path)
     faces: dict[str, dict[str, list[str]]] = {}
@@ -116,7 +116,7 @@ def merge_parts(
 
 
 def _painted(parts: dict[str, list[str]], read: Callable[[str], bytes], names: tuple[str, ...]) -> Tensor | Finding:
-    """The label map uint8 (1, H, W) of a face whose parts lie in these files, or what is wrong with one of them."""
+    """The label map uint8 (1, H, W) of a face from the files of its parts, or the fault of one file."""
     labels: npt.NDArray[np.uint8] | None = None
     for index, part in enumerate(names):
         files = parts.get(part, [])
@@ -138,52 +138,52 @@ def _painted(parts: dict[str, list[str]], read: Callable[[str], bytes], names: t
 
 
 @dataclass(frozen=True)
-class Detection:
-    """Which order some label maps are in."""
+class DetectedOrder:
+    """The class order of some label maps."""
 
-    order: Order | None
-    """None where that cannot be told: ask."""
-    votes: dict[Order, int]
-    """How many signs speak for each; a face has two at most."""
+    order: ClassOrder | None
+    """None if the label maps do not determine it."""
+    votes: dict[ClassOrder, int]
+    """The number of signs of each order; a face has at most two."""
 
 
-def detect_order(masks: Iterable[Tensor]) -> Detection:
-    """Tell the order of 19-class label maps, class indices (1, H, W) or (H, W) each, by where and how large parts are.
+def detect_order(masks: Iterable[Tensor]) -> DetectedOrder:
+    """The order of 19-class label maps, class indices (1, H, W) or (H, W) each, by the place and size of parts.
 
     The eyes (classes 4 and 5) and a lip (12) have the same numbers in both. Class 2 is either the nose, between them,
-    or a brow, beyond the eyes; class 13 either the hair or the lower lip, which is not much larger than the upper one.
-    An order is told if at least two signs are found and nine in ten speak for it. A few dozen faces are plenty.
+    or a brow, above the eyes; class 13 either the hair or the lower lip, which is not much larger than the upper one.
+    An order needs at least two signs and nine in ten of all. A few dozen faces are enough.
     """
-    votes: dict[Order, int] = dict.fromkeys(ORDERS, 0)
+    votes: dict[ClassOrder, int] = dict.fromkeys(ORDERS, 0)
     for mask in masks:
         for order in _signs(mask.reshape(mask.shape[-2:])):
             votes[order] += 1
     total = sum(votes.values())
     clear = [order for order, count in votes.items() if total >= 2 and count >= _AGREEMENT * total]
-    return Detection(clear[0] if clear else None, votes)
+    return DetectedOrder(clear[0] if clear else None, votes)
 
 
-def _signs(mask: Tensor) -> list[Order]:
-    """What one label map (H, W) speaks for."""
-    found: list[Order] = []
+def _signs(mask: Tensor) -> list[ClassOrder]:
+    """The orders that one label map (H, W) is a sign of."""
+    signs: list[ClassOrder] = []
     areas = torch.bincount(mask.flatten().long(), minlength=len(ORDERS["face-parsing"])).tolist()
     lip = areas[12]
     if not lip:
-        return found
+        return signs
     if areas[2] and areas[4] and areas[5]:
         start = _centre((mask == 4) | (mask == 5))
         axis = _centre(mask == 12) - start
         place = float((_centre(mask == 2) - start) @ axis / axis.square().sum().clamp_min(1))  # eyes 0, lip 1
         if abs(place) > 0.1:
-            found.append("celebamask-hq" if place > 0 else "face-parsing")
+            signs.append("celebamask-hq" if place > 0 else "face-parsing")
     hair_or_lip = areas[13] / lip
     if hair_or_lip > 8:
-        found.append("celebamask-hq")
+        signs.append("celebamask-hq")
     elif 0 < hair_or_lip < 4:
-        found.append("face-parsing")
-    return found
+        signs.append("face-parsing")
+    return signs
 
 
 def _centre(pixels: Tensor) -> Tensor:
-    """The mean (row, column) of the True ones."""
+    """The mean (row, column) of the True pixels."""
     return pixels.nonzero().double().mean(0)

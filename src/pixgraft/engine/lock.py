@@ -1,77 +1,56 @@
 """The lock that keeps two processes from training into one folder."""
 
+import contextlib
 import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+
+from filelock import FileLock, Timeout
 
 from pixgraft.errors import PixgraftError
 
-if sys.platform == "win32":
-    import msvcrt
 
-    def _acquire(descriptor: int) -> None:
-        os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # far behind the process id, which others read
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+@contextlib.contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold `folder/.lock` for this process; `folder` is created if it is missing.
 
-    def _release(descriptor: int) -> None:
-        os.lseek(descriptor, 1 << 30, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-else:
-    import fcntl
+    The system releases the lock when the process ends in any way; the file stays. It holds the process id while the
+    lock is held.
 
-    def _acquire(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _release(descriptor: int) -> None:
-        # Said outright: closing would leave the lock with a forked child that still has the file open.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-class RunLock:
-    """A context manager that holds `folder/.lock` for this process; `folder` is made if it is missing.
-
-    The system drops the lock when the process ends, however it ends; the file stays, empty. Entering raises
-    PixgraftError naming the folder and the process that holds it.
+    Raises PixgraftError, which names the folder and the process that holds the lock, or the reason that there is none.
     """
+    file = folder / ".lock"
+    lock = FileLock(file, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        holder = _holder(file)  # read first: old versions of filelock empty the file before they try
+        lock.acquire()
+        # Without flock in the file system filelock turns into a soft lock, which has its own record in the file.
+        native = type(lock) is FileLock
+        with contextlib.suppress(PermissionError):  # Windows: nobody can write to a locked file
+            if native:
+                file.write_text(f"{os.getpid()}\n", encoding="utf-8")
+    except Timeout:
+        raise PixgraftError(
+            f"{folder}: process {holder} is training into this folder; wait for it, stop it or choose another folder"
+        ) from None
+    except OSError as error:
+        lock.release()
+        raise PixgraftError(f"{folder}: cannot be locked: {error.strerror}; choose another folder") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if native:
+                os.truncate(file, 0)
+        lock.release()
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._descriptor: int | None = None
 
-    def __enter__(self) -> "RunLock":
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise self._refusal(error) from error
-        try:
-            _acquire(descriptor)
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
-        except (BlockingIOError, PermissionError) as error:
-            holder = os.pread(descriptor, 32, 0) if sys.platform != "win32" else os.read(descriptor, 32)
-            os.close(descriptor)
-            pid = holder.decode(errors="replace").strip() or "unknown"
-            raise PixgraftError(
-                f"{self.folder}: process {pid} is training into this folder; "
-                "wait for it, stop it or choose another folder"
-            ) from error
-        except OSError as error:
-            os.close(descriptor)
-            raise self._refusal(error) from error
-        self._descriptor = descriptor
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
-            _release(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def _refusal(self, error: OSError) -> PixgraftError:
-        return PixgraftError(f"{self.folder}: cannot be locked: {error.strerror}; choose another folder")
+def _holder(file: Path) -> str:
+    """The process id in a lock file, or "unknown"."""
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(32).decode(errors="replace").strip()
+    except OSError:
+        return "unknown"
+    return text if text.isdecimal() else "unknown"

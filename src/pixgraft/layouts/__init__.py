@@ -1,74 +1,125 @@
-"""Published state dicts into our networks, one file a family of layouts.
+"""Layouts of published checkpoints: one table, and one file for each family of layouts.
 
-A layout names its groups of tensors as its publisher did; `from_state_dicts` gives networks under those same names.
-Sizes are read off the tensors, never asked for. To add a layout: its file, and one line in `MODELS` or `NETWORKS`.
+To add a layout: write its file, and add one entry to `LAYOUTS`. Sizes are read from the tensors.
 """
 
-from collections.abc import Callable
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import nn
 
 from pixgraft.errors import PixgraftError
+from pixgraft.layouts import features, i2ilr, progan, psp, stylegan2, stylegan2_nvidia
 from pixgraft.layouts.common import StateDicts
-from pixgraft.layouts.features import FEATURES, feature_networks
-from pixgraft.layouts.i2ilr import i2ilr
-from pixgraft.layouts.progan import progan
-from pixgraft.layouts.psp import psp
-from pixgraft.layouts.stylegan2 import genforce, rosinality
-from pixgraft.layouts.stylegan2_nvidia import nvidia
+from pixgraft.layouts.nvidia_pickle import is_plain_pickle
+from pixgraft.layouts.priors import prior_model
+from pixgraft.layouts.reading import Content, check_readable, read_content
+from pixgraft.layouts.stylegan2_nvidia import read_nvidia
 from pixgraft.methods.base import Method
 
-MODELS: dict[str, Callable[[StateDicts], tuple[Method, dict[str, nn.Module]]]] = {
-    "i2ilr": i2ilr,
-}
-"""Layouts of whole models: our method with the networks in it, and those networks under the names of their groups."""
 
-NETWORKS: dict[str, Callable[[StateDicts], dict[str, nn.Module]]] = {
-    "progan-genforce": progan,
-    "psp": psp,
-    "stylegan2-rosinality": rosinality,
-    "stylegan2-genforce": genforce,
-    "stylegan2-nvidia": nvidia,
-}
-"""Layouts of networks alone, under the names of their groups."""
+@dataclass(frozen=True)
+class Layout:
+    """How one project names the tensors of its checkpoints."""
 
-PRIORS = ("progan-genforce", "stylegan2-rosinality", "stylegan2-genforce", "stylegan2-nvidia")
-"""Those of `NETWORKS` that `priors.prior` makes a method of."""
+    name: str
+    description: str
+    """The model, and the project that publishes it."""
+    keys: str
+    """A pattern that the beginning of a tensor's name matches in every file of this layout, and in no other."""
+    networks: Callable[[StateDicts], dict[str, nn.Module]]
+    """Groups of tensors to networks in eval mode, under the names of their groups."""
+    model: Callable[[Content], tuple[Method, dict[str, nn.Module]]] | None = None
+    """The content of a file to a method, and to its networks that the file has. None for feature networks."""
+    read: Callable[[Path], Content] = read_content
+    """The bounded reader of its files; it runs nothing that they hold."""
+    omits: Mapping[str, str] = field(default_factory=dict)
+    """The groups that `networks` leaves out although a method could have them, each with the reason."""
 
-LAYOUTS = (*MODELS, *FEATURES, *NETWORKS)
-"""The names of all layouts."""
+    def fits(self, groups: StateDicts) -> bool:
+        """Whether the names of the tensors are those of this layout."""
+        return any(re.match(self.keys, name) for name in _names(groups))
+
+
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        Layout("i2ilr", "I2I-LR (Medabid1/I2I-LR)", r"(Gen|AverageG)/down_block\.",
+               lambda groups: i2ilr.read(groups)[1], lambda content: i2ilr.read(content.groups)),
+        Layout("psp", "pSp (eladrich/pixel2style2pixel)",
+               r"(state_dict/)?(encoder[./]input_layer|decoder[./]to_rgb1)\.", psp.networks, psp.model),
+        Layout("stylegan2-rosinality", "StyleGAN2 (rosinality/stylegan2-pytorch)", r"(g_ema|g)/to_rgb1\.|d/convs\.",
+               stylegan2.rosinality, prior_model(stylegan2.rosinality)),
+        Layout("stylegan2-genforce", "StyleGAN2 (genforce/genforce)", r"generator(_smooth)?/(mapping|synthesis)\.",
+               stylegan2.genforce, prior_model(stylegan2.genforce)),
+        Layout("stylegan2-nvidia", "StyleGAN2 (NVlabs/stylegan2-ada-pytorch)", r"(G_ema|G)/synthesis\.b4\.|D/b4\.",
+               stylegan2_nvidia.networks, prior_model(stylegan2_nvidia.networks), read=read_nvidia),
+        Layout("progan-genforce", "ProGAN (genforce/genforce, genforce/mganprior)", r"(generator(_smooth)?/)?layer0\.",
+               progan.networks, prior_model(progan.networks), omits=progan.OMITTED),
+        Layout("inception-fid", "Inception-v3 (mseitzer/pytorch-fid)", r"(.*/)?Conv2d_1a_3x3\.", features.inception),
+        Layout("vgg16", "VGG16 (torchvision)", r"(.*/)?features\.28\.weight", features.vgg16),
+        Layout("squeezenet", "SqueezeNet 1.0 (torchvision)", r"(.*/)?features\.5\.squeeze\.", features.squeezenet),
+        Layout("lpips", "LPIPS (richzhang/PerceptualSimilarity)", r"(.*/)?lin0\.model\.", features.lpips),
+        Layout("mobilefacenet", "MobileFaceNet (Xiaoccer/MobileFaceNet_Pytorch)", r"(.*/)?dw_conv1\.conv\.",
+               features.mobilefacenet),
+        Layout("irse50", "IR-SE-50 (TreB1eN/InsightFace_Pytorch)", r"(.*/)?output_layer\.", features.irse50),
+    )
+}  # fmt: skip
+"""Every layout by its name. In `keys` a tensor's name is GROUP/NAME, or NAME for a tensor that stands by itself."""
 
 
 def from_state_dicts(layout: str, groups: StateDicts) -> dict[str, nn.Module]:
     """Networks of a published layout, in eval mode, under the names of its groups.
 
-    "i2ilr" (Medabid1/I2I-LR): "Gen" and "AverageG" are generators, called (source, lr); "Dis" is a discriminator,
-    called (image, lr_difference). Groups that hold no network are passed over.
-
-    "stylegan2-rosinality" (rosinality/stylegan2-pytorch): "g_ema" and "g" are generators of StyleGAN2, "d" is its
-    discriminator. Beside them "latent_avg", a tensor, may give the mean of w; else it is estimated from 4096 codes.
-    "stylegan2-genforce" (genforce/genforce): "generator" and "generator_smooth", its average, are generators,
-    "discriminator" is a discriminator.
-    "stylegan2-nvidia" (NVlabs/stylegan2-ada-pytorch): "G_ema" and "G" are generators, "D" is a discriminator; a file's
-    groups are what `stylegan2_nvidia.nvidia_groups` reads.
-
-    "progan-genforce" (genforce/mganprior, genforce/genforce): "generator" and "generator_smooth", its average, are
-    generators of ProGAN.
-
-    "psp" (eladrich/pixel2style2pixel): "encoder" gives codes (N, L, D), to which "latent_avg" is to be added, and
-    "decoder" is a generator of StyleGAN2; each where it is there, or both within "state_dict".
-
-    Feature networks have one group, of any name, and take images (N, 3, H, W) in [-1, 1] of any size:
-    "inception-fid" (mseitzer/pytorch-fid) gives (N, 2048), "vgg16" (torchvision) (N, 4096), "squeezenet" (torchvision's
-    squeezenet1_0) (N, 512), "mobilefacenet" (Xiaoccer/MobileFaceNet_Pytorch) (N, 128), "irse50"
-    (TreB1eN/InsightFace_Pytorch) (N, 512). "lpips" (richzhang/PerceptualSimilarity) takes two and gives distances (N,).
+    Each family's file describes its groups and what its networks take. A feature network has one group, of any name,
+    and takes images (N, 3, H, W) in [-1, 1] of any size: "inception-fid" gives (N, 2048), "vgg16" (N, 4096),
+    "squeezenet" and "irse50" (N, 512), "mobilefacenet" (N, 128); "lpips" takes two and gives distances (N,).
 
     Raises PixgraftError for an unknown layout, and for tensors that are missing, unknown or misshapen.
     """
-    if layout in MODELS:
-        return MODELS[layout](groups)[1]
-    if layout in NETWORKS:
-        return NETWORKS[layout](groups)
-    if layout in FEATURES:
-        return feature_networks(layout, groups)
-    raise PixgraftError(f"no layout named {layout}: choose one of {', '.join(LAYOUTS)}")
+    return named_layout(layout).networks(groups)
+
+
+def named_layout(name: str, *, models_only: bool = False) -> Layout:
+    """The layout of that name; `models_only` leaves feature networks out of the choices in the error.
+
+    Raises PixgraftError for an unknown name, with the closest names.
+    """
+    if name in LAYOUTS:
+        return LAYOUTS[name]
+    choices = [each for each, layout in LAYOUTS.items() if layout.model or not models_only]
+    close = " or ".join(difflib.get_close_matches(name, choices))
+    hint = f"did you mean {close}? " if close else ""
+    raise PixgraftError(f"no layout named {ascii(name[:60])[1:-1]}: {hint}choose one of {', '.join(choices)}")
+
+
+def identify(file: Path) -> tuple[Layout, Content]:
+    """The one layout whose names the file's tensors have, and the content of the file.
+
+    Raises PixgraftError if the file cannot be read, or if no layout or several layouts fit.
+    """
+    read = read_nvidia if is_plain_pickle(check_readable(file)) else read_content
+    content = read(file)
+    tried = [layout for layout in LAYOUTS.values() if layout.read is read]
+    fitting = [layout for layout in tried if layout.fits(content.groups)]
+    if len(fitting) > 1:
+        names = " and ".join(f"{layout.name}, {layout.description}" for layout in fitting)
+        raise PixgraftError(f"{file}: fits {names}: name one, as in --layout {fitting[0].name}")
+    if not fitting:
+        names, keys = ", ".join(layout.name for layout in tried), _names(content.groups)
+        shown = ", ".join(f"{key[:60]!a}" for key in keys[:4])
+        held = f"its {len(keys)} tensors begin with {shown}" if keys else "it holds no named tensors"
+        raise PixgraftError(f"{file}: fits no layout of {names}: {held}: choose another file")
+    return fitting[0], content
+
+
+def _names(groups: StateDicts) -> list[str]:
+    """The names of all tensors, as `Layout.keys` matches them."""
+    return [
+        key if list(tensors) == [group] == [key] else f"{group}/{key}"
+        for group, tensors in groups.items()
+        for key in tensors
+    ]

@@ -1,4 +1,4 @@
-"""The card of a converted model: what it is, where it is from, what its self-check found, how to use it."""
+"""The card of a converted model: its method, sizes and origin, the result of its self-check, and commands to use it."""
 
 import shlex
 
@@ -25,11 +25,11 @@ _USES = {
     "progan": ("sample {} --out SAMPLES", "walk {} --out walk.gif"),
     "psp": ("translate {} --condition IMAGES --out OUT", "translate {} --condition IMAGES --samples 4 --out MANY"),
 }
-"""Two commands for each method."""
+"""Two commands for each method, with a place for the model."""
 
 
 def outcome(checked: Checked | None) -> list[str]:
-    """A prior's self-check in words, a line each; None says that there was none."""
+    """The result of a self-check in words, one line for each finding; None if there was no self-check."""
     if checked is None:
         return [f"no self-check: its images are smaller than {SMALLEST}x{SMALLEST}"]
     if not checked.findings:
@@ -40,17 +40,17 @@ def outcome(checked: Checked | None) -> list[str]:
 def model_card(
     name: str,
     method: Method,
-    kept: tuple[str, ...],
+    networks: tuple[str, ...],
     *,
     origin: dict[str, str],
     notes: list[str],
     marks: Marks | None,
 ) -> str:
-    """The text of README.md for a model of that name, with the networks `kept` in it.
+    """The text of README.md for a model of that name, with these `networks` in it.
 
-    `origin` has the published file's name ("source"), its bytes' "source_sha256", and its "layout".
+    `origin` has the name of the published file ("source"), its SHA-256 ("source_sha256"), and its "layout".
     """
-    networks = ", ".join(f"{each} ({_millions(method.get_submodule(each))} M parameters)" for each in kept)
+    listed = ", ".join(f"{each} ({_millions(method.get_submodule(each))} M parameters)" for each in networks)
     settings = {field: getattr(method.config, field) for field in method.config.__dataclass_fields__}
     lines = [
         f"# {name}",
@@ -59,7 +59,7 @@ def model_card(
         "",
         f"- method: {method.name}",
         f"- sizes: {_SIZES[method.name].format(**settings)}",
-        f"- networks: {networks}",
+        f"- networks: {listed}",
         f"- from: `{origin['source']}`, SHA-256 `{origin['source_sha256']}`",
         f"- layout: {origin['layout']}",
         *(f"- {note}" for note in notes),

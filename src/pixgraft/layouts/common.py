@@ -1,17 +1,19 @@
 """What every layout needs: names mapped to ours, and a network filled with tensors that fit it exactly."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
 
+Network = TypeVar("Network", bound=nn.Module)
 Tensors = Mapping[str, Tensor]
 StateDicts = Mapping[str, Tensors]
 Renaming = Sequence[tuple[str, str]]
-"""Patterns and what replaces them, applied to a published name in turn."""
+"""Patterns and their replacements, applied to a published name one after the other."""
 
 
 def renamed(name: str, renaming: Renaming) -> str:
@@ -22,54 +24,68 @@ def renamed(name: str, renaming: Renaming) -> str:
 
 
 def count(names: Tensors, pattern: str) -> int:
-    """How many different first groups the pattern finds at the names' beginnings."""
+    """The number of different values of the pattern's first group at the beginnings of the names."""
     return len({match[1] for match in (re.match(pattern, name) for name in names) if match})
 
 
 def lone_tensor(groups: StateDicts, name: str) -> Tensor | None:
-    """The tensor of that name which stands beside the groups: by itself, or as `read_checkpoint` gives it, in a group
-    of one; None where there is none.
+    """The tensor of that name beside the groups, either by itself or in a group of one, as `read_content` gives it.
 
-    Raises PixgraftError where something else has the name.
+    None if there is no such tensor. Raises PixgraftError if the name belongs to anything else.
     """
-    found: object = groups.get(name)
-    if isinstance(found, Mapping) and list(found) == [name]:
-        found = found[name]
-    if found is not None and not (isinstance(found, Tensor) and found.is_floating_point()):
+    value: object = groups.get(name)
+    if isinstance(value, Mapping) and list(value) == [name]:
+        value = value[name]
+    if value is not None and not (isinstance(value, Tensor) and value.is_floating_point()):
         raise PixgraftError(f"{name} is no tensor of floats: choose another file or layout")
-    return found
+    return value
 
 
-def filled(network: nn.Module, tensors: Tensors, group: str, renaming: Renaming = ()) -> nn.Module:
-    """The network itself, with all its tensors taken from the group, in eval mode.
+def filled(network: Network, tensors: Tensors, group: str, renaming: Renaming = ()) -> Network:
+    """The same network, with all its tensors taken from the group, in eval mode.
 
-    Batch normalisation's `num_batches_tracked`, which old files lack, may be missing: eval mode does not read it.
+    `num_batches_tracked` of batch normalisation may be missing: old files lack it, and eval mode does not read it.
 
-    Raises PixgraftError, which names the group and a tensor, where one is missing, unknown, misshapen or no float.
+    Raises PixgraftError, which names the group and a tensor, if a tensor is missing, unknown, misshapen or not of
+    floats.
     """
-    own = network.state_dict()
+    expected = network.state_dict()
     published = {renamed(name, renaming): name for name in tensors}
-    missing = [name for name in own if name not in published and not name.endswith("num_batches_tracked")]
+    missing = [name for name in expected if name not in published and not name.endswith("num_batches_tracked")]
     if missing:
         naming = "in our naming; " if renaming else ""
         raise PixgraftError(f"group {group} lacks {min(missing)} ({naming}{len(missing)} such)")
-    unknown = [name for ours, name in published.items() if ours not in own]
+    unknown = [name for ours, name in published.items() if ours not in expected]
     if unknown:
         raise PixgraftError(f"group {group} has an unknown {min(unknown)} ({len(unknown)} such)")
     for ours, name in published.items():
-        tensor, place = tensors[name], own[ours]
+        tensor, place = tensors[name], expected[ours]
         if tensor.shape != place.shape:
             raise PixgraftError(f"group {group}: {name} is {tuple(tensor.shape)}, expected {tuple(place.shape)}")
         if place.is_floating_point() and not tensor.is_floating_point():
             raise PixgraftError(f"group {group}: {name} holds {str(tensor.dtype)[6:]}, expected floats")
     state = {ours: tensors[name] for ours, name in published.items()}
-    state |= {name: torch.zeros_like(own[name]) for name in own.keys() - state.keys()}
+    state |= {name: torch.zeros_like(expected[name]) for name in expected.keys() - state.keys()}
     network.load_state_dict(state)
     return network.eval()
 
 
+def empty(build: Callable[[], Network]) -> Network:
+    """A network without values; random weights for all its tensors would take seconds."""
+    with torch.device("meta"):
+        network = build()
+    return network.to_empty(device="cpu")
+
+
+def shape_of(tensors: Tensors, name: str, dimensions: int, group: str, model: str = "StyleGAN2") -> torch.Size:
+    """The shape of a tensor; PixgraftError if it is missing, empty or has another number of dimensions."""
+    if name not in tensors or tensors[name].ndim != dimensions or not tensors[name].numel():
+        raise PixgraftError(f"group {group}, as of {model}: {name} is missing or of another shape")
+    return tensors[name].shape
+
+
 def width(layer: nn.Module, dimension: int) -> int:
-    """The size of a layer's weight along a dimension: 0 for what comes out of it, 1 for what goes in."""
+    """The size of a layer's weight along a dimension: 0 for the output channels, 1 for the input channels."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
     return weight.shape[dimension]

@@ -1,16 +1,14 @@
-"""Feature networks: published state dicts, each of one group, into networks ready to measure with.
+"""Layouts of feature networks, each of one group of tensors.
 
-They come in eval mode and without gradients of their own; gradients pass through to the images.
+The networks are in eval mode, and their parameters take no gradients; gradients pass through to the images.
 """
 
 from collections.abc import Callable
-from typing import cast
 
-import torch
 from torch import nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layouts.common import Renaming, StateDicts, Tensors, filled, renamed
+from pixgraft.layouts.common import Renaming, StateDicts, Tensors, empty, filled, renamed
 from pixgraft.networks.inception import InceptionV3
 from pixgraft.networks.irse import IRSE50
 from pixgraft.networks.lpips import LPIPS, TAPS, WIDTHS, Trunk
@@ -18,23 +16,19 @@ from pixgraft.networks.mobilefacenet import MobileFaceNet
 from pixgraft.networks.squeezenet import SqueezeNet
 from pixgraft.networks.vgg import VGG16
 
+Reader = Callable[[StateDicts], dict[str, nn.Module]]
+"""The one group of a feature network's tensors to the network, under the name of the group."""
+
 _LPIPS: Renaming = [(r"^net\.slice\d+\.", "trunk."), (r"^lin(\d+)\.model\.1\.weight$", r"heads.\1")]
 _TORCHVISION: Renaming = [(r"^features\.", "trunk."), *_LPIPS]
 
 
-def feature_networks(layout: str, groups: StateDicts) -> dict[str, nn.Module]:
-    """The network of a feature layout, under the name of the one group that there must be, whatever it is."""
-    if len(groups) != 1:
-        raise PixgraftError(f"layout {layout}: {len(groups)} groups of tensors, expected one")
-    return {group: FEATURES[layout](tensors, group) for group, tensors in groups.items()}
-
-
 def lpips_from_trunk(trunk: Tensors, heads: Tensors) -> LPIPS:
-    """LPIPS from a classifier of torchvision's (alexnet, vgg16, squeezenet1_1) and the heads made for it.
+    """LPIPS from a classifier of torchvision (alexnet, vgg16, squeezenet1_1) and the heads trained on it.
 
-    Heads are named as published: "lin0.model.1.weight" (1, C, 1, 1), and so on.
+    Heads have their published names: "lin0.model.1.weight" (1, C, 1, 1), and so on.
 
-    Raises PixgraftError if the trunk is none of these, or other than the heads'.
+    Raises PixgraftError if the trunk is none of these, or if the heads are for another one.
     """
     convolutions = {name: tensor for name, tensor in trunk.items() if not name.startswith("classifier.")}
     kind = _trunk_kind(convolutions, _TORCHVISION)
@@ -43,34 +37,21 @@ def lpips_from_trunk(trunk: Tensors, heads: Tensors) -> LPIPS:
         raise PixgraftError(
             f"the trunk ({kind}: {_listed(WIDTHS[kind])} channels) does not fit the heads ({_listed(widths)} channels)"
         )
-    return _filled_lpips(kind, {**convolutions, **heads}, "lpips", _TORCHVISION)
+    network = empty(lambda: LPIPS(trunk=kind))
+    return filled(network, {**convolutions, **heads}, "lpips", _TORCHVISION).requires_grad_(False)
 
 
-def _empty(build: Callable[[], nn.Module]) -> nn.Module:
-    """The network with memory for its tensors, and without the seconds that random weights for all of them take."""
-    with torch.device("meta"):
-        network = build()
-    return network.to_empty(device="cpu").requires_grad_(False)
+def _reader(build: Callable[[Tensors], nn.Module], *ignored: str, renaming: Renaming = ()) -> Reader:
+    """The reader of a layout; it ignores the tensors whose names begin with `ignored`."""
 
+    def networks(groups: StateDicts) -> dict[str, nn.Module]:
+        if len(groups) != 1:
+            raise PixgraftError(f"{len(groups)} groups of tensors, expected one of a feature network")
+        ((group, tensors),) = groups.items()
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(ignored)}
+        return {group: filled(empty(lambda: build(tensors)), tensors, group, renaming).requires_grad_(False)}
 
-def _reader(build: Callable[[], nn.Module], *passed_over: str) -> Callable[[Tensors, str], nn.Module]:
-    """Fills a network whose names are the published ones; tensors whose names begin with `passed_over` are left out."""
-
-    def read(tensors: Tensors, group: str) -> nn.Module:
-        kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(passed_over)}
-        return filled(_empty(build), kept, group)
-
-    return read
-
-
-def _lpips(tensors: Tensors, group: str) -> nn.Module:
-    # "lins" are the same heads again, and "scaling_layer" holds the constants that `normalised` has
-    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(("lins.", "scaling_layer."))}
-    return _filled_lpips(_trunk_kind(kept, _LPIPS), kept, group, _LPIPS)
-
-
-def _filled_lpips(kind: Trunk, tensors: Tensors, group: str, renaming: Renaming) -> LPIPS:
-    return cast(LPIPS, filled(_empty(lambda: LPIPS(trunk=kind)), tensors, group, renaming))
+    return networks
 
 
 def _trunk_kind(tensors: Tensors, renaming: Renaming) -> Trunk:
@@ -87,12 +68,10 @@ def _listed(numbers: list[int] | tuple[int, ...]) -> str:
     return ", ".join(map(str, numbers)) or "no"
 
 
-FEATURES: dict[str, Callable[[Tensors, str], nn.Module]] = {
-    "inception-fid": _reader(InceptionV3, "fc."),
-    "vgg16": _reader(VGG16, "classifier.6."),
-    "squeezenet": _reader(SqueezeNet),
-    "lpips": _lpips,
-    "mobilefacenet": _reader(MobileFaceNet),
-    "irse50": _reader(IRSE50),
-}
-"""From a layout's tensors, and their group's name for errors, to the network."""
+inception = _reader(lambda _: InceptionV3(), "fc.")
+vgg16 = _reader(lambda _: VGG16(), "classifier.6.")
+squeezenet = _reader(lambda _: SqueezeNet())
+# "lins" are the same heads again, and "scaling_layer" holds the constants of `normalised`
+lpips = _reader(lambda tensors: LPIPS(trunk=_trunk_kind(tensors, _LPIPS)), "lins.", "scaling_layer.", renaming=_LPIPS)
+mobilefacenet = _reader(lambda _: MobileFaceNet())
+irse50 = _reader(lambda _: IRSE50())

@@ -1,4 +1,8 @@
-"""The layout of Medabid1/I2I-LR, the published code of I2I-LR (Abid et al. 2021): groups "Gen", "AverageG", "Dis"."""
+"""The layout of Medabid1/I2I-LR, the published code of I2I-LR (Abid et al. 2021).
+
+Groups "Gen" and "AverageG", its average, are generators, called (source, lr). "Dis" is a discriminator, called
+(image, lr_difference).
+"""
 
 import copy
 import dataclasses
@@ -9,7 +13,6 @@ from torch import nn
 
 from pixgraft.errors import PixgraftError
 from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled
-from pixgraft.methods.base import Method
 from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig, published
 
 _SPECTRAL: Renaming = [(r"weight_orig$", "weight"), (r"weight_u$", "u"), (r"weight_v$", "v")]
@@ -28,8 +31,8 @@ _GENERATOR: Renaming = [
 ]
 
 
-def i2ilr(groups: StateDicts) -> tuple[Method, dict[str, nn.Module]]:
-    """The method with the published networks in it, the average as its generator; and those by their groups."""
+def read(groups: StateDicts) -> tuple[I2ILR, dict[str, nn.Module]]:
+    """The method with the networks of the groups, and these networks; its generator is the average if there is one."""
     method = I2ILR(_config(groups))
     networks: dict[str, nn.Module] = {}
     for name in ("Gen", "AverageG"):
@@ -44,7 +47,7 @@ def i2ilr(groups: StateDicts) -> tuple[Method, dict[str, nn.Module]]:
 
 
 def _discriminator_renaming(tensors: Tensors) -> Renaming:
-    """The last block is one sequence, numbered with its activations: residual blocks, then (., final, ., logits)."""
+    """The renaming for `last_block`, one numbered sequence: residual blocks, activation, final, activation, logits."""
     places = [int(match[1]) for match in (re.match(r"last_block\.(\d+)\.", name) for name in tensors) if match]
     logits = max(places, default=-1)
     main: Renaming = [(rf"^main\.{i + 1}\.", f"blocks.{i}.") for i in range(count(tensors, r"main\.(\d+)\.") - 1)]
@@ -66,9 +69,9 @@ def _width(tensors: Tensors, name: str) -> int:
 
 
 def _config(groups: StateDicts) -> I2ILRConfig:
-    """The published code's configuration, its sizes read off the tensors.
+    """The configuration of the published code, with the sizes of the tensors.
 
-    The discriminator's first width is 2^14 / S; a generator by itself tells only S / L, and gets the code's L of 8.
+    The discriminator's first width is 2^14 / S. A generator alone gives only S / L, and L is then 8, as in the code.
     """
     generator = groups.get("AverageG") or groups.get("Gen")
     if generator is None:

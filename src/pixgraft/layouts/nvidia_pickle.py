@@ -1,11 +1,11 @@
-"""The networks in a `.pkl` of NVIDIA's stylegan2-ada-pytorch, or of stylegan3 with a StyleGAN2 in it, as plain tensors.
+"""The networks in a `.pkl` of NVIDIA's stylegan2-ada-pytorch, or a StyleGAN2 of stylegan3, as plain tensors.
 
 Such a file is a pickle of a dict with the networks "G", "D" and "G_ema" (github.com/NVlabs/stylegan2-ada-pytorch). Each
-object in it names one function of theirs, torch_utils.persistence._reconstruct_persistent_obj, and hands it the source
-of its class, to be run, and its state. Nothing of that happens here: Python's own pickletools reads the opcodes, and
-all that they can do is to build plain containers, and records of the calls that they ask for. No name is imported and
-no call is made. The few calls that a network needs (a tensor, a storage, a number of numpy's) are then read out of the
-records, sizes checked.
+object in it names a function, torch_utils.persistence._reconstruct_persistent_obj, whose arguments are the source of
+its class, to be run, and its state. This reader runs nothing: pickletools of the standard library reads the opcodes,
+and they only build plain containers, and records of the calls that the file asks for. No name is imported and no call
+is made. The few calls that a network needs (a tensor, a storage, a number of numpy) are then read from the records,
+with their sizes checked.
 """
 
 import io
@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from pixgraft.errors import PixgraftError
+from pixgraft.layouts.reading import check_readable
 
 MAX_BYTES = 2**32
-"""A larger file is refused before it is read; the published ones have 400 MB at most."""
+"""The largest file that is read; published ones have at most 400 MB."""
 
 _MAX_PARTS = 1_000_000
-"""Opcodes in one pickle, and values in all its networks: a StyleGAN2 of 1024 pixels has some tens of thousands."""
+"""The most opcodes in one pickle, and values in all its networks; StyleGAN2 at 1024 pixels has some 10,000s."""
 
 _NETWORK = "torch_utils.persistence._reconstruct_persistent_obj"
 _VERSION = 6
@@ -46,7 +47,9 @@ _NAMES = {
     *_STORAGES,
 }  # fmt: skip
 _STORAGE_MAGIC, _STORAGE_VERSION = 0x1950A86A20F9469CFC6C, 1001
-"""What PyTorch's old format, in which storages are pickled by themselves, begins with."""
+"""The beginning of PyTorch's old format, in which each storage is a pickle by itself."""
+
+_PICKLE = rb"\x80[\2-\5]"
 
 _VALUES = {
     "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "SHORT_BINUNICODE",
@@ -59,7 +62,7 @@ _EMPTY: dict[str, type] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": 
 
 @dataclass(frozen=True)
 class PickledNetwork:
-    """One network as its file describes it."""
+    """One network of a file."""
 
     class_name: str
     init_args: dict[str, Any]
@@ -70,14 +73,14 @@ class PickledNetwork:
 
 @dataclass(frozen=True, eq=False)
 class _Name:
-    """A function or class that the file names; it is never looked up."""
+    """The name of a function or class in the file; it is never looked up."""
 
     name: str
 
 
 @dataclass(eq=False)
 class _Call:
-    """A call that the file asks for; it is never made."""
+    """The record of a call that the file asks for; it is never made."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -85,16 +88,22 @@ class _Call:
 
 
 class _RefusedError(Exception):
-    """What is wrong and what mends it, without the file's name."""
+    """The fault of a file and its remedy, without the file's name."""
+
+
+def is_plain_pickle(head: bytes) -> bool:
+    """Whether a file with this head is a pickle, but not in PyTorch's old format."""
+    return bool(re.match(_PICKLE, head)) and _STORAGE_MAGIC.to_bytes(10, "little") not in head[:32]
 
 
 def read_nvidia_pickle(file: Path) -> dict[str, PickledNetwork]:
-    """The networks of the file, those of "G", "D" and "G_ema" that it has. Nothing that the file names is run.
+    """The networks "G", "D" and "G_ema", as far as the file has them. Nothing that the file names is run.
 
-    Raises PixgraftError if the file is missing, cut short or of another kind (a web page, TensorFlow's pickles),
-    names any function or class that a StyleGAN2 does without, asks for more memory than it has bytes, or holds a
-    StyleGAN3 or a conditional model.
+    Raises PixgraftError if the file is missing, was cut short or is of another kind (a web page, a pickle of
+    TensorFlow), if it names a function or class that no StyleGAN2 needs, if it asks for more memory than it has bytes,
+    or if it holds a StyleGAN3 or a conditional model.
     """
+    check_readable(file)
     try:
         size = file.stat().st_size
         if size > MAX_BYTES:
@@ -103,22 +112,20 @@ def read_nvidia_pickle(file: Path) -> dict[str, PickledNetwork]:
     except OSError as error:
         raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}") from None
     try:
-        if data[:512].lstrip()[:1] == b"<":
-            raise _RefusedError("a web page, not a checkpoint: download the file behind the link")
-        if not re.match(rb"\x80[\2-\5]", data):
+        if not re.match(_PICKLE, data):
             raise _RefusedError("cut short or no pickle of stylegan2-ada-pytorch: get the .pkl that its page links to")
         content = _records(io.BytesIO(data))
-        del data  # the records have copies of what is in it
+        del data  # the records are copies
         return _Reader(size).networks(content)
     except _RefusedError as refused:
         raise PixgraftError(f"{file}: {refused}") from None
-    except Exception as error:  # bytes without sense break the records in any way
+    except Exception as error:  # damaged bytes break the records in any way
         reason = " ".join(ascii(error).split())[:120]
         raise PixgraftError(f"{file}: cut short or damaged ({reason}): get it again") from None
 
 
 def _records(stream: BinaryIO) -> Any:
-    """What the pickle at the stream's position builds; the stream is left behind its end."""
+    """The object that the pickle at the stream's position builds; the stream is then at its end."""
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
@@ -206,9 +213,9 @@ def _expect(value: Any, *kinds: type) -> Any:
 
 
 class _Reader:
-    """Reads networks out of the records of a file of so many bytes, and counts what comes of them.
+    """Reads networks from the records of a file of `size` bytes, and limits their values and bytes.
 
-    Records may share parts, and so a short file may describe endless trees and many views of one large storage.
+    Records may share parts: a short file may describe endless trees, and many views of one large storage.
     """
 
     def __init__(self, size: int) -> None:
@@ -217,15 +224,15 @@ class _Reader:
         self.storages: dict[int, Tensor] = {}  # by the id of their bytes, which the records keep alive
 
     def networks(self, content: Any) -> dict[str, PickledNetwork]:
-        found = {}
+        calls = {}
         if isinstance(content, dict):
-            found = {name: content[name] for name in ("G", "D", "G_ema") if content.get(name) is not None}
-        if not found:
+            calls = {name: content[name] for name in ("G", "D", "G_ema") if content.get(name) is not None}
+        if not calls:
             kind = type(content).__name__.strip("_")
             raise _RefusedError(
                 f"a pickle of a {kind} without G, D or G_ema, not of stylegan2-ada-pytorch: choose another"
             )
-        return {name: self._network(name, call) for name, call in found.items()}
+        return {name: self._network(name, call) for name, call in calls.items()}
 
     def _network(self, name: str, call: Any) -> PickledNetwork:
         class_name, state = self._object(call)
@@ -248,12 +255,12 @@ class _Reader:
             raise _RefusedError(
                 f"of another version of NVIDIA's format than {_VERSION}: save it with stylegan2-ada-pytorch"
             )
-        if meta["class_name"] == "SynthesisInput":  # of no other network of theirs
+        if meta["class_name"] == "SynthesisInput":  # no other network of NVIDIA's has it
             raise _RefusedError("a StyleGAN3, which pixgraft does not have: choose a StyleGAN2")
         return _expect(meta["class_name"], str), _expect(meta["state"], dict)
 
     def _walk(self, state: dict[str, Any], prefix: str, tensors: dict[str, Tensor]) -> None:
-        """Adds the tensors of a torch.nn.Module's attributes to `tensors`."""
+        """Add the tensors in the attributes of a torch.nn.Module to `tensors`."""
         for kind in ("_parameters", "_buffers", "_modules"):
             for name, value in state[kind].items():
                 self._count(1)
@@ -285,7 +292,7 @@ class _Reader:
         return storage.as_strided(size, stride, offset).contiguous() if count else storage.new_empty(size)
 
     def _storage(self, call: Any) -> Tensor:
-        """The elements that a storage's own bytes hold: three pickles, those of its kind and key, a count, the rest."""
+        """The elements of a storage. Its bytes are five pickles, the number of elements, and the elements."""
         (data,) = _call(call, _STORAGE).arguments
         if id(data) not in self.storages:
             stream = io.BytesIO(data)
@@ -298,7 +305,7 @@ class _Reader:
             elements = stream.read()
             if view is not None or claimed != count or count * dtype.itemsize != len(elements):
                 raise _RefusedError("has tensors larger than their bytes in the file: get another copy")
-            # frombuffer takes no empty buffer, and warns of one that cannot be written to
+            # frombuffer refuses an empty buffer, and warns about a read-only one
             self.storages[id(data)] = (
                 torch.frombuffer(bytearray(elements), dtype=dtype) if count else torch.empty(0, dtype=dtype)
             )
@@ -335,7 +342,7 @@ def _call(value: Any, name: str) -> _Call:
 
 
 def _dtype(call: Any) -> np.dtype[Any]:
-    """numpy's type of plain numbers; its byte order is the second part of its state."""
+    """The numpy type of plain numbers; its byte order is the second part of the state."""
     (code, *_), state = _call(call, _DTYPE).arguments, call.state
     if not re.fullmatch(r"[biuf][1248]", code) or state[1] not in ("<", ">", "|"):
         raise ValueError("numbers of an unknown type")

@@ -1,67 +1,90 @@
-"""Published generators as priors of ours: the networks of a layout in a method that samples and trains on.
+"""Published generators of images as methods that sample, and that can be trained further.
 
-A group's name tells what is in it. Of several generators the average is taken, which draws better images.
+A network is known by the name of its group. The average generator is preferred: its images are better.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layouts.common import width
+from pixgraft.layouts.common import StateDicts, width
+from pixgraft.layouts.reading import Content
 from pixgraft.layouts.selfcheck import SMALLEST, Checked, check_generator
 from pixgraft.layouts.stylegan2 import channel_limits
+from pixgraft.methods.base import Method
 from pixgraft.methods.progan import ProGAN, ProGANConfig
 from pixgraft.methods.stylegan2 import StyleGAN2, StyleGAN2Config
 from pixgraft.networks import progan, stylegan2
+
+Networks = dict[str, nn.Module]
 
 GENERATORS = ("g_ema", "generator_smooth", "G_ema", "g", "generator", "G")
 """Names of groups, averages first."""
 
 CHECKED_PIXELS = 2**18
-"""The self-check draws no more of them than that, but two images at least: at 1024 one takes seconds on a CPU."""
+"""The most pixels that the self-check draws, in at least two images: one of 1024 x 1024 takes seconds on a CPU."""
 
 
-def prior(networks: dict[str, nn.Module]) -> StyleGAN2 | ProGAN:
-    """The method of these networks, by their groups' names: its sizes are theirs. What it has no network for is on
-    torch's "meta" device, without values.
+def prior_model(networks: Callable[[StateDicts], Networks]) -> Callable[[Content], tuple[Method, Networks]]:
+    """The function from the content of a file of these networks to a method with them."""
+
+    def model(content: Content) -> tuple[Method, Networks]:
+        read = networks(content.groups)
+        return prior(read), read
+
+    return model
+
+
+def prior(networks: Networks) -> StyleGAN2 | ProGAN:
+    """The method of these networks, which are named as their groups; it has their sizes.
+
+    A sub-module for which there is no network is on torch's "meta" device, without values.
 
     Raises PixgraftError if there is no generator, or a discriminator of images of another size.
     """
-    found = next((networks[name] for name in GENERATORS if name in networks), None)
-    if isinstance(found, progan.Generator):
-        return _progan(found)
-    if not isinstance(found, stylegan2.Generator):
+    generator = next((networks[name] for name in GENERATORS if name in networks), None)
+    if isinstance(generator, progan.Generator):
+        return _progan(generator)
+    if not isinstance(generator, stylegan2.Generator):
         names = ", ".join(GENERATORS)
         raise PixgraftError(f"no generator among its networks ({', '.join(networks)}): a prior has one of {names}")
-    judge = next((each for each in networks.values() if isinstance(each, stylegan2.Discriminator)), None)
-    return _stylegan2(found, judge)
+    discriminator = next((each for each in networks.values() if isinstance(each, stylegan2.Discriminator)), None)
+    return _stylegan2(generator, discriminator)
 
 
-def check_prior(generator: stylegan2.Generator | progan.Generator, latent_size: int, size: int) -> Checked | None:
-    """The self-check of a generator's images of `size` pixels, drawn of codes of `latent_size` numbers without
-    truncation and by the stored noise; up to 8 of them. None where they are too small to tell.
+def is_prior(method: Method) -> bool:
+    """Whether the generator of a method draws images from codes alone, so that `check_prior` applies."""
+    return isinstance(method.get_submodule("generator"), stylegan2.Generator | progan.Generator)
+
+
+def check_prior(method: Method) -> Checked | None:
+    """The self-check of up to 8 images of a method's generator, drawn without truncation and with the stored noise.
+
+    None if the images are too small for a self-check.
     """
+    size, generator = method.config.image_size, method.get_submodule("generator")
     if size < SMALLEST:
         return None
     draw = partial(generator, noise="stored") if isinstance(generator, stylegan2.Generator) else generator
-    return check_generator(draw, latent=latent_size, count=max(2, min(8, CHECKED_PIXELS // size**2)))
+    return check_generator(draw, latent=method.config.z_dim, count=max(2, min(8, CHECKED_PIXELS // size**2)))
 
 
 def _stylegan2(generator: stylegan2.Generator, discriminator: stylegan2.Discriminator | None) -> StyleGAN2:
     channels = [width(layer, 1) for layer in generator.synthesis.to_rgb]
     base, most = channel_limits("of the generator", channels)
-    judged = channels
+    discriminator_channels = channels
     if discriminator is not None:
-        judged = [
+        discriminator_channels = [
             width(discriminator.final, 0),
             *(width(block.get_submodule("conv1"), 0) for block in reversed(discriminator.blocks)),
         ]
-        if len(judged) != len(channels):
-            sides = f"{2 << len(judged)} pixels, the generator makes {2 << len(channels)}"
+        if len(discriminator_channels) != len(channels):
+            sides = f"{2 << len(discriminator_channels)} pixels, the generator makes {2 << len(channels)}"
             raise PixgraftError(f"the discriminator takes images of {sides}: choose another file")
-    judged_base, judged_most = channel_limits("of the discriminator", judged)
+    discriminator_base, discriminator_most = channel_limits("of the discriminator", discriminator_channels)
     config = StyleGAN2Config(
         image_size=2 << len(channels),
         base_channels=base,
@@ -69,8 +92,8 @@ def _stylegan2(generator: stylegan2.Generator, discriminator: stylegan2.Discrimi
         z_dim=generator.z_dim,
         w_dim=len(generator.w_mean),
         mapping_layers=len(generator.mapping.layers),
-        discriminator_base_channels=judged_base,
-        discriminator_max_channels=judged_most,
+        discriminator_base_channels=discriminator_base,
+        discriminator_max_channels=discriminator_most,
     )
     with torch.device("meta"):
         method = StyleGAN2(config)

@@ -1,22 +1,22 @@
 """The layout of eladrich/pixel2style2pixel, the published code of pSp (Richardson et al. 2021).
 
-A file holds "state_dict", whose names begin with "encoder." or "decoder." (a generator of StyleGAN2, as rosinality's);
-"latent_avg", the average code that is added to the encoder's, (D,), (1, D) or (L, D), where the run began from it; and
-"opts", what the run was told. Sizes are read off the tensors, and the options may not contradict them.
+A file holds "state_dict", whose names begin with "encoder." or "decoder." (a generator of StyleGAN2 as in
+stylegan2-rosinality). If the run began from the average code, the file also holds "latent_avg", (D,), (1, D) or (L, D),
+which is added to the codes (N, L, D) of the encoder. "opts" are the options of the run. Sizes are read from the
+tensors, and the options may not contradict them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layouts.common import StateDicts, Tensors, count, filled, lone_tensor, width
-from pixgraft.layouts.reading import Plain, read_content
-from pixgraft.layouts.stylegan2 import channel_limits, rosinality_generator, shape_of
+from pixgraft.layouts.common import StateDicts, Tensors, count, empty, filled, lone_tensor, shape_of, width
+from pixgraft.layouts.reading import Content, Plain
+from pixgraft.layouts.stylegan2 import channel_limits, rosinality_generator
 from pixgraft.methods.encoding import Kind, Start
 from pixgraft.methods.psp import PSP, PSPConfig
 from pixgraft.networks.psp import SingleStyleEncoder, StyleEncoder
@@ -29,8 +29,8 @@ Encoder = StyleEncoder | SingleStyleEncoder
 class Parts:
     """A published model: its images are `decoder.synthesis(encoder(conditions) + average)`.
 
-    `average` is (L, D): zeros where the run did not begin from the average code. The decoder's `w_mean` is its mean
-    over the styles, and estimated where there is none.
+    `average` is (L, D), zeros if the run did not begin from the average code. The decoder's `w_mean` is the mean of
+    `latent_avg` over the styles, or estimated if the file has none.
     """
 
     encoder: Encoder
@@ -38,27 +38,21 @@ class Parts:
     average: Tensor
 
 
-def read_psp(file: Path) -> PSP:
-    """The model in a published file, as our method.
-
-    Raises PixgraftError, which names the file, if it is no such checkpoint or its options contradict its tensors.
-    """
-    content = read_content(file)
-    try:
-        opts = content.values.get("opts", {})
-        return psp_method(psp_parts(content.groups, opts), opts)
-    except PixgraftError as error:
-        raise PixgraftError(f"{file}: {error}") from None
+def model(content: Content) -> tuple[PSP, dict[str, nn.Module]]:
+    """The model of a file as a method, and its networks; PixgraftError as `psp_parts` raises it."""
+    opts = content.values.get("opts", {})
+    method = psp_method(psp_parts(content.groups, opts), opts)
+    return method, dict(method.named_children())
 
 
 def psp_parts(groups: StateDicts, opts: Mapping[str, Plain]) -> Parts:
-    """The model of the groups: "state_dict", or "encoder" and "decoder"; "latent_avg" where it is there.
+    """The model of the groups "state_dict", or "encoder" and "decoder", with "latent_avg" if there is one.
 
     Raises PixgraftError for tensors that are missing, unknown or misshapen, for networks that do not fit each other,
-    and for an option that contradicts them. Options that are not there are not missed.
+    and for an option that contradicts them. Options may be missing.
     """
-    networks = psp(groups)
-    encoder, decoder = networks.get("encoder"), networks.get("decoder")
+    read = networks(groups)
+    encoder, decoder = read.get("encoder"), read.get("decoder")
     if not isinstance(encoder, Encoder) or not isinstance(decoder, Generator):
         missing = "decoder" if encoder else "encoder"
         raise PixgraftError(f"no whole model of pSp: it has no tensors of the {missing}: choose another file")
@@ -70,10 +64,10 @@ def psp_parts(groups: StateDicts, opts: Mapping[str, Plain]) -> Parts:
 
 
 def psp_method(parts: Parts, opts: Mapping[str, Plain]) -> PSP:
-    """The model as our method. What its conditions are the options say, and where they do not, their channels: one for
-    each label, one of a sketch, three of an image to be inverted.
+    """The model as a method.
 
-    Raises PixgraftError for a kind of condition that there is not.
+    The options give the kind of its conditions. Without them the number of channels does: 1 is a sketch, 3 an image to
+    be inverted, and any other number one channel for each label.
     """
     encoder, decoder = parts.encoder, parts.decoder
     channels = encoder.condition_channels
@@ -106,37 +100,37 @@ def psp_method(parts: Parts, opts: Mapping[str, Plain]) -> PSP:
     return method
 
 
-def psp(groups: StateDicts) -> dict[str, nn.Module]:
-    """The encoder and the decoder, each where it is there.
+def networks(groups: StateDicts) -> dict[str, nn.Module]:
+    """The encoder and the decoder, each if it is in the groups.
 
-    Raises PixgraftError as `psp_parts` does. An encoder of one code needs a decoder, which says for how many styles.
+    Raises PixgraftError as `psp_parts` does. An encoder of one code needs a decoder, which gives the number of styles.
     """
     groups = _split(groups)
-    networks: dict[str, nn.Module] = {}
+    read: dict[str, nn.Module] = {}
     decoder = _decoder(groups) if "decoder" in groups else None
     if "encoder" in groups:
-        networks["encoder"] = encoder = _encoder(groups["encoder"], decoder)
+        read["encoder"] = encoder = _encoder(groups["encoder"], decoder)
         if decoder and (encoder.layers, encoder.code_dim) != (decoder.synthesis.layers, len(decoder.w_mean)):
             raise PixgraftError(
                 f"group encoder gives {encoder.layers} codes of {encoder.code_dim}, and group decoder takes "
                 f"{decoder.synthesis.layers} of {len(decoder.w_mean)}: they are not of one model"
             )
     if decoder:
-        networks["decoder"] = decoder
-    if not networks:
+        read["decoder"] = decoder
+    if not read:
         raise PixgraftError("no checkpoint of pSp: it has neither encoder nor decoder: choose another file or layout")
-    return networks
+    return read
 
 
 def _split(groups: StateDicts) -> StateDicts:
-    """The groups, with those that lie in "state_dict" under names of their own."""
-    found: dict[str, Tensors] = {name: tensors for name, tensors in groups.items() if name != "state_dict"}
+    """The groups, with those inside "state_dict" as groups of their own names."""
+    split: dict[str, Tensors] = {name: tensors for name, tensors in groups.items() if name != "state_dict"}
     for name in ("encoder", "decoder"):
         begin = f"{name}."
         tensors = {key[len(begin) :]: x for key, x in groups.get("state_dict", {}).items() if key.startswith(begin)}
         if tensors:
-            found[name] = tensors
-    return found
+            split[name] = tensors
+    return split
 
 
 def _decoder(groups: StateDicts) -> Generator:
@@ -147,52 +141,40 @@ def _decoder(groups: StateDicts) -> Generator:
     if mean.shape not in ((w_dim,), (1, w_dim), (layers, w_dim)):
         expected = f"({w_dim},), (1, {w_dim}) or ({layers}, {w_dim})"
         raise PixgraftError(f"latent_avg is {tuple(mean.shape)}, expected {expected}, as group decoder asks for")
-    # Rows are the same as published; in doubles their mean is too.
+    # In published files the rows are equal; in float64 so is their mean.
     return rosinality_generator(tensors, "decoder", mean.double().reshape(-1, w_dim).mean(0))
 
 
 def _encoder(tensors: Tensors, decoder: Generator | None) -> Encoder:
-    channels = _shape(tensors, "input_layer.0.weight", 4)[1]
+    channels = shape_of(tensors, "input_layer.0.weight", 4, "encoder", "pSp")[1]
     blocks = range(count(tensors, r"body\.(\d+)\."))
-    widths = [_shape(tensors, f"body.{i}.res_layer.1.weight", 4)[0] for i in blocks]
+    widths = [shape_of(tensors, f"body.{i}.res_layer.1.weight", 4, "encoder", "pSp")[0] for i in blocks]
     stages = [(width, len(list(group))) for width, group in groupby(widths)]
     if len(stages) != 4:
         raise PixgraftError(f"group encoder, as of pSp: widths {widths} of its blocks are not of four stages")
     styles = count(tensors, r"styles\.(\d+)\.")
-    with torch.device("meta"):  # no random weights that are thrown away
-        encoder: Encoder
-        if styles:
-            halvings = count(tensors, r"styles\.0\.convs\.(\d+)\.")
-            encoder = StyleEncoder(
-                condition_channels=channels,
-                styles=styles,
-                code_dim=_shape(tensors, "styles.0.linear.weight", 2)[0],
-                input_size=16 << halvings,
-                stages=stages,
+    encoder: Encoder
+    if styles:
+        code_dim = shape_of(tensors, "styles.0.linear.weight", 2, "encoder", "pSp")[0]
+        size = 16 << count(tensors, r"styles\.0\.convs\.(\d+)\.")
+        encoder = empty(
+            lambda: StyleEncoder(
+                condition_channels=channels, styles=styles, code_dim=code_dim, input_size=size, stages=stages
             )
-        elif decoder:
-            encoder = SingleStyleEncoder(
-                condition_channels=channels,
-                styles=decoder.synthesis.layers,
-                code_dim=_shape(tensors, "linear.weight", 2)[0],
-                stages=stages,
-            )
-        else:
-            raise PixgraftError("group encoder, of one code: how many styles it is for is the group decoder's to say")
-    encoder = encoder.to_empty(device="cpu")
-    filled(encoder, tensors, "encoder")
-    return encoder
-
-
-def _shape(tensors: Tensors, name: str, dimensions: int) -> torch.Size:
-    if name not in tensors or tensors[name].ndim != dimensions or not tensors[name].numel():
-        raise PixgraftError(f"group encoder, as of pSp: {name} is missing or of another shape")
-    return tensors[name].shape
+        )
+    elif decoder:
+        code_dim, layers = shape_of(tensors, "linear.weight", 2, "encoder", "pSp")[0], decoder.synthesis.layers
+        encoder = empty(
+            lambda: SingleStyleEncoder(condition_channels=channels, styles=layers, code_dim=code_dim, stages=stages)
+        )
+    else:
+        raise PixgraftError("group encoder, of one code: how many styles it is for is the group decoder's to say")
+    return filled(encoder, tensors, "encoder")
 
 
 def _check_opts(opts: Mapping[str, Plain], encoder: Encoder, decoder: Generator, latent_avg: Tensor | None) -> None:
     into_w, channels = isinstance(encoder, SingleStyleEncoder), encoder.condition_channels
-    found: dict[str, tuple[Plain, ...]] = {
+    expected: dict[str, tuple[Plain, ...]] = {
         "input_nc": (channels,),
         "label_nc": (0, channels),  # 0 for conditions that are images
         "output_size": (2 << decoder.synthesis.layers // 2,),
@@ -201,7 +183,7 @@ def _check_opts(opts: Mapping[str, Plain], encoder: Encoder, decoder: Generator,
         "learn_in_w": (into_w,),
         "start_from_latent_avg": (latent_avg is not None,),
     }
-    for name, allowed in found.items():
+    for name, allowed in expected.items():
         if name in opts and opts[name] not in allowed:
             said = "latent_avg says" if name == "start_from_latent_avg" else "the tensors say"
             raise PixgraftError(f"opts: {name} is {opts[name]!r}, and {said} {allowed[-1]!r}: choose another file")

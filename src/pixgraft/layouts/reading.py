@@ -1,5 +1,6 @@
-"""Files of tensors from strangers, read without running anything that they hold: only tensors and plain values load."""
+"""Readers of untrusted files of tensors: only tensors and plain values load, and no code in a file runs."""
 
+import hashlib
 import pickle
 import re
 import warnings
@@ -16,45 +17,42 @@ from torch import Tensor
 from pixgraft.errors import PixgraftError
 
 Plain = bool | int | float | str | None
-"""A value that a run was told, as published files keep them beside the tensors."""
+"""The value of an option, as published files hold them beside the tensors."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a PyTorch file holds under its names: groups of tensors, and sets of plain values such as a run's options.
+    """The named content of a checkpoint: groups of tensors, and sets of plain values such as the options of a run.
 
     A tensor that stands by itself is a group of one, under its own name: {"latent_avg": {"latent_avg": tensor}}.
     """
 
     groups: dict[str, dict[str, Tensor]]
     values: dict[str, dict[str, Plain]]
+    omitted: tuple[str, ...] = ()
+    """The networks of the file that the reader left out, each with the reason."""
 
 
 def read_content(file: Path) -> Content:
-    """The groups of tensors and the plain values in a PyTorch file; everything else in it is passed over.
+    """The groups of tensors and the plain values in a PyTorch file, without anything else in it.
 
-    Raises PixgraftError if the file is missing, is not of PyTorch, was cut short, or asks for code to be run.
+    Raises PixgraftError if the file is missing, is not a PyTorch file, was cut short, or asks for code to be run.
     """
-    _check_readable(file)
+    check_readable(file)
     content = _load(file)
     alone = {name: {name: value} for name, value in content.items() if _is_named_tensor((name, value))}
     return Content({**_groups(content), **alone}, _values(content))
 
 
-def read_checkpoint(file: Path) -> dict[str, dict[str, Tensor]]:
-    """The groups of tensors alone, as `read_content` gives them."""
-    return read_content(file).groups
-
-
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a `.safetensors` file, or of a PyTorch file (any other suffix) that holds one set of them.
 
-    That set is the file itself, as torchvision's are, or the only group in it, beside whatever else it holds.
+    The set is the whole file, as torchvision saves it, or the only group of tensors in it.
 
-    Raises PixgraftError if the file is missing, cut short or of another kind, holds no tensors or several groups, or
-    asks for code to be run.
+    Raises PixgraftError if the file is missing, was cut short or is of another kind, if it holds no tensors or several
+    groups, or if it asks for code to be run.
     """
-    _check_readable(file)
+    check_readable(file)
     if file.suffix.lower() == ".safetensors":
         try:
             tensors = safetensors.torch.load_file(file)
@@ -67,8 +65,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         groups = _groups(content)
         tensors = {name: value for name, value in content.items() if _is_named_tensor((name, value))}
         if not tensors and len(groups) > 1:
-            found = ", ".join(sorted(groups)[:4])
-            raise PixgraftError(f"{file}: holds {len(groups)} groups of tensors ({found}), not one: save one by itself")
+            names = ", ".join(sorted(groups)[:4])
+            raise PixgraftError(f"{file}: holds {len(groups)} groups of tensors ({names}), not one: save one by itself")
         if not tensors and groups:
             (tensors,) = groups.values()
     if not tensors:
@@ -76,7 +74,17 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_readable(file: Path) -> None:
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file, which is read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_readable(file: Path) -> bytes:
+    """The first 512 bytes of a file; PixgraftError if it cannot be read, or is a web page."""
     try:
         with file.open("rb") as stream:
             head = stream.read(512)
@@ -84,12 +92,13 @@ def _check_readable(file: Path) -> None:
         raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}: check the path") from None
     if head.lstrip()[:1] == b"<":
         raise PixgraftError(f"{file}: a web page, not a checkpoint: download the file behind the link")
+    return head
 
 
 def _load(file: Path) -> dict[Any, Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old formats, which are what is asked for
+            warnings.simplefilter("ignore")  # about old formats, which published files have
             content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}: check the path") from None
@@ -119,12 +128,12 @@ def _groups(content: dict[Any, Any]) -> dict[str, dict[str, Tensor]]:
 
 
 def _values(content: dict[Any, Any]) -> dict[str, dict[str, Plain]]:
-    found = {
+    sets = {
         name: {key: value for key, value in group.items() if isinstance(key, str) and isinstance(value, Plain)}
         for name, group in content.items()
         if isinstance(name, str) and isinstance(group, Mapping)
     }
-    return {name: values for name, values in found.items() if values}
+    return {name: values for name, values in sets.items() if values}
 
 
 def _is_named_tensor(item: tuple[object, object]) -> bool:

@@ -1,8 +1,8 @@
-"""Whether an imported generator draws pictures: the marks that a wrong layout leaves on its images.
+"""The self-check of an imported generator: signs of a wrong layout in its images.
 
-Weights in the wrong place, flipped or transposed still load where their shapes fit. What comes out then betrays it:
-stripes of every other pixel (resampling filters, upsampling convolutions), values far outside [-1, 1], flat or equal
-images (a layer that gets no signal), noise. The limits lie well outside natural images; tests hold them there.
+Weights that are misplaced, flipped or transposed still load if their shapes fit. The images then show it: stripes of
+every other pixel (resampling filters, upsampling convolutions), values far outside [-1, 1], flat or equal images (a
+layer without a signal), noise. The limits are well outside natural images, as tests show.
 """
 
 import math
@@ -15,104 +15,100 @@ from torch import Tensor
 from pixgraft.errors import PixgraftError
 
 STRIPES = 6.0
-"""Energy at the Nyquist frequency along one axis against that of the frequencies below it; near 1 for photographs."""
+"""The most energy at the Nyquist frequency of one axis, relative to the frequencies below; photographs have about 1."""
 
 LEAST_STRIPES = 0.5
-"""Grey levels: weaker stripes are not told, whatever their surroundings."""
+"""The least amplitude of stripes, in grey levels; weaker ones are ignored."""
 
 SATURATED = 0.5
-"""The share of values at or beyond -1 and 1; a black or white ground takes up less."""
+"""The largest share of values at or beyond -1 and 1; a black or white background has less."""
 
 LARGEST = 4.0
-"""The largest absolute value: StyleGAN2 does not clamp, and goes beyond 1 a little."""
+"""The largest absolute value; StyleGAN2 does not clamp its images, and exceeds 1 slightly."""
 
 FLAT = 2.0
-"""Grey levels: the deviation within an image, and that of a pixel between images."""
+"""The least deviation within an image, and of a pixel between images, in grey levels."""
 
 NOISE = 0.4
-"""Correlation of a pixel with the one beside it: natural images have 0.8 and more, noise has 0."""
+"""The least correlation of neighbouring pixels; natural images have 0.8 and more, noise has 0."""
 
 SMALLEST = 16
-"""Pixels a side: of smaller images too little is left to judge."""
+"""The smallest side of an image, in pixels, that can be judged."""
 
 _LEVEL = 1 / 127.5
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What `check_images` judges, of all images together."""
+    """The figures of all images together, by which `check_images` judges them."""
 
     stripes: dict[str, tuple[float, float]]
-    """For "vertical" and "horizontal": the energy at Nyquist's frequency against that below it, and its amplitude in
-    grey levels."""
+    """For "vertical" and "horizontal": the energy at the Nyquist frequency relative to that below it, and its amplitude
+    in grey levels."""
     saturated: float
     largest: float
     within: float
-    """Grey levels: the deviation of an image's pixels from its channels' means; the median over images."""
+    """The deviation of an image's pixels from the means of its channels, the median over images, in grey levels."""
     between: float
-    """Grey levels: a pixel's deviation over the images, as a root mean square; nan for a single image."""
+    """The root mean square deviation of a pixel over the images, in grey levels; nan for a single image."""
     correlation: float
-    """Of neighbouring pixels, the mean of both directions; nan for flat images."""
+    """The correlation of neighbouring pixels, averaged over both directions; nan for flat images."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of a generator's self-check."""
+    """The result of a generator's self-check."""
 
     findings: list[str]
     marks: Marks | None
-    """None where values are not finite."""
+    """None if a value is not finite."""
     count: int
-    """How many images were drawn."""
+    """The number of images."""
 
 
 def check_generator(draw: Callable[[Tensor], Tensor], *, latent: int, count: int = 8, seed: int = 0) -> Checked:
-    """What speaks against a generator that makes images (N, 3, S, S) in [-1, 1] of latents (N, `latent`).
+    """The self-check of a generator that draws images (N, 3, S, S) in [-1, 1] from codes (N, `latent`).
 
-    It gets `count` standard normal latents on the CPU, all at once. Findings as `check_images` gives them.
+    It draws `count` images from standard normal codes on the CPU, in one batch, for `check_images`.
     """
     latents = torch.randn(count, latent, generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
-        findings, found = _check(draw(latents))
-    return Checked(findings, found, count)
+        return Checked(*check_images(draw(latents)), count)
 
 
-def check_images(images: Tensor) -> list[str]:
-    """What speaks against images (N, 3, S, S) in [-1, 1], unclamped, N > 1 and S >= 16: its figures in words.
+def check_images(images: Tensor) -> tuple[list[str], Marks | None]:
+    """The signs of a wrong layout in images (N, 3, S, S) in [-1, 1], unclamped, N > 1 and S >= 16, in words.
 
-    An empty list says that they may well be pictures, not that they are good ones.
+    No signs do not mean that the images are good. The second value is the figures, if all values are finite.
 
     Raises PixgraftError for tensors of another shape.
     """
-    return _check(images)[0]
-
-
-def _check(images: Tensor) -> tuple[list[str], Marks | None]:
-    """The findings, and what they are drawn from if all values are finite."""
     shape = tuple(images.shape)
     if images.ndim != 4 or shape[1] != 3 or shape[2] != shape[3] or shape[2] < SMALLEST or shape[0] < 2:
         raise PixgraftError(f"self-check: images of shape {shape}: give two or more, (N, 3, S, S) with S >= {SMALLEST}")
     broken = images.numel() - int(images.isfinite().sum())
     if broken:
         return [f"{broken / images.numel():.1%} of the values are not finite"], None
-    found = marks(images)
+    figures = marks(images)
     findings = [
         f"{direction} stripes of every other pixel: {ratio:.1f} times the energy of the frequencies below"
         f" (limit {STRIPES:g}), {amplitude:.1f} grey levels"
-        for direction, (ratio, amplitude) in found.stripes.items()
+        for direction, (ratio, amplitude) in figures.stripes.items()
         if ratio > STRIPES and amplitude > LEAST_STRIPES
     ]
-    if found.largest > LARGEST:
-        findings.append(f"values up to {found.largest:.3g} in size, where 1 is white (limit {LARGEST:g})")
-    if found.saturated > SATURATED:
-        findings.append(f"{found.saturated:.0%} of the values are black or white to the full (limit {SATURATED:.0%})")
-    if found.within < FLAT:
-        findings.append(f"flat images: within one, pixels deviate by {found.within:.2f} grey levels (limit {FLAT:g})")
-    if found.between < FLAT:
-        findings.append(f"equal images: between them, a pixel deviates by {found.between:.2f} levels (limit {FLAT:g})")
-    if found.correlation < NOISE:
-        findings.append(f"noise: neighbouring pixels correlate by {found.correlation:.2f} (limit {NOISE:g})")
-    return findings, found
+    if figures.largest > LARGEST:
+        findings.append(f"values up to {figures.largest:.3g} in size, where 1 is white (limit {LARGEST:g})")
+    if figures.saturated > SATURATED:
+        findings.append(f"{figures.saturated:.0%} of the values are black or white to the full (limit {SATURATED:.0%})")
+    if figures.within < FLAT:
+        findings.append(f"flat images: within one, pixels deviate by {figures.within:.2f} grey levels (limit {FLAT:g})")
+    if figures.between < FLAT:
+        findings.append(
+            f"equal images: between them, a pixel deviates by {figures.between:.2f} levels (limit {FLAT:g})"
+        )
+    if figures.correlation < NOISE:
+        findings.append(f"noise: neighbouring pixels correlate by {figures.correlation:.2f} (limit {NOISE:g})")
+    return findings, figures
 
 
 def marks(images: Tensor) -> Marks:
@@ -137,10 +133,10 @@ def marks(images: Tensor) -> Marks:
 
 
 def _stripes(images: Tensor) -> tuple[float, float]:
-    """Energy along the rows at the highest frequency against those below it, and the amplitude in grey levels.
+    """Energy along the rows at the Nyquist frequency relative to those below it, and the amplitude in grey levels.
 
-    A Hann window keeps the jump between the two ends of a row from all frequencies; it spreads a line to the one beside
-    it, which is left out of the surroundings.
+    A Hann window keeps the step between the two ends of a row out of all frequencies. It spreads a line to the
+    frequency beside it, which therefore is not among those below.
     """
     side = images.shape[-1]
     window = torch.hann_window(side, periodic=True, dtype=images.dtype)

@@ -1,11 +1,11 @@
-"""Layouts of StyleGAN2 (Karras et al. 2020), which give its networks alone.
+"""Layouts of StyleGAN2 (Karras et al. 2020): its networks alone.
 
-"stylegan2-rosinality" (rosinality/stylegan2-pytorch): groups "g_ema" and "g" are generators, "d" is a discriminator;
-"latent_avg", where it is there, is the mean code w of "g_ema", a tensor (D,) that stands beside the groups.
+"stylegan2-rosinality" (rosinality/stylegan2-pytorch): groups "g_ema" and "g" are generators, "d" is a discriminator. A
+tensor "latent_avg" (D,) beside the groups may give the mean code w of "g_ema".
 
 "stylegan2-genforce" (genforce/genforce): groups "generator" and "generator_smooth", its average, are generators,
-"discriminator" is a discriminator. Its upsampling weights lie turned round, and its styles' biases do not have the 1
-that they start from in them.
+"discriminator" is a discriminator. Weights of upsampling convolutions are flipped, and the biases of styles lack the 1
+that they are initialised with.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.filtered import TAPS
-from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled, lone_tensor
+from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, empty, filled, lone_tensor, shape_of
 from pixgraft.networks.stylegan2 import Discriminator, Generator, widths
 
 _STYLED: Renaming = [
@@ -25,7 +25,7 @@ _SINGLE: Renaming = [(r"(to_rgb\.\d+\.)conv\.modulation\.", r"\1affine."), (r"(t
 
 
 def rosinality(groups: StateDicts) -> dict[str, nn.Module]:
-    """The networks of the groups that there are; without "latent_avg" a generator's mean w is estimated."""
+    """The networks of the groups that there are; without "latent_avg" the mean w of a generator is estimated."""
     networks: dict[str, nn.Module] = {}
     for name in ("g_ema", "g"):
         if name in groups:
@@ -40,7 +40,7 @@ def rosinality(groups: StateDicts) -> dict[str, nn.Module]:
 
 
 def rosinality_generator(tensors: Tensors, group: str, w_mean: Tensor | None) -> Generator:
-    """The generator of a group, with `w_mean` (D,); where that is None it is estimated from 4096 codes.
+    """The generator of a group, with `w_mean` (D,); None estimates it from 4096 codes.
 
     Raises PixgraftError for tensors that are missing, unknown or misshapen, and for a mean of another shape.
     """
@@ -72,7 +72,7 @@ def rosinality_generator(tensors: Tensors, group: str, w_mean: Tensor | None) ->
 
 
 def genforce(groups: StateDicts) -> dict[str, nn.Module]:
-    """The generators that there are, of which there must be one, and the discriminator."""
+    """The networks of the groups that there are, one of which must be a generator."""
     names = [name for name in ("generator", "generator_smooth") if name in groups]
     if not names:
         raise PixgraftError("no checkpoint of genforce's StyleGAN2: it has neither a group generator nor its average")
@@ -108,32 +108,21 @@ def _genforce_generator(tensors: Tensors, group: str) -> Generator:
         *((rf"^synthesis\.layer{2 * i + 1}\.", f"synthesis.blocks.{i}.up.") for i in range(blocks)),
         *((rf"^synthesis\.layer{2 * i + 2}\.", f"synthesis.blocks.{i}.conv.") for i in range(blocks)),
     ]
-    filled(network, tensors, group, renaming)
-    return network
+    return filled(network, tensors, group, renaming)
 
 
 def empty_generator(tensors: Tensors, group: str, to_rgb: list[str], mapping: str, depth: int) -> Generator:
-    """A generator with no values yet, its sizes read off the colours' weights, and the mapping's first and depth."""
+    """A generator without values, sized by the RGB layers `to_rgb`, and by the mapping's first layer and depth."""
     base, most = channel_limits(group, [shape_of(tensors, name, 4, group)[1] for name in to_rgb])
     w_dim, z_dim = shape_of(tensors, mapping, 2, group)
-    with torch.device("meta"):  # no random weights that are thrown away
-        network = Generator(
-            image_size=2 << len(to_rgb),
-            base_channels=base,
-            max_channels=most,
-            z_dim=z_dim,
-            w_dim=w_dim,
-            mapping_layers=depth,
-        )
-    return network.to_empty(device="cpu")
+    sizes = {"base_channels": base, "max_channels": most, "z_dim": z_dim, "w_dim": w_dim}
+    return empty(lambda: Generator(image_size=2 << len(to_rgb), mapping_layers=depth, **sizes))
 
 
 def empty_discriminator(group: str, channels: list[int]) -> Discriminator:
-    """A discriminator with no values yet, so wide at each side, from 4 up."""
+    """A discriminator without values; `channels` are its widths at the sides 4, 8, and so on."""
     base, most = channel_limits(group, channels)
-    with torch.device("meta"):
-        network = Discriminator(image_size=2 << len(channels), base_channels=base, max_channels=most)
-    return network.to_empty(device="cpu")
+    return empty(lambda: Discriminator(image_size=2 << len(channels), base_channels=base, max_channels=most))
 
 
 def _discriminator(tensors: Tensors, group: str) -> Discriminator:
@@ -152,8 +141,7 @@ def _discriminator(tensors: Tensors, group: str) -> Discriminator:
         (r"^final_linear\.0\.", "linear."),
         (r"^final_linear\.1\.", "to_logits."),
     ]
-    filled(network, tensors, group, renaming)
-    return network
+    return filled(network, tensors, group, renaming)
 
 
 def _genforce_discriminator(tensors: Tensors, group: str) -> Discriminator:
@@ -170,41 +158,33 @@ def _genforce_discriminator(tensors: Tensors, group: str) -> Discriminator:
         (rf"^layer{2 * blocks + 1}\.", "linear."),
         (rf"^layer{2 * blocks + 2}\.", "to_logits."),
     ]
-    filled(network, tensors, group, renaming)
-    return network
+    return filled(network, tensors, group, renaming)
 
 
 def _plain(tensors: Tensors, group: str) -> dict[str, Tensor]:
-    """The tensors without the single dimensions that ours do not have, and without the filters, which ours know."""
-    kept: dict[str, Tensor] = {}
+    """The tensors without filters, and without the single dimensions that our tensors lack."""
+    plain: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name.endswith(".kernel"):
             if not _is_filter(tensor):
                 raise PixgraftError(f"group {group}: {name} is not the filter [1, 3, 3, 1], the only one there is here")
         elif tensor.ndim == 5 and len(tensor) == 1:
-            kept[name] = tensor.squeeze(0)
+            plain[name] = tensor.squeeze(0)
         elif tensor.shape == (1, 3, 1, 1) and name.endswith(".bias"):
-            kept[name] = tensor.flatten()
+            plain[name] = tensor.flatten()
         else:
-            kept[name] = tensor
-    return kept
+            plain[name] = tensor
+    return plain
 
 
 def _is_filter(kernel: Tensor) -> bool:
-    """Of whatever sum: that of upsampling is 4."""
-    taps, found = torch.tensor(TAPS) / sum(TAPS), kernel.float().squeeze()
-    return found.shape == (4, 4) and torch.allclose(found / found.sum(), torch.outer(taps, taps))
-
-
-def shape_of(tensors: Tensors, name: str, dimensions: int, group: str) -> torch.Size:
-    """The shape of a tensor that must be there, with so many dimensions and something in it."""
-    if name not in tensors or tensors[name].ndim != dimensions or not tensors[name].numel():
-        raise PixgraftError(f"group {group}, as of StyleGAN2: {name} is missing or of another shape")
-    return tensors[name].shape
+    """Whether a kernel is the filter `TAPS`, whatever its sum; for upsampling the sum is 4."""
+    taps, values = torch.tensor(TAPS) / sum(TAPS), kernel.float().squeeze()
+    return values.shape == (4, 4) and torch.allclose(values / values.sum(), torch.outer(taps, taps))
 
 
 def channel_limits(group: str, channels: list[int]) -> tuple[int, int]:
-    """`base_channels` and `max_channels` of a network that is so wide at each side, from 4 up."""
+    """`base_channels` and `max_channels` of a network with these widths at the sides 4, 8, and so on."""
     image_size = 2 << len(channels)
     if not channels:
         raise PixgraftError(f"group {group}: no layer of StyleGAN2 that gives colours: choose another file or layout")

@@ -1,13 +1,13 @@
-"""The layout "stylegan2-nvidia": StyleGAN2 as NVIDIA's stylegan2-ada-pytorch and stylegan3 save it (groups "G", "D" and
-"G_ema", the average of "G").
+"""The layout "stylegan2-nvidia": StyleGAN2 as NVlabs/stylegan2-ada-pytorch and stylegan3 save it.
 
-Where it differs from ours: each size is a block `b<side>`; resampling filters are kept with every layer; the constant,
-noise maps and strengths lack single dimensions. Weights lie the same way, those of upsampling convolutions too, and the
-styles' biases hold the 1 that they start from.
+Groups "G" and "G_ema", its average, are generators, "D" is a discriminator. The differences from our names: each size
+is a block `b<side>`; every layer stores its resampling filter; the constant, noise maps and strengths lack single
+dimensions. Weights have the same order, those of upsampling convolutions too, and the biases of styles include the 1
+that they are initialised with.
 
-What tensors do not tell stands in the arguments that a network was built with. `nvidia_groups` refuses those which
-would make it another network than ours. `conv_clamp`, which keeps half precision from overflowing, is not applied here:
-in float32 nothing overflows, and a network of which no feature exceeds it gives the same either way.
+The rest is in the arguments that a network was built with; `read_nvidia` refuses those of another network than ours.
+`conv_clamp`, which prevents overflow in half precision, is not applied here: float32 does not overflow, and below the
+clamp the outputs are equal.
 """
 
 import re
@@ -19,24 +19,25 @@ from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.filtered import TAPS
-from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled
+from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled, shape_of
 from pixgraft.layouts.nvidia_pickle import PickledNetwork, read_nvidia_pickle
-from pixgraft.layouts.stylegan2 import empty_discriminator, empty_generator, shape_of
+from pixgraft.layouts.reading import Content
+from pixgraft.layouts.stylegan2 import empty_discriminator, empty_generator
 from pixgraft.networks.stylegan2 import Discriminator, Generator
 
 LEAST_CLAMP = 256
-"""What NVIDIA's networks are clamped at, where they are."""
+"""The clamp of NVIDIA's networks, if they have one."""
 
 _GROUP_SIZE = 4
-"""Of our minibatch deviation."""
+"""The group size of our minibatch deviation."""
 
 _ANY = {
-    # of training, of speed, or without labels of nothing
+    # without effect on the outputs of a network without labels
     "w_avg_beta", "freeze_layers", "freeze_embed", "num_fp16_res", "use_fp16", "fp16_channels_last", "channels_last",
     "fused_modconv_default", "cmap_dim", "embed_features",
 }  # fmt: skip
 _SIZES = {
-    # compared with the tensors, or their shapes tell
+    # compared with the shapes of the tensors
     "img_resolution", "z_dim", "w_dim", "num_layers", "channel_base", "channel_max", "layer_features",
     "mbstd_num_channels",
 }  # fmt: skip
@@ -45,18 +46,16 @@ _FIXED: dict[str, Any] = {
     "kernel_size": 3, "use_noise": True,
 }  # fmt: skip
 _CHANNELS = {"channel_base": 32768, "channel_max": 512}
-"""What NVIDIA's networks have where they are not told."""
+"""The defaults of NVIDIA's networks."""
 
 
-def nvidia_groups(file: Path) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """The tensors of the networks in a `.pkl`, and what had to be left out, in words.
+def read_nvidia(file: Path) -> Content:
+    """The tensors of the networks in a `.pkl`, without a discriminator that compares other than groups of 4 images.
 
-    Left out is a discriminator that compares other than groups of 4 images; the generators do not depend on it.
-
-    Raises PixgraftError as `read_nvidia_pickle` does, and for arguments that ask for a network other than ours, or for
-    other sizes than the tensors have.
+    Raises PixgraftError as `read_nvidia_pickle` does, and for arguments of another network than ours, or of other sizes
+    than the tensors have.
     """
-    groups, left_out = {}, []
+    groups, omitted = {}, []
     for name, network in read_nvidia_pickle(file).items():
         try:
             arguments = _arguments(name, network)
@@ -69,41 +68,41 @@ def nvidia_groups(file: Path) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
             groups[name] = network.tensors
         else:
             compared = "the whole batch" if size is None else f"groups of {size!a:.30} images"
-            left_out.append(f"{name}, the discriminator: it compares {compared}, and ours groups of {_GROUP_SIZE}")
+            omitted.append(f"{name}, the discriminator: it compares {compared}, and ours groups of {_GROUP_SIZE}")
     if not groups:
         raise PixgraftError(f"{file}: holds no generator: choose another file")
-    return groups, left_out
+    return Content(groups, {}, tuple(omitted))
 
 
-def nvidia(groups: StateDicts) -> dict[str, nn.Module]:
+def networks(groups: StateDicts) -> dict[str, nn.Module]:
     """The networks of the groups that there are."""
-    networks: dict[str, nn.Module] = {name: _generator(groups[name], name) for name in ("G_ema", "G") if name in groups}
+    read: dict[str, nn.Module] = {name: _generator(groups[name], name) for name in ("G_ema", "G") if name in groups}
     if "D" in groups:
-        networks["D"] = _discriminator(groups["D"], "D")
-    if not networks:
+        read["D"] = _discriminator(groups["D"], "D")
+    if not read:
         raise PixgraftError("no networks of NVIDIA's StyleGAN2: there is neither a group G_ema, G nor D")
-    return networks
+    return read
 
 
 # --- the arguments ---
 
 
 def _arguments(name: str, network: PickledNetwork) -> list[tuple[str, Any]]:
-    """The names and values of a network's arguments, those of its parts ("mapping_kwargs" and the like) too.
+    """The names and values of a network's arguments, with those of its parts ("mapping_kwargs" and the like).
 
-    A name means the same in all parts, and may be in several.
+    Several parts may have the same argument, with the same meaning.
     """
-    found: list[tuple[str, Any]] = []
+    arguments: list[tuple[str, Any]] = []
     for key, value in network.init_args.items():
         if not isinstance(value, dict):
-            found.append((str(key), value))
+            arguments.append((str(key), value))
         elif name != "D" or key != "mapping_kwargs":  # without labels a discriminator has no mapping
-            found += [(str(part), own) for part, own in value.items()]
-    return found
+            arguments += [(str(part), setting) for part, setting in value.items()]
+    return arguments
 
 
 def _check_kind(name: str, class_name: str, arguments: list[tuple[str, Any]]) -> None:
-    """PixgraftError unless the network computes what ours does, by its class and arguments."""
+    """Raise PixgraftError unless a network of this class and these arguments computes what ours does."""
     kind, architecture = ("Discriminator", "resnet") if name == "D" else ("Generator", "skip")
     if class_name != kind:
         raise PixgraftError(f"{name} is a {class_name[:60]!a}, not StyleGAN2's {kind}: choose another file")
@@ -121,7 +120,7 @@ def _check_kind(name: str, class_name: str, arguments: list[tuple[str, Any]]) ->
 
 
 def _check_sizes(name: str, tensors: Tensors, arguments: dict[str, Any]) -> None:
-    """PixgraftError where the arguments speak of other sizes than the tensors have."""
+    """Raise PixgraftError if the arguments give other sizes than the tensors have."""
     sides = _sides(tensors, name)
     sizes: dict[str, Any] = {"img_resolution": sides[-1]}
     if name != "D":
@@ -141,17 +140,17 @@ def _check_sizes(name: str, tensors: Tensors, arguments: dict[str, Any]) -> None
 
 
 def _sides(tensors: Tensors, group: str) -> list[int]:
-    """Those of the blocks, from 4 up."""
+    """The sides of the blocks, in pixels: 4, 8, and so on."""
     blocks = {match[1] for match in (re.match(r"(?:synthesis\.)?b(\d{1,9})\.", name) for name in tensors) if match}
     sides = sorted(map(int, blocks))
     if not sides or sides != [4 << level for level in range(len(sides))]:
-        found = ", ".join(map(str, sides[:12])) or "none"
-        raise PixgraftError(f"group {group}: blocks for the sides {found}, where StyleGAN2 has powers of two from 4 up")
+        shown = ", ".join(map(str, sides[:12])) or "none"
+        raise PixgraftError(f"group {group}: blocks for the sides {shown}, where StyleGAN2 has powers of two from 4 up")
     return sides
 
 
 def _widths(tensors: Tensors, sides: list[int], group: str) -> list[int]:
-    """Channels at each side, of the architecture that is ours; others are refused by name."""
+    """The channels at each side; PixgraftError, which names the architecture, if it is not ours."""
     if group == "D":
         colours, expected = [f"b{side}.fromrgb.weight" in tensors for side in sides[:-1]], "resnet"
         names = ["b4.conv", *(f"b{side}.conv0" for side in sides[1:])]
@@ -160,24 +159,24 @@ def _widths(tensors: Tensors, sides: list[int], group: str) -> list[int]:
         colours, expected = [f"synthesis.b{side}.torgb.weight" in tensors for side in sides[:-1]], "skip"
         names = [f"synthesis.b{side}.torgb" for side in sides]
         residual = any(f"synthesis.b{side}.skip.weight" in tensors for side in sides)
-    found = "resnet" if residual else "skip" if any(colours) else "orig"
-    if found != expected and len(sides) > 1:
-        raise PixgraftError(f"group {group}: its architecture is {found!r}, and ours {expected!r}: choose another file")
+    kind = "resnet" if residual else "skip" if any(colours) else "orig"
+    if kind != expected and len(sides) > 1:
+        raise PixgraftError(f"group {group}: its architecture is {kind!r}, and ours {expected!r}: choose another file")
     return [shape_of(tensors, f"{name}.weight", 4, group)[0 if group == "D" else 1] for name in names]
 
 
 def _generator(tensors: Tensors, group: str) -> Generator:
-    kept = _without_filters(tensors, group)
-    sides = _sides(kept, group)
-    _widths(kept, sides, group)
+    tensors = _without_filters(tensors, group)
+    sides = _sides(tensors, group)
+    _widths(tensors, sides, group)
     to_rgb = [f"synthesis.b{side}.torgb.weight" for side in sides]
-    depth = count(kept, r"mapping\.fc(\d+)\.")
-    network = empty_generator(kept, group, to_rgb, "mapping.fc0.weight", depth)
-    for name, tensor in kept.items():
+    depth = count(tensors, r"mapping\.fc(\d+)\.")
+    network = empty_generator(tensors, group, to_rgb, "mapping.fc0.weight", depth)
+    for name, tensor in tensors.items():
         if name.endswith((".const", ".noise_strength")):
-            kept[name] = tensor.unsqueeze(0)
+            tensors[name] = tensor.unsqueeze(0)
         elif name.endswith(".noise_const"):
-            kept[name] = tensor[None, None]
+            tensors[name] = tensor[None, None]
     renaming: Renaming = [
         (r"^mapping\.w_avg$", "w_mean"),
         (r"^mapping\.fc", "mapping.layers."),
@@ -198,14 +197,13 @@ def _generator(tensors: Tensors, group: str) -> Generator:
         ),
         (r"^(synthesis\.(?:first|blocks\.\d+\.(?:up|conv))\.)(weight$|bias$|affine\.)", r"\1conv.\2"),
     ]
-    filled(network, kept, group, renaming)
-    return network
+    return filled(network, tensors, group, renaming)
 
 
 def _discriminator(tensors: Tensors, group: str) -> Discriminator:
-    kept = _without_filters(tensors, group)
-    sides = _sides(kept, group)
-    network = empty_discriminator(group, _widths(kept, sides, group))
+    tensors = _without_filters(tensors, group)
+    sides = _sides(tensors, group)
+    network = empty_discriminator(group, _widths(tensors, sides, group))
     renaming: Renaming = [
         (rf"^b{sides[-1]}\.fromrgb\.", "from_rgb."),
         *((rf"^b{side}\.conv0\.", f"blocks.{i}.conv1.") for i, side in enumerate(reversed(sides[1:]))),
@@ -215,17 +213,16 @@ def _discriminator(tensors: Tensors, group: str) -> Discriminator:
         (r"^b4\.fc\.", "linear."),
         (r"^b4\.out\.", "to_logits."),
     ]
-    filled(network, kept, group, renaming)
-    return network
+    return filled(network, tensors, group, renaming)
 
 
 def _without_filters(tensors: Tensors, group: str) -> dict[str, Tensor]:
-    """The tensors but for the resampling filters, each of which must be ours, the one at sum 1."""
+    """The tensors without the resampling filters; PixgraftError if a filter is not [1, 3, 3, 1] with the sum 1."""
     taps = torch.tensor(TAPS) / sum(TAPS)
-    kept = {}
+    others = {}
     for name, tensor in tensors.items():
         if name.rpartition(".")[2] != "resample_filter":
-            kept[name] = tensor
+            others[name] = tensor
         elif tensor.shape != (4, 4) or not torch.allclose(tensor.float(), torch.outer(taps, taps), atol=1e-6):
             raise PixgraftError(f"group {group}: {name} is not [1, 3, 3, 1], the only filter here: choose another file")
-    return kept
+    return others

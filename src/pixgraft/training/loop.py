@@ -18,10 +18,10 @@ from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine import distributed
 from pixgraft.engine.checkpoint import Checkpoint
 from pixgraft.engine.distributed import World
-from pixgraft.engine.lock import RunLock
+from pixgraft.engine.lock import run_lock
 from pixgraft.engine.log import Interrupt, Progress, RunLog
 from pixgraft.errors import PixgraftError
-from pixgraft.features import at_hand
+from pixgraft.features.networks import with_available_networks
 from pixgraft.files import write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.training.batches import Feed
@@ -64,7 +64,7 @@ def train(
     try:
         picked = devices.pick(device, world.local_rank)
         _check_shares(experiment, world)
-        experiment = at_hand(experiment)
+        experiment = with_available_networks(experiment)
         folder = Path(out)
         with contextlib.ExitStack() as stack:
             feed = stack.enter_context(contextlib.closing(Feed(experiment, data, split=split, skip_bad=skip_bad)))
@@ -73,7 +73,7 @@ def train(
             trainer = Trainer(experiment, picked, world, new=not has_checkpoints(folder))
             if world.rank == 0:
                 prepare(folder, experiment, Path(data) / split)
-                stack.enter_context(RunLock(folder))
+                stack.enter_context(run_lock(folder))
             distributed.barrier()
             return _run(trainer, feed, folder, quiet=quiet or world.rank > 0)
     finally:

@@ -20,7 +20,7 @@ from pixgraft.engine.distributed import World
 from pixgraft.engine.ema import Averages
 from pixgraft.engine.seeds import derive
 from pixgraft.errors import PixgraftError
-from pixgraft.features import attach_features
+from pixgraft.features.networks import attach_features
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method, Phase
 from pixgraft.models import load_model

@@ -1,0 +1,123 @@
+"""Faces cut out of pictures upright, for single images and for folders."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from pixgraft.data.alignment import TEMPLATES, Template, crop_matrix, share_beyond, warp
+from pixgraft.data.check import Finding, without_name
+from pixgraft.data.images import decode, to_tensor
+from pixgraft.data.outputs import check_spared, output_folder, write_image
+from pixgraft.data.sources import open_source
+from pixgraft.errors import PixgraftError
+from pixgraft.faces.detection import Face, detect
+
+MUCH_BEYOND = 0.1
+"""The share of a crop beyond its picture from which a note tells of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """A face cut out upright."""
+
+    image: Image.Image
+    face: Face
+    """The face in the original picture."""
+    others: list[Face]
+    """The other faces of the picture, from the largest to the smallest."""
+    beyond: float
+    """The share of `image`, 0..1, that is beyond the picture and is filled from it."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Warnings about the crop, one sentence each."""
+        notes = []
+        if self.others:
+            notes.append(f"{len(self.others) + 1} faces: the largest was taken")
+        if self.beyond > MUCH_BEYOND:
+            notes.append(f"{self.beyond:.0%} of the crop lies beyond the picture and is filled from it")
+        return notes
+
+
+@dataclass(frozen=True)
+class AlignedFiles:
+    """The result of `align_files`."""
+
+    written: int
+    skipped: list[Finding]
+    """The images without a crop, each with the reason."""
+    notes: list[Finding]
+    """Warnings about crops that were written."""
+
+
+def align(image: Image.Image, size: int, *, template: Template = "ffhq", name: str = "the picture") -> Aligned:
+    """The largest face of an RGB image as an upright crop of `size` x `size` pixels; errors begin with `name`.
+
+    `template`: "ffhq" shows the whole head, as FFHQ's pictures do; "arcface" the face alone, for identity networks.
+
+    Raises PixgraftError if there is no face, or for a size below 1 or an unknown template.
+    """
+    _check(size, template)
+    faces = detect(image)
+    if not faces:
+        raise PixgraftError(f"{name}: no face found: choose a picture that shows one larger or from the front")
+    try:
+        matrix = crop_matrix(faces[0].landmarks, size, template)
+    except PixgraftError as error:
+        raise PixgraftError(f"{name}: {error}") from None
+    return Aligned(warp(image, matrix, size), faces[0], faces[1:], share_beyond(image, matrix, size))
+
+
+def align_files(
+    source: str | Path,
+    out: str | Path,
+    *,
+    size: int = 256,
+    template: Template = "ffhq",
+    progress: Callable[[int, int], None] | None = None,
+) -> AlignedFiles:
+    """Write the aligned face of every image in a folder, a zip or a file to `out`, as a PNG of the image's name.
+
+    `progress` is called with (images done, all images). The result lists the images that cannot be read, show no face,
+    or differ from another only in the suffix, and warns of those with several faces or with a face cut off.
+    Raises PixgraftError if `source` holds no images or `out` cannot be written to, and as `align` for its settings.
+    """
+    _check(size, template)
+    images = open_source(source)
+    skipped: list[Finding] = []
+    notes: list[Finding] = []
+    origins: dict[Path, str] = {}
+    existed = Path(out).exists()
+    try:
+        paths = [Path(out) / PurePosixPath(name).with_suffix(".png") for name in images.names]
+        check_spared([images.path], paths)
+        output_folder(Path(out), images.path)
+        for done, (name, path) in enumerate(zip(images.names, paths, strict=True), start=1):
+            try:
+                if path in origins:
+                    raise PixgraftError(f"{name}: the same stem as {origins[path]}")
+                aligned = align(decode(images.read(name), name), size, template=template, name=name)
+            except PixgraftError as error:
+                skipped.append(Finding(name, without_name(name, error), usable=False))
+            else:
+                write_image(path, to_tensor(aligned.image))
+                origins[path] = name
+                notes += [Finding(name, note, usable=True) for note in aligned.notes]
+            if progress is not None:
+                progress(done, len(images.names))
+    finally:
+        images.close()
+        if not origins and not existed:
+            with contextlib.suppress(OSError):
+                Path(out).rmdir()
+    return AlignedFiles(len(origins), skipped, notes)
+
+
+def _check(size: int, template: str) -> None:
+    if size < 1:
+        raise PixgraftError(f"a size of {size}: choose a number of pixels from 1")
+    if template not in TEMPLATES:
+        raise PixgraftError(f"no template named {template}: choose one of {', '.join(TEMPLATES)}")
