@@ -51,14 +51,6 @@ def check_own(out: Path, mark: str) -> None:
         raise PixgraftError(f"{out}: is there, and holds other files ({found.name}): choose another folder")
 
 
-def remove_from(folder: Path, first: int) -> None:
-    """Remove the images 000000.png and so on, from number `first`, that an earlier run left."""
-    number = first
-    while (path := folder / f"{number:06d}.png").is_file():
-        path.unlink()
-        number += 1
-
-
 def remove_earlier(out: Path, label: str, written: Container[str], inputs: Iterable[Path]) -> None:
     """Remove what an earlier run wrote for `label`: the files that its report LABEL.json lists, and then the report.
 

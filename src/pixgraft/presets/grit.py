@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from pixgraft.data.celebamask import mirrored
 from pixgraft.methods.grit import GRITConfig
+from pixgraft.presets.schedules import GPU_128, SMALL_64, TINY
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 FACES = GRITConfig(
@@ -51,9 +52,7 @@ def faces_128() -> Experiment:
         kind="grit",
         data=FACES_DATA,
         method=replace(FACES, image_size=128),
-        train=TrainConfig(
-            batch=32, images=1_500_000, precision="bfloat16", channels_last=True, average_decay=0.9995
-        ),
+        train=replace(GPU_128, images=1_500_000),
     )
 
 
@@ -71,16 +70,7 @@ def small_64() -> Experiment:
             blocks=2,
             style_channels=(16, 32, 48, 64),
         ),
-        train=TrainConfig(
-            batch=8,
-            images=200_000,
-            precision="bfloat16",
-            channels_last=True,
-            average_decay=0.998,
-            checkpoint_every=5_000,
-            sample_every=2_000,
-            log_every=400,
-        ),
+        train=SMALL_64,
     )
 
 
@@ -103,5 +93,5 @@ def tiny_32() -> Experiment:
             discriminator_scales=2,
             style_lr=1e-3,
         ),
-        train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
+        train=TINY,
     )

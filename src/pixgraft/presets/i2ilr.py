@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from pixgraft.methods.i2ilr import I2ILRConfig, published
+from pixgraft.presets.schedules import GPU_128, SMALL_64, TINY
 from pixgraft.training.experiment import Experiment, TrainConfig
 
 
@@ -72,9 +73,7 @@ def portraits_128() -> Experiment:
         method=_practical(
             128, generator=(64, 256), discriminator=(64, 256), augment=("color", "translation")
         ),
-        train=TrainConfig(
-            batch=32, images=3_000_000, precision="bfloat16", channels_last=True, average_decay=0.9995
-        ),
+        train=GPU_128,
     )
 
 
@@ -84,16 +83,7 @@ def small_64() -> Experiment:
         name="i2ilr-small-64",
         kind="i2ilr",
         method=_practical(64, generator=(24, 192), discriminator=(16, 192)),
-        train=TrainConfig(
-            batch=8,
-            images=200_000,
-            precision="bfloat16",
-            channels_last=True,
-            average_decay=0.998,
-            checkpoint_every=5_000,
-            sample_every=2_000,
-            log_every=400,
-        ),
+        train=SMALL_64,
     )
 
 
@@ -105,5 +95,5 @@ def tiny_32() -> Experiment:
         method=_practical(
             32, generator=(8, 16), discriminator=(8, 16), augment=("color", "translation")
         ),
-        train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
+        train=TINY,
     )

@@ -1,7 +1,10 @@
 """Experiments with OME (Guo et al. 2023), the paper's and this library's: super-resolution of faces."""
 
+from dataclasses import replace
+
 from pixgraft.methods.ome import OMEConfig
 from pixgraft.presets import stylegan2
+from pixgraft.presets.schedules import ENCODER_32, TINY
 from pixgraft.presets.stylegan2 import generator_sizes
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
@@ -63,14 +66,7 @@ def small_32() -> Experiment:
             small_stem=True,
         ),
         data=DataConfig(factors=(1, 2, 4, 8, 16)),
-        train=TrainConfig(
-            batch=8,
-            images=40_000,
-            average_decay=0.998,
-            checkpoint_every=10_000,
-            sample_every=5_000,
-            log_every=1_000,
-        ),
+        train=replace(ENCODER_32, images=40_000),
     )
 
 
@@ -91,5 +87,5 @@ def tiny_32() -> Experiment:
             small_stem=True,
         ),
         data=DataConfig(factors=(1, 4)),
-        train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
+        train=TINY,
     )

@@ -1,6 +1,7 @@
 """Experiments with ProGAN (Karras et al. 2018): the paper's and this library's."""
 
 from pixgraft.methods.progan import ProGANConfig
+from pixgraft.presets.schedules import SMALL_32, TINY
 from pixgraft.training.experiment import Experiment, TrainConfig
 
 
@@ -32,15 +33,7 @@ def small_32() -> Experiment:
         method=ProGANConfig(
             image_size=32, z_dim=128, base_channels=1024, max_channels=128, fade_images=30_000, settle_images=30_000
         ),
-        train=TrainConfig(
-            batch=16,
-            images=400_000,
-            precision="bfloat16",
-            channels_last=True,
-            checkpoint_every=20_000,
-            sample_every=10_000,
-            log_every=2_000,
-        ),
+        train=SMALL_32,
     )
 
 
@@ -52,5 +45,5 @@ def tiny_32() -> Experiment:
         method=ProGANConfig(
             image_size=32, z_dim=16, base_channels=256, max_channels=16, fade_images=40, settle_images=20
         ),
-        train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
+        train=TINY,
     )

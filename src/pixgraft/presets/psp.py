@@ -2,6 +2,7 @@
 
 from pixgraft.methods.psp import PSPConfig
 from pixgraft.presets import stylegan2
+from pixgraft.presets.schedules import ENCODER_32, TINY
 from pixgraft.presets.stylegan2 import generator_sizes
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
@@ -49,14 +50,7 @@ def small_32() -> Experiment:
             lr=1e-3,
         ),
         data=DataConfig(factors=(1, 2, 4, 8, 16)),
-        train=TrainConfig(
-            batch=8,
-            images=60_000,
-            average_decay=0.998,
-            checkpoint_every=10_000,
-            sample_every=5_000,
-            log_every=1_000,
-        ),
+        train=ENCODER_32,
     )
 
 
@@ -74,5 +68,5 @@ def tiny_32() -> Experiment:
             lr=1e-3,
         ),
         data=DataConfig(factors=(1, 4)),
-        train=TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8),
+        train=TINY,
     )

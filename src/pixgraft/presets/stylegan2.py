@@ -1,8 +1,10 @@
 """Experiments with StyleGAN2 (Karras et al. 2020): the paper's and this library's."""
 
+from dataclasses import replace
 from typing import Any
 
 from pixgraft.methods.stylegan2 import StyleGAN2Config
+from pixgraft.presets.schedules import SMALL_32
 from pixgraft.training.experiment import Experiment, TrainConfig
 
 
@@ -59,40 +61,6 @@ def portraits_128() -> Experiment:
     )
 
 
-def faces_64() -> Experiment:
-    """StyleGAN2 at 64 for a laptop's CPU and a few thousand faces; half-precision weights take 5 MB."""
-    return Experiment(
-        name="stylegan2-faces-64",
-        kind="stylegan2",
-        method=StyleGAN2Config(
-            image_size=64,
-            base_channels=2048,
-            max_channels=128,
-            z_dim=128,
-            w_dim=128,
-            mapping_layers=4,
-            discriminator_base_channels=2048,
-            discriminator_max_channels=128,
-            r1_gamma=0.1,
-            path_every=8,
-            augment_target=0.6,
-            augment_images=200_000,
-            generator_lr=0.0025,
-            discriminator_lr=0.0025,
-        ),
-        train=TrainConfig(
-            batch=16,
-            images=1_000_000,
-            precision="bfloat16",
-            channels_last=True,
-            average_half_life=5_000,
-            checkpoint_every=20_000,
-            sample_every=20_000,
-            log_every=2_000,
-        ),
-    )
-
-
 def small_32() -> Experiment:
     """StyleGAN2 at 32 for a laptop's CPU."""
     return Experiment(
@@ -113,16 +81,19 @@ def small_32() -> Experiment:
             generator_lr=0.0025,
             discriminator_lr=0.0025,
         ),
-        train=TrainConfig(
-            batch=16,
-            images=400_000,
-            precision="bfloat16",
-            channels_last=True,
-            average_half_life=5_000,
-            checkpoint_every=20_000,
-            sample_every=10_000,
-            log_every=2_000,
-        ),
+        train=replace(SMALL_32, average_half_life=5_000),
+    )
+
+
+def faces_64() -> Experiment:
+    """For a laptop's CPU and some thousand faces; half-precision weights take 5 MB."""
+    small = small_32()
+    sizes = {"image_size": 64, "base_channels": 2048, "discriminator_base_channels": 2048}
+    return replace(
+        small,
+        name="stylegan2-faces-64",
+        method=replace(small.method, **sizes, r1_gamma=0.1, path_every=8, augment_images=200_000),
+        train=replace(small.train, images=1_000_000, sample_every=20_000),
     )
 
 
