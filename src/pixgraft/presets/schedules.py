@@ -1,0 +1,24 @@
+"""Training schedules that several methods' presets share."""
+
+from pixgraft.training.experiment import TrainConfig
+
+TINY = TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8)
+"""For tests: seconds on one core."""
+SMALL_64 = TrainConfig(
+    batch=8, images=200_000, precision="bfloat16", channels_last=True, average_decay=0.998, checkpoint_every=5_000,
+    sample_every=2_000, log_every=400,
+)  # fmt: skip
+"""For image-to-image networks at 64 pixels on a laptop's CPU."""
+SMALL_32 = TrainConfig(
+    batch=16, images=400_000, precision="bfloat16", channels_last=True, checkpoint_every=20_000, sample_every=10_000,
+    log_every=2_000,
+)  # fmt: skip
+"""For generative priors at 32 pixels on a laptop's CPU."""
+ENCODER_32 = TrainConfig(
+    batch=8, images=60_000, average_decay=0.998, checkpoint_every=10_000, sample_every=5_000, log_every=1_000
+)
+"""For encoders at 32 pixels on a laptop's CPU."""
+GPU_128 = TrainConfig(
+    batch=32, images=3_000_000, precision="bfloat16", channels_last=True, average_decay=0.9995
+)
+"""For networks at 128 pixels on a GPU."""
