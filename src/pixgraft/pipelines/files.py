@@ -49,7 +49,7 @@ def run(
     driver.check()
     share = plan.jobs[world.rank :: world.size]
     if strict:
-        _refuse([reason for part in gather_objects(_unusable(share), world) for reason in part], len(plan.jobs))
+        _refuse([reason for part in gather_objects(_unusable(share), world) for reason in part])
     if driver.finished_as_a_whole():
         finished = [Done(job.label, {}, finished_before=True) for job in plan.jobs]
         for done in finished[world.rank :: world.size]:
@@ -68,7 +68,7 @@ def run(
         gather_objects([dataclasses.replace(done, pixels=None) for done in results], world), len(plan.jobs)
     )
     if all(done.report is None for done in everything):
-        _refuse([done.failure for done in everything], 0)
+        _refuse([done.failure for done in everything])
     if world.rank == 0:
         driver.finish(everything, images)
     barrier()
@@ -93,7 +93,7 @@ def _unusable(jobs: Iterable[Job]) -> list[str]:
     return reasons
 
 
-def _refuse(reasons: Sequence[str], jobs: int) -> None:
+def _refuse(reasons: Sequence[str]) -> None:
     """Raise PixgraftError with the first of `reasons`, if there are any."""
     distinct = list(dict.fromkeys(reasons))
     if distinct:
@@ -106,12 +106,10 @@ class _Driver:
 
     def __init__(self, pipeline: Pipeline, plan: Plan, out: Path, *, again: bool) -> None:
         self.pipeline, self.plan, self.again = pipeline, plan, again
-        summary = plan.summary
         self.folder = out if plan.stored else out.parent
-        jobs = plan.jobs if plan.stored else []
-        self.names = [name for job in jobs for name in (*job.outputs, f"{job.label}.json")]
-        if summary is not None:
-            self.names += [*summary.outputs, f"{summary.label}.json"]
+        whole: list[Job | Summary] = [plan.summary] if plan.summary else []
+        works = [*(plan.jobs if plan.stored else []), *whole]
+        self.names = [name for work in works for name in (*work.outputs, f"{work.label}.json")]
         self.written = set(self.names)
 
     def check(self) -> None:
