@@ -1,7 +1,7 @@
-"""Trained models on disk: found, verified, opened and written.
+"""Load, verify and save trained models.
 
-A model folder holds `model.json` (method, configuration, where the weights come from, their SHA-256) and
-`weights.safetensors`, with a card in `README.md`. A run folder opens as the averages of its newest good checkpoint.
+A model folder holds `model.json` (method, configuration, source of the weights, their SHA-256), `weights.safetensors`
+and a model card, `README.md`. A run folder is loaded as the weight averages of its newest intact checkpoint.
 """
 
 import hashlib
@@ -35,18 +35,18 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Model:
-    """A method with trained weights in it, in eval mode and without gradients."""
+    """A method with trained weights, in eval mode and without gradients."""
 
     name: str
     method: Method
     weights_sha256: str
-    """Of the weights' file; of a run, of its checkpoint's description, which holds those of all its files."""
+    """SHA-256 of the weights' file; for a run, of its checkpoint's description, which lists those of all its files."""
     info: dict[str, Any]
-    """What the folder says of the weights: images seen, data, source."""
+    """Metadata of the weights: images seen, data, source."""
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a report says of the model that made an output."""
+        """Provenance of an output, for reports."""
         return {
             "model": self.name,
             "method": self.method.name,
@@ -56,7 +56,7 @@ class Model:
 
 
 def bundled() -> list[str]:
-    """The names of the models that come with the package."""
+    """Names of the models bundled with the package."""
     return sorted(entry.name for entry in _assets().iterdir() if (entry / DESCRIPTION).is_file())
 
 
@@ -68,17 +68,17 @@ def load_model(model: str | Path, *, device: torch.device | str = "cpu") -> Mode
     """Open a bundled name, a model folder, a run folder or a Hugging Face repository id ("owner/name").
 
     Raises:
-        PixgraftError: it is none of these, its weights were cut short or edited, or they are of another method.
+        PixgraftError: `model` is none of these, or its weights are truncated, edited or of another method.
     """
-    folder = _find(str(model))
-    opened = _from_folder(folder, str(model)) if (folder / DESCRIPTION).is_file() else _from_run(folder)
-    opened.method.requires_grad_(False).eval().to(device)
-    return opened
+    folder = _resolve(str(model))
+    loaded = _load_folder(folder, str(model)) if (folder / DESCRIPTION).is_file() else _load_run(folder)
+    loaded.method.requires_grad_(False).eval().to(device)
+    return loaded
 
 
 def task_of(model: str | Path) -> str:
-    """The task of a model that `load_model` opens, by its description alone. Raises PixgraftError as that does."""
-    folder = _find(str(model))
+    """Task of a model, read from its description alone. Takes and raises the same as `load_model`."""
+    folder = _resolve(str(model))
     file = folder / DESCRIPTION
     try:
         if file.is_file():
@@ -92,7 +92,8 @@ def task_of(model: str | Path) -> str:
         raise PixgraftError(f"{file}: not a description of a model ({reason}): fetch or convert it anew") from None
 
 
-def _find(model: str) -> Path:
+def _resolve(model: str) -> Path:
+    """The folder of a model, downloaded if `model` is a repository id."""
     path = Path(model)
     if path.is_dir():
         if (path / DESCRIPTION).is_file() or (path / "checkpoints").is_dir():
@@ -113,7 +114,7 @@ def _download(repository: str) -> Path:
 
     try:
         folder = Path(snapshot_download(repository, allow_patterns=[DESCRIPTION, WEIGHTS, CARD]))
-    except (OSError, ValueError, HFValidationError) as error:  # offline, unknown and forbidden are OSErrors there
+    except (OSError, ValueError, HFValidationError) as error:  # offline, unknown and forbidden raise OSError
         kind = type(error).__name__
         raise PixgraftError(
             f"{repository}: no such folder, and not to be had from huggingface.co ({kind}): "
@@ -124,7 +125,7 @@ def _download(repository: str) -> Path:
     return folder
 
 
-def _from_folder(folder: Path, name: str) -> Model:
+def _load_folder(folder: Path, name: str) -> Model:
     file = folder / DESCRIPTION
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
@@ -147,9 +148,9 @@ def _from_folder(folder: Path, name: str) -> Model:
         raise PixgraftError(f"{weights}: {len(data):,} bytes, expected {size:,}: fetch or convert the model anew")
     if hashlib.sha256(data).hexdigest() != sha256:
         raise PixgraftError(f"{weights}: SHA-256 differs from {DESCRIPTION}'s: fetch or convert the model anew")
-    method = _untrained(kind, settings, str(file))
+    method = _build_method(kind, settings, str(file))
     try:
-        _fill(method, safetensors.torch.load(data), str(weights))
+        _load_weights(method, safetensors.torch.load(data), str(weights))
     except safetensors.SafetensorError as error:
         raise PixgraftError(f"{weights}: not a safetensors file ({error}): fetch or convert it anew") from None
     if isinstance(info.get("images_seen"), int):
@@ -157,40 +158,40 @@ def _from_folder(folder: Path, name: str) -> Model:
     return Model(name, method, sha256, {key: info[key] for key in info if key not in ("config", "config_sha256")})
 
 
-def _from_run(folder: Path) -> Model:
-    found, refused = checkpoints.latest(folder / "checkpoints")
-    if found is None:
-        raise PixgraftError(refused[0] if refused else f"{folder}: no checkpoint yet: train on, then try again")
-    experiment = found.meta["experiment"]
+def _load_run(folder: Path) -> Model:
+    checkpoint, rejected = checkpoints.latest(folder / "checkpoints")
+    if checkpoint is None:
+        raise PixgraftError(rejected[0] if rejected else f"{folder}: no checkpoint yet: train on, then try again")
+    experiment = checkpoint.meta["experiment"]
     kind = experiment["kind"]
     if kind not in METHODS:
         raise PixgraftError(f"{folder}: a run of method {kind!r}: update pixgraft")
-    method = _untrained(kind, experiment["method"], str(folder))
-    kept = tuple(f"{name}." for name in method.frozen)
-    frozen = {key: tensor for key, tensor in found.groups["networks"].items() if key.startswith(kept)} if kept else {}
-    _fill(method, found.groups["averages"] | frozen, str(folder))
-    method.set_progress(found.images_seen)
-    info = {"method": kind, "images_seen": found.images_seen, "preset": experiment["name"]}
-    return Model(str(folder), method, found.sha256, info)
+    method = _build_method(kind, experiment["method"], str(folder))
+    prefixes = tuple(f"{name}." for name in method.frozen)
+    frozen = {key: tensor for key, tensor in checkpoint.groups["networks"].items() if key.startswith(prefixes)}
+    _load_weights(method, checkpoint.groups["averages"] | frozen, str(folder))
+    method.set_progress(checkpoint.images_seen)
+    info = {"method": kind, "images_seen": checkpoint.images_seen, "preset": experiment["name"]}
+    return Model(str(folder), method, checkpoint.sha256, info)
 
 
-def _untrained(kind: str, settings: dict[str, Any], where: str) -> Method:
+def _build_method(kind: str, settings: dict[str, Any], where: str) -> Method:
     try:
         return METHODS[kind](configs.from_dict(METHODS[kind].Config, settings, "config"))
     except PixgraftError as error:
         raise PixgraftError(f"{where}: {error}") from None
 
 
-def _fill(method: Method, tensors: dict[str, Tensor], where: str) -> None:
-    """Put "network.key" tensors into the networks that they name; the averaged and the kept ones must all be there."""
+def _load_weights(method: Method, tensors: dict[str, Tensor], where: str) -> None:
+    """Load tensors, named "network.key", into the method's networks; averaged and frozen networks must be complete."""
     for name, network in method.named_children():
         prefix = f"{name}."
-        own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-        own = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in own.items()}
-        if not own and name not in method.averaged + method.frozen:
+        state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+        if not state and name not in method.averaged + method.frozen:
             continue
         try:
-            network.load_state_dict(own)
+            network.load_state_dict(state)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise PixgraftError(f"{where}: the weights do not fit the configuration: {reason}") from None
@@ -205,13 +206,12 @@ def save_model(
     half: bool = False,
     card: str = "",
 ) -> None:
-    """Write a model folder: the averaged networks (or those named), in half precision or as they are.
+    """Write a model folder with `networks`, by default the averaged and frozen ones, in float16 (`half`) or float32.
 
-    `card` is the text of its README.md; without one there is no such file.
+    `card` is the text of README.md; an empty one writes no such file. The folder is written under a temporary name and
+    renamed, so that it is complete or absent.
 
-    It is written beside its place and renamed, so that there is a whole folder or none.
-
-    Raises PixgraftError if the folder is there and not empty, or cannot be written.
+    Raises PixgraftError if the folder exists and is not empty, or cannot be written.
     """
     check_free(folder)
     dtype = torch.float16 if half else torch.float32
@@ -230,17 +230,17 @@ def save_model(
         "weights": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "dtype": str(dtype)[6:]},
         **info,
     }
-    whole = folder.resolve()
-    temporary = whole.with_name(f".{os.getpid()}.{whole.name[-40:]}.tmp")
+    target = folder.resolve()
+    temporary = target.with_name(f".{os.getpid()}.{target.name[-40:]}.tmp")
     try:
         temporary.mkdir(parents=True)
         write_bytes(temporary / WEIGHTS, data)
         write_bytes(temporary / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
         if card:
             write_bytes(temporary / CARD, card.encode())
-        if whole.exists():
-            whole.rmdir()  # it is empty; and not every system renames onto a folder
-        temporary.rename(whole)
+        if target.exists():
+            target.rmdir()  # empty; not every system can rename onto a folder
+        temporary.rename(target)
     except OSError as error:
         raise PixgraftError(f"{folder}: cannot be made: {error.strerror or error}: choose another folder") from error
     finally:
@@ -248,7 +248,7 @@ def save_model(
 
 
 def check_free(folder: Path) -> None:
-    """PixgraftError if `save_model` would refuse to write there: it is a file, or a folder with something in it."""
+    """Raise PixgraftError if `folder` is a file or a folder that is not empty, to which `save_model` cannot write."""
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise PixgraftError(f"{folder}: is there and not empty: choose another folder")

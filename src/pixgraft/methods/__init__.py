@@ -1,4 +1,4 @@
-"""The methods by name. To add one: its file, a line here, a preset, a row in the parametrised tests."""
+"""Methods by name. A new method needs its file, a line here, a preset and a row in the parametrised tests."""
 
 from pixgraft.methods.base import Method
 from pixgraft.methods.grit import GRIT

@@ -1,6 +1,6 @@
-"""What a method is: networks, and the phases of its training step as data.
+"""The base of all methods: networks, and the phases of a training step as data.
 
-A method never calls `.backward()`, moves devices, writes logs or knows its rank; the loop in `train.py` does.
+A method never calls `.backward()`, moves devices, writes logs or knows its rank; `training/` does.
 """
 
 from abc import ABC, abstractmethod
@@ -17,174 +17,174 @@ from pixgraft.layers.conditions import ConditionSpec
 
 Losses = dict[str, Tensor]
 NetworkRole = Literal["perceptual", "identity"]
-"""What a frozen network is for: distances between two images, or between two faces."""
+"""The use of a frozen network: distances between images, or embeddings of faces."""
 
 
 @dataclass
 class Batch:
-    """The images of one (micro)step, what they are to be made from, and what its phases leave for each other.
-
-    `images` is (N, 3, S, S) in [-1, 1]. `shared` starts empty: a phase may put tensors there that a later phase of the
-    same step needs (a generated image, detached), so that no image is generated twice in one step. `condition` is
-    uint8 (N, C, S, S) as data keeps it: class indices in one channel, or levels 0..255; None for images alone.
-
-    `observed` starts empty too: what a phase has seen that `Method.adapt` or the log wants, each a detached mean over
-    the batch's images.
-    """
+    """Training data of one (micro)step, and the tensors that its phases pass on."""
 
     images: Tensor
+    """(N, 3, S, S) in [-1, 1]."""
     shared: dict[str, Tensor]
+    """Detached tensors for later phases of the same step, so that no image is generated twice. Empty at the start."""
     condition: Tensor | None = None
+    """uint8 (N, C, S, S): class indices in one channel, or levels 0..255. None if the data has no conditions."""
     observed: dict[str, Tensor] = field(default_factory=dict)
+    """Statistics for `Method.adapt` and the log: detached means over the batch's images. Empty at the start."""
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device, with nothing shared yet."""
+        """A copy on `device`, with `shared` and `observed` empty."""
         condition = None if self.condition is None else self.condition.to(device)
         return Batch(self.images.to(device), {}, condition)
 
     def split(self, size: int) -> list["Batch"]:
-        """Parts of `size` images, in order, with nothing shared yet; the last may be smaller."""
+        """Parts of `size` images, in order, with `shared` and `observed` empty; the last may be smaller."""
         images = self.images.split(size)
         if self.condition is None:
             return [Batch(part, {}) for part in images]
-        return [Batch(part, {}, own) for part, own in zip(images, self.condition.split(size), strict=True)]
+        return [Batch(part, {}, condition) for part, condition in zip(images, self.condition.split(size), strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One update within a step.
-
-    `losses` returns weighted scalars whose sum is minimised, each a mean over the batch's images, so that microbatches
-    and processes average to the whole. `optimizer` names the optimizer whose parameters, and no others, then move.
-    A phase with `every` n runs at each n-th step, times n (lazy regularisation, Karras et al. 2020). `precise` keeps it
-    in float32 and uncompiled, as a double backward needs.
-    """
+    """One update within a step."""
 
     name: str
     losses: Callable[[Batch], Losses]
+    """Returns weighted scalars whose sum is minimised. Each is a mean over the batch's images, so that the average over
+    microbatches and processes is the loss of the whole batch."""
     optimizer: str
+    """Name of the optimizer; the phase updates its parameters and no others."""
     every: int = 1
+    """The phase runs at every n-th step, with its losses times n (lazy regularisation, Karras et al. 2020)."""
     precise: bool = False
+    """Run in float32 and uncompiled, as a double backward requires."""
 
 
 class MethodConfig:
-    """The base of every method's configuration, which is a frozen dataclass: what training and lists need of it."""
+    """The base of all configurations; each is a frozen dataclass."""
 
     image_size: int
-    """Side of the output in pixels."""
+    """Side of an output image in pixels."""
 
     @property
     def training_size(self) -> int:
-        """Side in pixels that training images are fitted to."""
+        """Side of a training image in pixels."""
         return self.image_size
 
     @property
     def condition_spec(self) -> ConditionSpec | None:
-        """The condition that the method takes; None if it takes images or codes alone."""
+        """Specification of the condition; None if the method takes none."""
         return None
 
     @property
     def input_summary(self) -> str:
-        """What an image is made from, in a few words, for the list of presets."""
+        """A short description of the input, for the list of presets."""
         spec = self.condition_spec
         if spec is None:
             return "codes"
         return f"{spec.classes} labels" if spec.kind == "labels" else "self" if spec.inversion else spec.kind
 
 
+def check_adam(learning_rates: tuple[float, ...], betas: tuple[float, float]) -> None:
+    """Raise PixgraftError unless all learning rates are above 0 and the betas in [0, 1)."""
+    if min(learning_rates) <= 0 or not all(0 <= beta < 1 for beta in betas):
+        raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
+
+
 @dataclass(frozen=True)
 class Preview:
-    """What a method shows of itself at intervals: rows of images (R, C, 3, S, S), and how much its outputs differ."""
+    """Example outputs during training."""
 
     grid: Tensor
+    """Rows of images (R, C, 3, S, S) in [-1, 1]."""
     diversity: float
+    """How much outputs differ, as the task's `preview` defines it."""
 
 
 class Method(nn.Module, ABC):
-    """The base of every method: what the engine and the commands rely on, and nothing else."""
+    """The base of all methods: the interface that training and the tasks rely on."""
 
     name: ClassVar[str]
     task: ClassVar[str]
-    """What goes in and what comes out: "graft", "synthesize", "encode" or "sample"; see `methods/tasks.py`."""
+    """Input and output: "graft", "synthesize", "encode" or "sample"; see `methods/tasks.py`."""
     averaged: ClassVar[tuple[str, ...]]
-    """Sub-modules that keep an exponential moving average, which is what `translate` and `preview` use once trained."""
-
+    """Sub-modules with an exponential moving average of their weights, which inference uses."""
     frozen: ClassVar[tuple[str, ...]] = ()
-    """Further sub-modules that a trained model needs as they are, such as a frozen generator."""
-
+    """Sub-modules that training leaves unchanged but inference needs, such as a frozen generator."""
     batch_multiple: ClassVar[int] = 1
-    """Images that belong together: batches, microbatches and processes' shares are multiples of it."""
+    """Divisor of the size of batches, microbatches and the parts of a batch on each process."""
     Config: ClassVar[type]
-    """The dataclass of its configuration."""
+    """The dataclass of the configuration."""
 
     config: Any
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self._features: dict[NetworkRole, nn.Module] = {}  # a plain dict: nothing in it is registered
+        self._features: dict[NetworkRole, nn.Module] = {}  # not registered as sub-modules
 
     @abstractmethod
     def phases(self) -> list[Phase]:
-        """The phases of a step, in their order."""
+        """The phases of a step, in order."""
 
     @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:
-        """New optimizers by name; call it once, after the method stands on its device."""
+        """New optimizers by name. Call once, after the method was moved to its device."""
 
     @abstractmethod
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
-        """A grid made of some fixed real images (N, 3, S, S), and their conditions (N, C, S, S) if it takes any."""
+        """Example outputs for real images (N, 3, S, S) and, if the method takes any, conditions (N, C, S, S)."""
 
-    # --- what changes in the course of training ---
+    # --- training state ---
 
     def set_progress(self, images_seen: int) -> None:
-        """Set what depends on how long training has run and on nothing else, such as the size that a network is grown
-        to. Called before each step, and where a trained method is opened; a new one is as at the end of training."""
+        """Set the state that depends on the number of images seen alone, such as the size of a growing network.
+
+        Called before each step and when a trained model is loaded. A new method is in the state of finished training.
+        """
 
     def adapt(self, observed: dict[str, Tensor], images: int) -> None:
-        """Move what follows training's own course, in buffers, after a step on `images` images.
+        """Update buffers that follow running statistics, after a step on `images` images.
 
-        `observed` is what the phases left in `Batch.observed`, averaged over all images of the step.
+        `observed` is `Batch.observed`, averaged over all images of the step.
         """
 
     def compilable(self) -> list[nn.Module]:
-        """The modules whose forward training calls, for `torch.compile`."""
+        """Modules for `torch.compile`: those whose `forward` training calls."""
         return list(self.children())
 
-    # --- networks that others trained ---
+    # --- pretrained networks ---
 
     def required_networks(self) -> dict[NetworkRole, str]:
-        """The frozen networks that its losses use under this configuration: a feature network's name for each role.
+        """Names of the feature networks that the losses use under this configuration, by role.
 
-        "perceptual" is a distance, two batches of images (N, 3, H, W) in [-1, 1] to (N,); "identity" embeds faces.
+        "perceptual" maps two batches of images (N, 3, H, W) in [-1, 1] to distances (N,); "identity" embeds faces.
         """
         return {}
 
     @property
     def prior(self) -> str:
-        """The model whose generator it builds on, for `load_prior`; empty if on none."""
+        """The model that `load_prior` takes the generator from; empty if the method needs none."""
         return ""
 
     def load_prior(self, prior: "Method") -> None:
-        """Take the networks of a trained prior as one's own, before training."""
+        """Copy the networks of a trained prior, before training."""
 
     def attach_network(self, role: NetworkRole, network: nn.Module) -> None:
-        """Lend the method a network for a role. It is frozen, and neither trained, averaged nor saved with the method.
-
-        It goes wherever the method stands, now and when the method moves.
-        """
+        """Freeze `network` and use it for `role`. It moves with the method, and is neither trained nor saved."""
         parameter = next(self.parameters())
         self._features[role] = network.to(parameter.device, parameter.dtype).eval().requires_grad_(False)
 
     def loss_network(self, role: NetworkRole) -> nn.Module:
-        """The network that was attached for a role. Raises PixgraftError if there is none."""
+        """The network attached for `role`. Raises PixgraftError if there is none."""
         if role not in self._features:
             raise PixgraftError(f"{self.name}: its losses need a {role} network: attach one before training")
         return self._features[role]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Method":
-        """What `to`, `double` and the like go through."""
+        """Apply `fn` to the attached networks too; `to`, `double` and others call this."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for network in self._features.values():
             network._apply(fn, recurse)

@@ -1,11 +1,10 @@
-"""What pSp and OME share: a condition becomes codes of a frozen generator, whose image of them is compared with the
-target.
+"""The base of pSp and OME: an encoder maps a condition to codes of a frozen generator; the losses compare the
+generator's image with the target.
 
-Shape letters: N images, S side of the generator's images, s side at which conditions enter and images are compared, C
-channels of a condition as data keeps it, M codes (of StyleGAN2 one for each layer), D numbers of a code.
+Shape letters: N images, S side of the generator's images, s side of conditions and of the images in the losses, C
+channels of a stored condition, M codes (one for each layer of StyleGAN2), D dimension of a code.
 """
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -24,18 +23,18 @@ from pixgraft.methods.tasks import Encoding
 from pixgraft.networks import progan, stylegan2
 
 Kind = Literal["self", "labels", "sketch", "image", "lr"]
-"""What the condition is: the target itself (inversion), or as `layers.conditions` says."""
+"""The kind of the condition: the target itself (inversion), or a kind of `layers.conditions`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodingConfig(MethodConfig):
-    """What both methods have; the defaults are the papers' for faces at 1024."""
+    """The settings of both methods; the defaults are the papers' for faces at 1024."""
 
     prior: str = ""
-    """The trained generator: a model or run folder of stylegan2 or progan, or a bundled model's name."""
+    """The trained generator: a model folder or run folder of stylegan2 or progan, or the name of a bundled model."""
     generator: Literal["stylegan2", "progan"] = "stylegan2"
     image_size: int = 1024
-    """S; this and the next four are the generator's, and are checked against the prior's."""
+    """S. This and the next five fields describe the generator and must equal the prior's."""
     base_channels: int = 32768
     max_channels: int = 512
     z_dim: int = 512
@@ -47,16 +46,16 @@ class EncodingConfig(MethodConfig):
     """s, a power of two from 32 to 1024."""
     condition: Kind = "lr"
     classes: int = 19
-    """Of labels."""
+    """Number of classes of label maps."""
 
     lambda_l2: float = 1.0
     lambda_perceptual: float = 0.8
     perceptual: Literal["lpips-alex", "lpips-vgg", "squeezenet"] = "lpips-alex"
-    """The network of the perceptual distance. Where LPIPS' weights are not to be had, training says so and takes
-    SqueezeNet, which comes with the package."""
+    """The network of the perceptual distance. If the weights of LPIPS are missing, training uses the bundled SqueezeNet
+    and reports it."""
     lambda_identity: float = 0.1
     identity: Literal["irse50", "mobilefacenet"] = "irse50"
-    """The network that embeds faces; it needs weights of its own."""
+    """The network that embeds faces; its weights are not bundled."""
 
     def __post_init__(self) -> None:
         s = self.input_size
@@ -73,18 +72,17 @@ class EncodingConfig(MethodConfig):
 
     @property
     def condition_spec(self) -> ConditionSpec:
-        inversion = self.condition == "self"
         kind: Condition = "image" if self.condition == "self" else self.condition
-        return ConditionSpec(kind, self.input_size, self.classes if kind == "labels" else 0, inversion)
+        return ConditionSpec(kind, self.input_size, self.classes if kind == "labels" else 0, self.condition == "self")
 
     @property
     def condition_channels(self) -> int:
-        """Channels of a condition as the networks take it."""
+        """Channels of an encoded condition, the networks' input."""
         return condition_channels(self.condition_spec.kind, self.classes)
 
 
 class Start(nn.Module):
-    """The code that all others are offsets from: the generator's average, (M, D)."""
+    """The start codes (M, D), the generator's average code; the encoder outputs offsets from them."""
 
     codes: Tensor
 
@@ -94,7 +92,7 @@ class Start(nn.Module):
 
 
 class PriorEncoding(Encoding):
-    """The base of both: generator, starting codes, losses and use. A subclass makes the encoder."""
+    """Generator, start codes, losses and the task's functions. A subclass adds the encoder."""
 
     averaged: ClassVar[tuple[str, ...]] = ("encoder",)
     frozen: ClassVar[tuple[str, ...]] = ("generator", "start")
@@ -125,9 +123,9 @@ class PriorEncoding(Encoding):
             self.averaged, self.frozen = (*self.averaged, "generator"), ("start",)  # type: ignore[misc]
 
     @property
-    @abstractmethod
     def codes(self) -> int:
-        """M."""
+        """M; by default 2 log2(S) - 2, the number of StyleGAN2's layers."""
+        return 2 * self.config.image_size.bit_length() - 4
 
     @property
     def start_codes(self) -> Tensor:
@@ -139,19 +137,19 @@ class PriorEncoding(Encoding):
 
     @property
     def code_dim(self) -> int:
-        """D: of w for StyleGAN2, of z for ProGAN."""
+        """D, dimension of w for StyleGAN2 and of z for ProGAN."""
         return self.config.w_dim if self.config.generator == "stylegan2" else self.config.z_dim
 
-    # --- borrowed networks ---
+    # --- pretrained networks ---
 
     def required_networks(self) -> dict[NetworkRole, str]:
         config = self.config
-        wanted: dict[NetworkRole, str] = {}
+        networks: dict[NetworkRole, str] = {}
         if config.lambda_perceptual:
-            wanted["perceptual"] = config.perceptual
+            networks["perceptual"] = config.perceptual
         if config.lambda_identity:
-            wanted["identity"] = config.identity
-        return wanted
+            networks["identity"] = config.identity
+        return networks
 
     @property
     def prior(self) -> str:
@@ -161,18 +159,18 @@ class PriorEncoding(Encoding):
 
     @torch.no_grad()
     def load_prior(self, prior: Method) -> None:
-        """Take a prior's generator, and start from its average code.
+        """Copy a prior's generator, and set the start codes to its average code.
 
-        ProGAN's codes have the mean zero, which has no direction for its first layer's normalisation to keep: there a
-        code drawn once and for all takes its place.
+        ProGAN normalises its codes, and their mean is zero, which has no direction: the start code is one drawn with a
+        fixed seed.
 
-        Raises PixgraftError if it is of another kind or size than the configuration's.
+        Raises PixgraftError if the prior's kind or size differs from the configuration's.
         """
         config = self.config
         if isinstance(prior, ProGAN) and (prior.resolution, prior.alpha) != (prior.config.image_size, 1.0):
             raise PixgraftError(f"{config.prior}: is still growing, now at {prior.resolution} pixels: train it on")
-        expected: type[Method] = StyleGAN2 if config.generator == "stylegan2" else ProGAN
-        if not isinstance(prior, StyleGAN2 | ProGAN) or not isinstance(prior, expected):
+        prior_class: type[Method] = StyleGAN2 if config.generator == "stylegan2" else ProGAN
+        if not isinstance(prior, StyleGAN2 | ProGAN) or not isinstance(prior, prior_class):
             mend = "--set method.generator=progan" if isinstance(prior, ProGAN) and self.name == "ome" else ""
             raise PixgraftError(
                 f"{config.prior}: a model of {prior.name}, but method.generator is {config.generator}: "
@@ -181,63 +179,63 @@ class PriorEncoding(Encoding):
         names = ["image_size", "base_channels", "max_channels", "z_dim"]
         names += ["w_dim", "mapping_layers"] if config.generator == "stylegan2" else []
         for name in names:
-            found, asked = getattr(prior.config, name), getattr(config, name)
-            if found != asked:
+            actual, expected_value = getattr(prior.config, name), getattr(config, name)
+            if actual != expected_value:
                 raise PixgraftError(
-                    f"{config.prior}: its generator's {name} is {found}, but the configuration's is {asked}: "
-                    f"--set method.{name}={found}, or choose another prior"
+                    f"{config.prior}: its generator's {name} is {actual}, but the configuration's is {expected_value}: "
+                    f"--set method.{name}={actual}, or choose another prior"
                 )
         self.generator.load_state_dict(prior.generator.state_dict())
         if isinstance(prior, StyleGAN2):
-            if not prior.generator.w_mean.any():  # of a generator that no one has trained
+            if not prior.generator.w_mean.any():  # an untrained generator
                 prior.generator.estimate_w_mean(random=torch.Generator().manual_seed(0))
             self.start.codes.copy_(prior.generator.w_mean.expand_as(self.start.codes))
         else:
-            drawn = prior.draw_latents(1, torch.Generator().manual_seed(0))
-            self.start.codes.copy_(drawn.expand_as(self.start.codes))
+            latents = prior.draw_latents(1, torch.Generator().manual_seed(0))
+            self.start.codes.copy_(latents.expand_as(self.start.codes))
 
     def compilable(self) -> list[nn.Module]:
-        """The generator's parts, whose whole is not called, and the other networks."""
+        """The generator's sub-modules, since its own `forward` is not called, and the other networks."""
         others = [module for module in self.children() if module is not self.generator]
         return [*self.generator.children(), *others]
 
-    # --- what the terms are made of ---
+    # --- parts of the losses ---
 
     def generate(self, codes: Tensor) -> Tensor:
-        """Images (N, 3, S, S) of codes (N, M, D), not clamped, with the noise kept with the weights."""
-        assert isinstance(self.generator, stylegan2.Generator)  # ome.py has its own way for ProGAN's
+        """Images (N, 3, S, S) of codes (N, M, D), not clamped, with the stored noise maps."""
+        assert isinstance(self.generator, stylegan2.Generator)  # OME overrides this for ProGAN
         images: Tensor = self.generator.synthesis(codes, noise="stored")
         return images
 
     def compared(self, images: Tensor, targets: Tensor, suffix: str = "") -> Losses:
-        """Eq. 15 of OME, which pSp has too: images (N, 3, S, S) against targets (N, 3, s, s), at the side s.
+        """Eq. 15 of OME and the losses of pSp: images (N, 3, S, S) and targets (N, 3, s, s), compared at the side s.
 
-        `suffix` ends the terms' names.
+        `suffix` is appended to the names of the losses.
         """
         config = self.config
         small = fitted(images, config.input_size)
         losses = {f"l2{suffix}": config.lambda_l2 * l2(small, targets)}
         if config.lambda_perceptual:
-            apart = self.loss_network("perceptual")(small, targets)
-            losses[f"perceptual{suffix}"] = config.lambda_perceptual * apart.mean()
+            distances = self.loss_network("perceptual")(small, targets)
+            losses[f"perceptual{suffix}"] = config.lambda_perceptual * distances.mean()
         if config.lambda_identity:
             embed = self.loss_network("identity")
-            mine, theirs = (F.normalize(embed(face_crop(each)), dim=1) for each in (small, targets))
-            losses[f"identity{suffix}"] = config.lambda_identity * identity(mine, theirs)
+            output, target = (F.normalize(embed(face_crop(each)), dim=1) for each in (small, targets))
+            losses[f"identity{suffix}"] = config.lambda_identity * identity(output, target)
         return losses
 
-    # --- use ---
+    # --- inference ---
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Raises PixgraftError for codes of another shape."""
+        """Images of codes. Raises PixgraftError for codes of a wrong shape."""
         if codes.ndim != 3 or codes.shape[1:] != self.start.codes.shape:
             expected = ", ".join(map(str, self.start.codes.shape))
             raise PixgraftError(f"codes {tuple(codes.shape)}: the model's are (N, {expected})")
         return self.generate(codes).clamp(-1, 1)
 
     def random_codes(self, count: int, random: torch.Generator | None = None) -> Tensor:
-        """w of StyleGAN2, z of ProGAN."""
+        """Codes w of StyleGAN2 or z of ProGAN."""
         z = torch.stack([torch.randn(self.config.z_dim, generator=random) for _ in range(count)])
         z = z.to(self.start.codes)
         if not isinstance(self.generator, stylegan2.Generator):

@@ -1,15 +1,15 @@
 """GRIT: Suri, Meshry, Davis, Shrivastava, "GRIT: GAN Residuals for Image-to-Image Translation".
 
-A condition (a label map, a sketch, an image) and a style code become two images: a reconstruction, which alone is
-compared with the real image, and a residual. Their sum is the translation, which alone the discriminator judges; so the
-residual is free to draw detail that differs from the real image's, and a different one for each noise.
+The generator maps a condition (label map, sketch or image) and a style code to two images, a reconstruction and a
+residual, whose sum is the translation. The reconstruction loss applies to the reconstruction alone, and the adversarial
+loss to the sum alone. The residual may therefore add detail that differs from the real image and varies with the noise.
 
-The paper's supplement, which has its sizes and rates, is not to be had: they are fields of `GRITConfig`, and follow
-StEP (Meshry et al. 2021) where the paper is silent. Not taken from it are its minibatch statistic in the discriminator,
-by which an image's loss would depend on its batch, and its pretraining of the style encoder.
+The paper's supplement with network sizes and learning rates is not available. These are fields of `GRITConfig`; their
+defaults follow StEP (Meshry et al. 2021). Two parts of StEP are left out: the minibatch statistic of its discriminator,
+which makes the loss of an image depend on its batch, and the pretraining of the style encoder.
 
-Shape letters: N images, S side of an image, C channels of a condition as data keeps it, K as the networks take it, D
-numbers of a style code.
+Shape letters: N images, S side of an image, C channels of a stored condition, K channels of an encoded condition, D
+dimension of a style code.
 """
 
 from collections.abc import Sequence
@@ -25,44 +25,44 @@ from pixgraft.layers.conditions import Condition, ConditionSpec, condition_chann
 from pixgraft.losses.adversarial import least_squares_loss
 from pixgraft.losses.penalties import r1_of_logits
 from pixgraft.losses.reconstruction import l1
-from pixgraft.methods.base import Batch, Losses, MethodConfig, NetworkRole, Phase
+from pixgraft.methods.base import Batch, Losses, MethodConfig, NetworkRole, Phase, check_adam
 from pixgraft.methods.tasks import Synthesis, Synthesized
 from pixgraft.networks.grit import Discriminator, Generator, NoiseInto, Output, StyleEncoder
 
 PRIOR_LR = 1e-2
-"""Learning rate of the codes' distribution, which has to follow codes that themselves move."""
+"""Learning rate of the distribution of style codes, high because the codes change during training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GRITConfig(MethodConfig):
-    """The defaults are the paper's at 256, and StEP's where it says nothing."""
+    """The defaults are the paper's at 256, or StEP's where the paper gives none."""
 
     image_size: int = 256
     """S, a power of two from 32 to 512."""
     condition: Condition = "labels"
-    """A map of class indices, a grey drawing, a colour image, or a small image that was enlarged to S."""
+    """A map of class indices, a grey drawing, a colour image, or a small image enlarged to S."""
     classes: int = 19
-    """Of labels."""
+    """Number of classes of label maps."""
 
     noise: bool = True
     residual: bool = True
-    """Without it the reconstruction is also what the discriminator judges. Table 3's rows are neither, noise, both."""
+    """Without a residual the translation is the reconstruction. Rows of Table 3: neither, noise, noise and residual."""
     noise_start: float = 0.0
-    """Deviation of the noise's weights at the start, which the paper leaves open; see `NoiseInjection`."""
+    """Initial deviation of the noise weights, which the paper does not give; see `NoiseInjection`."""
     noise_into: NoiseInto = "both"
-    """What the noise changes: both images, and then L_rec works against it, or the residual alone, if there is one."""
+    """The images that the noise changes: both (L_rec then suppresses it), or only the residual (if there is one)."""
     reconstruction: Literal["l1", "perceptual"] = "l1"
-    """The perceptual loss, which the paper tried too, needs a network and another `lambda_reconstruction`."""
+    """The perceptual loss, also tried in the paper, needs a network and another `lambda_reconstruction`."""
     adversarial_into: Literal["sum", "residual"] = "sum"
-    """Where L_adv's gradient goes: into both parts of the sum, as eq. 2 stands, or into the residual alone."""
+    """Target of the gradient of L_adv: both parts of the sum as in eq. 2, or the residual alone."""
 
     generator_channels: int = 32
     generator_max_channels: int = 512
     downsamplings: int = 3
     blocks: int = 4
-    """Residual blocks at the lowest size: as many in the encoder as in the decoder."""
+    """Residual blocks at the lowest resolution, in the encoder and again in the decoder."""
     pixel_norm: bool = True
-    """In the upsampling blocks, before AdaIN."""
+    """Pixel norm before AdaIN in the upsampling blocks."""
     style_dim: int = 8
     style_channels: tuple[int, ...] = (64, 128, 192, 256)
     discriminator_channels: int = 32
@@ -70,15 +70,15 @@ class GRITConfig(MethodConfig):
     discriminator_layers: int = 3
     discriminator_scales: int = 3
     discriminator_norm: bool = True
-    """Instance norm in the discriminator, which hides from it how strong a detail is."""
+    """Instance norm in the discriminator, which removes the strength of a detail from its features."""
 
     lambda_reconstruction: float = 10.0
     lambda_adversarial: float = 1.0
     lambda_style: float = 0.01
-    """Of the codes' mean square."""
+    """Weight of the mean square of the style codes."""
     r1_gamma: float = 0.0
     r1_every: int = 16
-    """Lazy regularisation: R1, which the paper does without, at every n-th step, times n."""
+    """Lazy regularisation: R1, which the paper does not use, at every n-th step, times n."""
 
     generator_lr: float = 1e-3
     style_lr: float = 1e-4
@@ -122,9 +122,7 @@ class GRITConfig(MethodConfig):
         lambdas = (self.lambda_reconstruction, self.lambda_adversarial, self.lambda_style)
         if min(*lambdas, self.r1_gamma, self.noise_start) < 0:
             raise PixgraftError("the lambdas, r1_gamma and noise_start must be at least 0")
-        rates = (self.generator_lr, self.style_lr, self.discriminator_lr)
-        if min(rates) <= 0 or not all(0 <= beta < 1 for beta in self.betas):
-            raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
+        check_adam((self.generator_lr, self.style_lr, self.discriminator_lr), self.betas)
 
     @property
     def condition_spec(self) -> ConditionSpec:
@@ -132,7 +130,7 @@ class GRITConfig(MethodConfig):
 
     @property
     def condition_channels(self) -> int:
-        """K: one for each class, or those of the picture."""
+        """K, channels of an encoded condition: one for each class, or those of the image."""
         return condition_channels(self.condition, self.classes)
 
 
@@ -173,49 +171,45 @@ class GRIT(Synthesis):
     def required_networks(self) -> dict[NetworkRole, str]:
         return {"perceptual": "squeezenet"} if self.config.reconstruction == "perceptual" else {}
 
-    # --- what the terms are made of ---
+    # --- parts of the losses ---
 
     def encode(self, condition: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Conditions as data keeps them, uint8 (N, C, S, S), as the networks take them: floats (N, K, S, S)."""
+        """Encode stored conditions, uint8 (N, C, S, S), as network inputs, floats (N, K, S, S)."""
         return encoded(condition, self.config.condition, self.config.classes, dtype)
 
-    def condition_of(self, batch: Batch) -> Tensor:
-        """A batch's conditions for the networks. Raises PixgraftError if it has none."""
-        if batch.condition is None:
-            raise PixgraftError("grit: images without conditions: train on pairs of both")
-        return self.encode(batch.condition, batch.images.dtype)
+    def _inputs(self, batch: Batch) -> Tensor:
+        """The encoded conditions (N, K, S, S) of a batch. Raises PixgraftError if it has none."""
+        return self.encode(self.condition_of(batch), batch.images.dtype)
 
     def generate(self, batch: Batch) -> tuple[Output, Tensor]:
-        """Eq. 1 in each image's own style and with new noise; the outputs, and the style codes (N, D)."""
+        """Eq. 1 with the style of each image and new noise: the outputs and the style codes (N, D)."""
         codes = self.style_encoder(batch.images)
         noise = self.generator.draw_noise(len(batch.images))
-        output: Output = self.generator(self.condition_of(batch), codes, noise)
+        output: Output = self.generator(self._inputs(batch), codes, noise)
         if self.config.adversarial_into == "residual" and output.residual is not None:
             output = output._replace(image=output.reconstruction.detach() + output.residual)
         return output, codes
 
     def judged(self, batch: Batch, images: Tensor, target: float) -> Tensor:
-        """L_adv: D's logits for these images under the batch's conditions against `target`, summed over the scales."""
-        logits = self.discriminator(self.condition_of(batch), images)
+        """L_adv: least squares loss of images (N, 3, S, S) with the batch's conditions, summed over the scales."""
+        logits = self.discriminator(self._inputs(batch), images)
         return torch.stack([least_squares_loss(each, target) for each in logits]).sum()
 
     # --- the phases ---
 
     def phases(self) -> list[Phase]:
-        """The generator goes first: it leaves its images, detached, to the discriminator, and no graph is kept."""
+        """The generator's phase comes first and shares its detached images with the discriminator's phase."""
         phases = [
             Phase(name="generator", losses=self.generator_losses, optimizer="generator"),
             Phase(name="discriminator", losses=self.discriminator_losses, optimizer="discriminator"),
         ]
         if self.config.r1_gamma > 0:
             every = self.config.r1_every
-            phases.append(
-                Phase(name="r1", losses=self.r1_losses, optimizer="discriminator", every=every, precise=True)
-            )
+            phases.append(Phase(name="r1", losses=self.r1_losses, optimizer="discriminator", every=every, precise=True))
         return phases
 
     def generator_losses(self, batch: Batch) -> Losses:
-        """Eq. 2: L_rec of the reconstruction alone and L_adv of the sum alone; and what keeps the style codes small."""
+        """Eq. 2: L_rec of the reconstruction and L_adv of the sum, and the losses of style codes and their prior."""
         config = self.config
         output, codes = self.generate(batch)
         batch.shared["image"] = output.image.detach()
@@ -227,14 +221,14 @@ class GRIT(Synthesis):
         }
 
     def distance(self, images: Tensor, targets: Tensor) -> Tensor:
-        """L_rec, a scalar. Raises PixgraftError if the perceptual network that it needs was not attached."""
+        """L_rec, a scalar. Raises PixgraftError if a required perceptual network is not attached."""
         if self.config.reconstruction == "l1":
             return l1(images, targets)
-        apart: Tensor = self.loss_network("perceptual")(images, targets)
-        return apart.mean()
+        distances: Tensor = self.loss_network("perceptual")(images, targets)
+        return distances.mean()
 
     def discriminator_losses(self, batch: Batch) -> Losses:
-        """The discriminator's side, on the images that the generator's phase left (or made anew, if it did not)."""
+        """The discriminator's losses, on the images of the generator's phase or, without them, on new ones."""
         if "image" not in batch.shared:
             with torch.no_grad():
                 batch.shared["image"] = self.generate(batch)[0].image
@@ -244,17 +238,17 @@ class GRIT(Synthesis):
         }
 
     def r1_losses(self, batch: Batch) -> Losses:
-        """gamma / 2 times R1 on the real images under their conditions.
+        """gamma / 2 times R1 on the real images with their conditions.
 
-        Of each scale's mean, which is what L_adv averages too: a gamma then means the same for maps of any size.
+        R1 uses the mean logit of each scale, as L_adv does, so that gamma does not depend on the size of the maps.
         """
         images = batch.images.detach().requires_grad_()
-        logits = self.discriminator(self.condition_of(batch), images)
+        logits = self.discriminator(self._inputs(batch), images)
         penalty = r1_of_logits(images, torch.stack([each.mean((1, 2, 3)) for each in logits], dim=1))
         return {"r1": self.config.r1_gamma / 2 * penalty}
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Adam for the generator, with the style encoder at its own rate, and Adam for the discriminator."""
+        """Adam for generator, style encoder and its prior, at a rate each; Adam for the discriminator."""
         config = self.config
         style = [p for name, p in self.style_encoder.named_parameters() if not name.startswith("prior.")]
         groups = [
@@ -269,7 +263,7 @@ class GRIT(Synthesis):
             ),
         }
 
-    # --- use ---
+    # --- inference ---
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -286,20 +280,15 @@ class GRIT(Synthesis):
 
     @torch.no_grad()
     def random_style(self, count: int, random: torch.Generator | None = None) -> Tensor:
-        """Codes of the normal distribution that was fitted to the training images' codes."""
+        """Codes from the normal distribution fitted to the training images' codes."""
         return self.style_encoder.prior.draw(count, random)
 
     def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
         return self.generator.draw_noise(count, random)
 
     @torch.no_grad()
-    def samples(
-        self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]
-    ) -> list[Synthesized]:
-        """What the samples share is computed once.
-
-        The image is clamped to [-1, 1]; the reconstruction is within it, and the residual, if there is one, too.
-        """
+    def samples(self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]) -> list[Synthesized]:
+        """One output for each of `noises`; parts that do not depend on the noise are computed once."""
         self.condition.check(condition)
         count = len(condition)
         shapes = [(count, 1, side, side) for side in self.generator.noise_sides]

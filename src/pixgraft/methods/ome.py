@@ -1,9 +1,9 @@
 """OME: Guo, Shao, Li 2023, "Image-to-image translation using an offset-based multi-scale codes GAN encoder".
 
-In each of N steps the encoder sees the condition beside the image made so far and moves the codes towards it (eqs. 1 to
-4); losses and an update of the encoder follow each step, from which the next one starts without a gradient. With
-StyleGAN2 the codes are its layers' (eq. 5); with ProGAN the maps that they become after `cut` layers are fused (eqs. 6
-to 11). There is no public code; the switches are those of Tables 2 and 3.
+In each of N steps the encoder takes the condition and the current image and outputs offsets of the codes (eqs. 1 to 4).
+Each step has its own losses and update of the encoder; the next step starts from its detached outputs. StyleGAN2 takes
+one code for each layer (eq. 5). With ProGAN, the feature maps of all codes after `cut` layers are fused (eqs. 6 to 11).
+There is no public code; the switches are those of Tables 2 and 3.
 """
 
 from dataclasses import dataclass
@@ -30,27 +30,27 @@ class OMEConfig(EncodingConfig):
     """The defaults are the paper's for faces with StyleGAN2."""
 
     steps: int = 5
-    """N."""
+    """N, number of steps."""
     offsets: bool = True
-    """OB: without it there is one step."""
+    """OB: several steps with offsets; false: one step."""
     many_codes: bool = True
-    """MC: without it one code is that of all layers; ProGAN has one in place of `progan_codes`."""
+    """MC: several codes; false: StyleGAN2's layers share one code, and ProGAN has one instead of `progan_codes`."""
     many_scales: bool = True
-    """MS: without it all codes come of the coarsest features."""
+    """MS: codes from features of three scales; false: all codes from the lowest resolution."""
     dynamic_fusion: bool = True
-    """DF, of ProGAN: without it maps are fused by their mean."""
+    """DF, for ProGAN: learned fusion of the feature maps; false: their mean."""
     progan_codes: int = 20
-    """M of ProGAN."""
+    """M, number of codes for ProGAN."""
     cut: int = 8
-    """Layers of ProGAN before the fusion."""
+    """Number of ProGAN's layers before the fusion."""
 
     depth: Literal[34, 50] = 50
-    """Of the ResNet: 50 for faces, 34 for scenes."""
+    """Number of layers of the ResNet: 50 for faces, 34 for scenes."""
     encoder_channels: int = 64
-    """Of the ResNet's first layer."""
+    """Channels of the ResNet's first layer."""
     pyramid_channels: int = 256
     small_stem: bool = False
-    """A first layer that keeps the side, for inputs below 128."""
+    """A first layer of stride 1, for inputs below 128 pixels."""
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class OMEConfig(EncodingConfig):
 
 
 class OME(PriorEncoding):
-    """Encoder, frozen generator, fusion where there is one, and a phase for each step."""
+    """Encoder, frozen generator, fusion network if any, and one phase for each step."""
 
     name: ClassVar[str] = "ome"
     Config: ClassVar[type] = OMEConfig
@@ -79,13 +79,12 @@ class OME(PriorEncoding):
 
     def __init__(self, config: OMEConfig) -> None:
         super().__init__(config)
-        many = config.many_codes
         self.encoder = Encoder(
             in_channels=config.condition_channels + 3,
             image_size=config.input_size,
             codes=self.codes,
             code_dim=self.code_dim,
-            many_codes=many,
+            many_codes=config.many_codes,
             many_scales=config.many_scales,
             order="styles" if config.generator == "stylegan2" else "even",
             depth=config.depth,
@@ -94,7 +93,7 @@ class OME(PriorEncoding):
             width=config.pyramid_channels,
         )
         self.fusion: DynamicFusion | None = None
-        if config.generator == "progan" and config.dynamic_fusion and many:
+        if config.generator == "progan" and config.dynamic_fusion and config.many_codes:
             widths = stage_widths(config.image_size, config.base_channels, config.max_channels)
             self.fusion = DynamicFusion(widths[(config.cut - 1) // 2])
             self.averaged = (*self.averaged, "fusion")  # type: ignore[misc]
@@ -103,12 +102,12 @@ class OME(PriorEncoding):
     def codes(self) -> int:
         config = self.config
         if config.generator == "stylegan2":
-            return 2 * config.image_size.bit_length() - 4  # 2 log2(S) - 2
+            return super().codes
         return config.progan_codes if config.many_codes else 1
 
     @property
     def steps(self) -> int:
-        """N, which is 1 without offsets."""
+        """N; 1 without offsets."""
         return self.config.steps if self.config.offsets else 1
 
     @property
@@ -119,10 +118,10 @@ class OME(PriorEncoding):
     def scales(self) -> tuple[str, ...]:
         return tuple(SCALES[number] for number in self.encoder.scales)
 
-    # --- what the terms are made of ---
+    # --- parts of the losses ---
 
     def generate(self, codes: Tensor) -> Tensor:
-        """Eqs. 5 and 11: images (N, 3, S, S) of codes (N, M, D), not clamped."""
+        """Eqs. 5 and 11: images (N, 3, S, S) from codes (N, M, D), not clamped."""
         if not isinstance(self.generator, progan.Generator):
             return super().generate(codes)
         cut = self.config.cut
@@ -131,14 +130,14 @@ class OME(PriorEncoding):
         return self.generator.from_features(fused, layers=cut)
 
     def moved(self, condition: Tensor, codes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Eqs. 1 to 4, one step: codes (N, M, D) and their image (N, 3, S, S) give the next ones."""
-        seen = joined(condition, image.clamp(-1, 1), kind=self.condition.kind, classes=self.condition.classes)
-        offsets: Tensor = self.encoder(seen)
+        """One step (eqs. 1 to 4): the next codes (N, M, D) and images (N, 3, S, S) from the current ones."""
+        inputs = joined(condition, image.clamp(-1, 1), kind=self.condition.kind, classes=self.condition.classes)
+        offsets: Tensor = self.encoder(inputs)
         codes = codes + offsets
         return codes, self.generate(codes)
 
     def started(self, count: int) -> tuple[Tensor, Tensor]:
-        """The average codes and their image, for `count` conditions."""
+        """The start codes (N, M, D) and their images (N, 3, S, S) for N = `count` conditions."""
         codes = self.start.codes.unsqueeze(0)
         with torch.no_grad():
             image = self.generate(codes)
@@ -153,15 +152,15 @@ class OME(PriorEncoding):
         ]
 
     def step_losses(self, number: int, batch: Batch) -> Losses:
-        """Eq. 15 after step `number`, from 1, on what the phase before left (or made anew, if it did not)."""
+        """Eq. 15 after step `number`, counted from 1."""
         condition = self.condition_of(batch)
-        codes, image = self._before(number, batch, condition)
+        codes, image = self._inputs_of_step(number, batch, condition)
         codes, image = self.moved(condition, codes, image)
         batch.shared[f"codes{number}"], batch.shared[f"image{number}"] = codes.detach(), image.detach()
         return self.compared(image, batch.images, f"_{number}")
 
-    def _before(self, number: int, batch: Batch, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes and image that step `number` begins with; what an earlier phase left is taken away."""
+    def _inputs_of_step(self, number: int, batch: Batch, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes and images that step `number` starts from: popped from `batch.shared`, or computed if not there."""
         names = f"codes{number - 1}", f"image{number - 1}"
         if names[0] in batch.shared:
             return batch.shared.pop(names[0]), batch.shared.pop(names[1])
@@ -172,7 +171,7 @@ class OME(PriorEncoding):
         return codes, image
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Ranger for the encoder and the fusion, and for the generator if that is to be trained too."""
+        """Ranger for the encoder, the fusion network and, with `train_generator`, the generator."""
         parameters = list(self.encoder.parameters())
         if self.fusion is not None:
             parameters += self.fusion.parameters()
@@ -181,11 +180,11 @@ class OME(PriorEncoding):
             parameters += trained.parameters()
         return {"encoder": Ranger(parameters, lr=self.config.lr)}
 
-    # --- use ---
+    # --- inference ---
 
     @torch.no_grad()
     def encode(self, condition: Tensor, *, steps: int | None = None) -> Encoded:
-        """Any number of steps from 1; more than the configuration's go on as the last ones did."""
+        """Codes and images after each step; `steps` may exceed the configuration's."""
         number = self.steps if steps is None else steps
         if number < 1:
             raise PixgraftError(f"steps {number}: choose a number from 1")

@@ -1,12 +1,12 @@
 """ProGAN: Karras, Aila, Laine, Lehtinen 2018, "Progressive Growing of GANs for Improved Quality, Stability, and
 Variation".
 
-Both networks grow from 4x4: a new size fades in over `fade_images`, then settles for `settle_images` (section 2 and
-appendix A). How far they are grown follows from the images seen alone, so that a run can stop anywhere. WGAN-GP with a
-drift term. Not taken over are the optimizer's new start at each size and the smaller batches of large ones: a
-microbatch saves the memory.
+Both networks grow from 4x4: each new size fades in over `fade_images` images and then trains for `settle_images`
+(section 2 and appendix A). The size depends on the number of images seen alone, so that a run can stop and resume at
+any step. The loss is WGAN-GP with a drift term. Two details of the paper are left out: the optimizer is not reset at
+each size, and the batch does not shrink at large sizes (microbatches limit the memory instead).
 
-Shape letters: N images, S side at full size, s side now, Z numbers of a code z.
+Shape letters: N images, S final side of an image, s current side, Z dimension of a code z.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from torch.optim import Adam, Optimizer
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.noise import Noise
 from pixgraft.losses.penalties import drift, wgan_gp
-from pixgraft.methods.base import Batch, Losses, MethodConfig, Phase
+from pixgraft.methods.base import Batch, Losses, MethodConfig, Phase, check_adam
 from pixgraft.methods.tasks import Sampling
 from pixgraft.networks.progan import BASE_CHANNELS, MAX_CHANNELS, Discriminator, Generator, stage_widths
 
@@ -33,16 +33,16 @@ class ProGANConfig(MethodConfig):
     """S, a power of two from 4 to 1024."""
     z_dim: int = 512
     base_channels: int = BASE_CHANNELS
-    """Channels at a side are base_channels / side and at most max_channels."""
+    """A layer of side x has base_channels / x channels, at most max_channels."""
     max_channels: int = MAX_CHANNELS
 
     start_size: int = 4
-    """The side that training begins at."""
+    """Side of the images at the start of training."""
     fade_images: int = 600_000
     settle_images: int = 600_000
 
     lambda_gradient: float = 10.0
-    """Of WGAN-GP's penalty."""
+    """Weight of the gradient penalty."""
     drift_weight: float = 1e-3
 
     generator_lr: float = 1e-3
@@ -60,23 +60,21 @@ class ProGANConfig(MethodConfig):
             raise PixgraftError("fade_images and settle_images must be at least 0")
         if min(self.lambda_gradient, self.drift_weight) < 0:
             raise PixgraftError("lambda_gradient and drift_weight must be at least 0")
-        rates = (self.generator_lr, self.discriminator_lr)
-        if min(rates) <= 0 or not all(0 <= beta < 1 for beta in self.betas):
-            raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
+        check_adam((self.generator_lr, self.discriminator_lr), self.betas)
 
     def grown(self, images_seen: int) -> tuple[int, float]:
-        """The side s after so many images, and the share of it that is faded in, up to 1."""
-        side, left = self.start_size, images_seen - self.settle_images
-        while side < self.image_size and left >= 0:
+        """The side s after `images_seen` images, and the weight in [0, 1] with which it is faded in."""
+        side, remaining = self.start_size, images_seen - self.settle_images
+        while side < self.image_size and remaining >= 0:
             side *= 2
-            if left < self.fade_images:
-                return side, left / self.fade_images
-            left -= self.fade_images + self.settle_images
+            if remaining < self.fade_images:
+                return side, remaining / self.fade_images
+            remaining -= self.fade_images + self.settle_images
         return side, 1.0
 
 
 class ProGAN(Sampling):
-    """Generator, discriminator and the phases of a step; `resolution` s and `alpha` say how far they are grown."""
+    """Generator, discriminator and the phases of a step, at side s `resolution` with fade-in weight `alpha`."""
 
     name: ClassVar[str] = "progan"
     averaged: ClassVar[tuple[str, ...]] = ("generator",)
@@ -105,13 +103,13 @@ class ProGAN(Sampling):
         return self.resolution
 
     def set_progress(self, images_seen: int) -> None:
-        """Grow to what the schedule says."""
+        """Set side and fade-in weight by the schedule."""
         self.resolution, self.alpha = self.config.grown(images_seen)
 
-    # --- what the terms are made of ---
+    # --- parts of the losses ---
 
     def generate(self, count: int) -> Tensor:
-        """New images (N, 3, s, s)."""
+        """Images (N, 3, s, s) of `count` random codes."""
         return self.generate_from(torch.randn(count, self.config.z_dim, device=next(self.parameters()).device))
 
     def generate_from(self, z: Tensor) -> Tensor:
@@ -120,12 +118,12 @@ class ProGAN(Sampling):
         return images
 
     def shrink(self, images: Tensor) -> Tensor:
-        """Real images (N, 3, S, S) at the side s, faded between it and the side below as generated ones are."""
+        """Real images (N, 3, S, S) at the side s, faded in from half the side as generated images are."""
         images = F.avg_pool2d(images, self.config.image_size // self.resolution)
         if self.alpha == 1:
             return images
-        below = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="nearest")
-        return torch.lerp(below, images, self.alpha)
+        coarse = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="nearest")
+        return torch.lerp(coarse, images, self.alpha)
 
     def judged(self, images: Tensor) -> Tensor:
         """Logits (N, 1) of images at the side s."""
@@ -135,35 +133,35 @@ class ProGAN(Sampling):
     # --- the phases ---
 
     def phases(self) -> list[Phase]:
-        """The generator goes first: it leaves its images, detached, to the discriminator and its penalty."""
+        """The generator's phase comes first and shares its detached images with the discriminator's phase."""
         return [
             Phase(name="generator", losses=self.generator_losses, optimizer="generator"),
             Phase(name="discriminator", losses=self.discriminator_losses, optimizer="discriminator", precise=True),
         ]
 
     def generator_losses(self, batch: Batch) -> Losses:
-        """-D(G(z)): WGAN's."""
+        """-D(G(z)), the loss of WGAN."""
         images = self.generate(len(batch.images))
         batch.shared["image"] = images.detach()
         return {"generator": -self.judged(images).mean()}
 
     def discriminator_losses(self, batch: Batch) -> Losses:
-        """D(G(z)) - D(x), the gradient penalty between the two, and the drift term, which are one loss in one step.
+        """D(G(z)) - D(x), the gradient penalty at points between the two, and the drift term.
 
-        On the images that the generator's phase left (or made anew, if it did not).
+        Generated images are those of the generator's phase or, without them, new ones.
         """
         config = self.config
         if "image" not in batch.shared:
             with torch.no_grad():
                 batch.shared["image"] = self.generate(len(batch.images))
         fake, real = batch.shared["image"], self.shrink(batch.images)
-        share = torch.rand(len(real), 1, 1, 1, device=real.device)
-        between = torch.lerp(real, fake, share).requires_grad_()
-        judged = self.judged(real)
+        weights = torch.rand(len(real), 1, 1, 1, device=real.device)
+        mixed = torch.lerp(real, fake, weights).requires_grad_()
+        real_logits = self.judged(real)
         return {
-            "wasserstein": self.judged(fake).mean() - judged.mean(),
-            "penalty": config.lambda_gradient * wgan_gp(between, self.judged(between)),
-            "drift": config.drift_weight * drift(judged),
+            "wasserstein": self.judged(fake).mean() - real_logits.mean(),
+            "penalty": config.lambda_gradient * wgan_gp(mixed, self.judged(mixed)),
+            "drift": config.drift_weight * drift(real_logits),
         }
 
     def optimizers(self) -> dict[str, Optimizer]:
@@ -175,9 +173,9 @@ class ProGAN(Sampling):
             for name, lr in rates.items()
         }
 
-    # --- use ---
+    # --- inference ---
 
     @torch.no_grad()
     def synthesize(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
-        """Images at the side s; there is no noise to choose."""
+        """Images (N, 3, s, s), clamped to [-1, 1]; the generator has no noise, and `noise` has no effect."""
         return self.generate_from(codes).clamp(-1, 1)

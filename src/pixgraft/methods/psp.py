@@ -1,8 +1,8 @@
 """pSp: Richardson et al. 2021, "Encoding in Style: a StyleGAN Encoder for Image-to-Image Translation", and its use for
 super-resolution.
 
-One pass: an encoder gives each of the generator's layers a code, as an offset from the average one. L2, a perceptual
-distance, identity and the codes' distance from the average.
+The encoder outputs a code for each layer of the generator in one pass, as an offset from the average code. The losses
+are L2, a perceptual distance, identity and the distance of the codes from the average.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ from pixgraft.networks.psp import SingleStyleEncoder, StyleEncoder
 
 @dataclass(frozen=True, kw_only=True)
 class PSPConfig(EncodingConfig):
-    """The defaults are the published ones for super-resolution of faces."""
+    """The defaults are the published settings for super-resolution of faces."""
 
     space: Literal["w+", "w"] = "w+"
-    """A code for each layer, or one for all."""
+    """One code for each layer, or one for all layers."""
     stages: tuple[tuple[int, int], ...] = STAGES
     """Channels and blocks of the four stages of IR-SE-50."""
     lambda_w: float = 0.005
-    """Of the codes' distance from the average."""
+    """Weight of the distance of the codes from the average."""
     lr: float = 1e-4
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class PSPConfig(EncodingConfig):
 
 
 class PSP(PriorEncoding):
-    """Encoder, frozen generator and the one phase of a step."""
+    """Encoder, frozen generator and the single phase of a step."""
 
     name: ClassVar[str] = "psp"
     Config: ClassVar[type] = PSPConfig
@@ -61,21 +61,17 @@ class PSP(PriorEncoding):
             stages=config.stages,
         )
 
-    @property
-    def codes(self) -> int:
-        return 2 * self.config.image_size.bit_length() - 4  # 2 log2(S) - 2
-
     def codes_of(self, condition: Tensor) -> Tensor:
-        """Codes (N, L, D) of conditions as data keeps them."""
-        config = self.config
-        offsets: Tensor = self.encoder(encoded(condition, self.condition.kind, config.classes, self.start.codes.dtype))
-        return self.start.codes + offsets.to(self.start.codes.dtype)
+        """Codes (N, M, D) of conditions, uint8 (N, C, s, s)."""
+        start = self.start.codes
+        offsets: Tensor = self.encoder(encoded(condition, self.condition.kind, self.config.classes, start.dtype))
+        return start + offsets.to(start.dtype)
 
     def phases(self) -> list[Phase]:
         return [Phase(name="encoder", losses=self.encoder_losses, optimizer="encoder")]
 
     def encoder_losses(self, batch: Batch) -> Losses:
-        """The distance of the generator's image from the target, and of the codes from the average."""
+        """Losses between the generator's image and the target, and between the codes and the average code."""
         codes = self.codes_of(self.condition_of(batch))
         losses = self.compared(self.generate(codes), batch.images)
         if self.config.lambda_w:
@@ -83,7 +79,7 @@ class PSP(PriorEncoding):
         return losses
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Ranger for the encoder, and for the generator's synthesis if that is to be trained too."""
+        """Ranger for the encoder and, with `train_generator`, the generator's synthesis network."""
         parameters = list(self.encoder.parameters())
         if self.config.train_generator:
             parameters += self.generator.get_submodule("synthesis").parameters()

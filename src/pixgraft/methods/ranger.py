@@ -1,7 +1,7 @@
 """Ranger: RAdam (Liu et al. 2020, "On the Variance of the Adaptive Learning Rate and Beyond") with Lookahead (Zhang et
 al. 2019, "Lookahead Optimizer: k steps forward, 1 step back") and centralized gradients (Yong et al. 2020).
 
-Defaults are those of lessw2020's Ranger 20.4.11, with which pSp was trained.
+The defaults are those of lessw2020's Ranger 20.4.11, which pSp was trained with.
 """
 
 from collections.abc import Callable
@@ -11,12 +11,13 @@ from torch.optim.optimizer import ParamsT
 
 
 class Ranger(torch.optim.RAdam):
-    """RAdam, whose every `k`-th step goes back: slow weights, at first the initial ones, move by `alpha` of the way to
-    the parameters, and these become the slow weights.
+    """RAdam with Lookahead: at every `k`-th step, the slow weights, which start as the initial parameters, move towards
+    the parameters by the fraction `alpha`, and the parameters are set to the slow weights.
 
-    With `centralize` each output's gradient in a weight loses its mean, in place; that of a bias or other vector stays.
+    `centralize` subtracts from a weight's gradient, in place, its mean over all dimensions but the first. Gradients of
+    biases and other vectors are unchanged.
 
-    State of each parameter, all tensors: "step", "exp_avg", "exp_avg_sq", "slow" (of the parameter's shape).
+    The state of each parameter holds the tensors "step", "exp_avg", "exp_avg_sq" and "slow" (the parameter's shape).
     """
 
     def __init__(
@@ -31,15 +32,15 @@ class Ranger(torch.optim.RAdam):
         centralize: bool = True,
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps)
-        # Where the base class has its own, so that groups and saved states have them too.
-        ours = {"k": k, "alpha": alpha, "centralize": centralize}
-        self.defaults.update(ours)
+        # In `defaults` and the groups, as the base class does with its settings, so that `state_dict` holds them.
+        settings = {"k": k, "alpha": alpha, "centralize": centralize}
+        self.defaults.update(settings)
         for group in self.param_groups:
-            group.update({name: group.get(name, value) for name, value in ours.items()})
+            group.update({name: group.get(name, value) for name, value in settings.items()})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step with the gradients that there are; gives what `closure`, called first, gives."""
+        """One step for all parameters with gradients. `closure` is called first and its loss returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -2,8 +2,8 @@
 StyleGAN", with the adaptive augmentation of Karras et al. 2020, "Training Generative Adversarial Networks with Limited
 Data" (ADA) for small data sets.
 
-Non-saturating loss with lazy R1 and path length regularisation (section 3.2 and 3.1), style mixing. Shape letters: N
-images, S side of an image, Z numbers of a code z, D numbers of a code w, L layers that take one.
+Non-saturating loss with lazy R1 (section 3.1), path length regularisation (section 3.2) and style mixing. Shape
+letters: N images, S side of an image, Z dimension of a code z, D dimension of a code w, L layers that take a code w.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from pixgraft.layers.adaptive import adapted, adaptive_augment
 from pixgraft.layers.noise import Noise
 from pixgraft.losses.adversarial import fake_loss, non_saturating_generator_loss, real_loss
 from pixgraft.losses.penalties import path_lengths, r1_of_logits
-from pixgraft.methods.base import Batch, Losses, MethodConfig, Phase
+from pixgraft.methods.base import Batch, Losses, MethodConfig, Phase, check_adam
 from pixgraft.methods.tasks import Sampling
 from pixgraft.networks.stylegan2 import Discriminator, Generator, widths
 
 W_MEAN_DECAY = 0.995
-"""Of the running mean of w, for each step."""
+"""Decay of the running mean of w at each step."""
 
 ADAPT_EVERY = 4
-"""Steps over which the overfitting measure is averaged before the augmentation moves (ADA, section 3.1)."""
+"""Steps between updates of the augmentation's probability, over which r_t is averaged (ADA, section 3.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class StyleGAN2Config(MethodConfig):
     image_size: int = 1024
     """S, a power of two from 8 to 1024."""
     base_channels: int = 32768
-    """Channels at a side are base_channels / side and at most max_channels."""
+    """A layer of side x has base_channels / x channels, at most max_channels."""
     max_channels: int = 512
     z_dim: int = 512
     w_dim: int = 512
@@ -45,22 +45,22 @@ class StyleGAN2Config(MethodConfig):
     discriminator_max_channels: int = 512
 
     mixing: float = 0.9
-    """The share of images that two codes make in training."""
+    """Probability of style mixing in training."""
     r1_gamma: float = 10.0
     r1_every: int = 16
     path_weight: float = 2.0
-    """Of path length regularisation; 0 does without."""
+    """Weight of path length regularisation; 0 disables it."""
     path_every: int = 4
     path_decay: float = 0.01
-    """How fast the mean length, which lengths are held at, follows them: a share for each time."""
+    """Weight of a new value in the running mean of path lengths."""
     path_shrink: int = 2
-    """Path lengths are taken of so many times fewer images than a step has."""
+    """Factor by which the batch of the path length phase is smaller."""
 
     augment: tuple[Literal["blit", "geometric", "color"], ...] = ("blit", "geometric", "color")
     augment_target: float = 0.0
-    """r_t, the mean sign of the logits of real images that augmentation is to hold; 0: no augmentation."""
+    """Target of r_t, the mean sign of the logits of real images; 0 disables augmentation."""
     augment_images: int = 500_000
-    """In so many images the probability of augmentation moves from 0 to 1 at the fastest."""
+    """Minimum number of images in which the probability of augmentation rises from 0 to 1."""
 
     generator_lr: float = 0.002
     discriminator_lr: float = 0.002
@@ -79,15 +79,14 @@ class StyleGAN2Config(MethodConfig):
             raise PixgraftError("augment_target without augment: name what is to be done to images, or set it to 0")
         if min(self.r1_gamma, self.path_weight) < 0:
             raise PixgraftError("r1_gamma and path_weight must be at least 0")
-        rates = (self.generator_lr, self.discriminator_lr)
-        if min(rates) <= 0 or not all(0 <= beta < 1 for beta in self.betas):
-            raise PixgraftError("learning rates must be above 0, and betas from 0 to below 1")
+        check_adam((self.generator_lr, self.discriminator_lr), self.betas)
 
 
 class StyleGAN2(Sampling):
     """Generator, discriminator and the phases of a step.
 
-    Buffers: `path_mean`, what path lengths are held at; `probability` of augmentation, and the `signs` that it follows.
+    Buffers: `path_mean`, the running mean of path lengths; `probability` of augmentation; `signs`, the sum of r_t since
+    the last update of `probability`, and the number of steps.
     """
 
     name: ClassVar[str] = "stylegan2"
@@ -117,7 +116,7 @@ class StyleGAN2(Sampling):
         )
         self.register_buffer("path_mean", torch.zeros(()))
         self.register_buffer("probability", torch.zeros(()))
-        self.register_buffer("signs", torch.zeros(2))  # their sum since the last move, and of how many steps
+        self.register_buffer("signs", torch.zeros(2))
 
     @property
     def latent_size(self) -> int:
@@ -131,38 +130,38 @@ class StyleGAN2(Sampling):
     def code_shapes(self) -> list[tuple[int, ...]]:
         return [(self.config.w_dim,), (self.style_layers, self.config.w_dim)]
 
-    # --- what the terms are made of ---
+    # --- parts of the losses ---
 
     def training_codes(self, count: int) -> tuple[Tensor, Tensor]:
-        """New codes W+ (N, L, D), some of them mixed of two, and the w (N, D) that they begin with."""
+        """Random codes W+ (N, L, D), some with style mixing, and the w (N, D) of their first layers."""
         device = self.path_mean.device
         first = self.generator.mapping(torch.randn(count, self.config.z_dim, device=device))
         if not self.config.mixing:
             return self.generator.spread(first), first
         second = self.generator.mapping(torch.randn(count, self.config.z_dim, device=device))
         crossover = torch.randint(1, self.style_layers, (count,), device=device)
-        whole = torch.rand(count, device=device) >= self.config.mixing
-        return self.generator.mix(first, second, torch.where(whole, self.style_layers, crossover)), first
+        unmixed = torch.rand(count, device=device) >= self.config.mixing
+        return self.generator.mix(first, second, torch.where(unmixed, self.style_layers, crossover)), first
 
     def judged(self, images: Tensor) -> Tensor:
-        """Logits (N, 1) of images after augmentation."""
+        """Logits (N, 1) of images (N, 3, S, S) after augmentation."""
         logits: Tensor = self.discriminator(self.augmented(images))
         return logits
 
     def augmented(self, images: Tensor) -> Tensor:
-        """Images as the discriminator sees them, at the present probability."""
+        """Images after augmentation with the current probability."""
         if not self.config.augment_target:
             return images
         return adaptive_augment(images, self.probability, groups=self.config.augment)
 
     def compilable(self) -> list[nn.Module]:
-        """The generator's parts and the discriminator: the generator's own forward is not called."""
+        """The generator's sub-modules, since its own `forward` is not called, and the discriminator."""
         return [*self.generator.children(), self.discriminator]
 
     # --- the phases ---
 
     def phases(self) -> list[Phase]:
-        """The generator goes first: it leaves its images, detached, to the discriminator, and nothing is made twice."""
+        """The generator's phase comes first and shares its detached images with the discriminator's phase."""
         config = self.config
         phases = [Phase(name="generator", losses=self.generator_losses, optimizer="generator")]
         if config.path_weight:
@@ -186,15 +185,15 @@ class StyleGAN2(Sampling):
         return {"generator": non_saturating_generator_loss(self.judged(images))}
 
     def generate(self, count: int) -> tuple[Tensor, Tensor]:
-        """New images (N, 3, S, S) with new noise, and the w (N, D) of their first layers."""
+        """Images (N, 3, S, S) of `count` random codes with new noise, and the w (N, D) of their first layers."""
         codes, w = self.training_codes(count)
         images: Tensor = self.generator.synthesis(codes, noise="random")
         return images, w
 
     def path_losses(self, batch: Batch) -> Losses:
-        """Eq. 4: an image should change by as much for a step of w in any direction, anywhere.
+        """Eq. 4: the squared deviation of path lengths from their mean.
 
-        The mean length is that of the steps before, so that the loss of an image does not depend on its batch.
+        The mean is the running mean of earlier steps, so that the loss of an image does not depend on its batch.
         """
         codes, _ = self.training_codes(max(1, len(batch.images) // self.config.path_shrink))
         lengths = path_lengths(self.generator.synthesis(codes, noise="random"), codes)
@@ -202,7 +201,7 @@ class StyleGAN2(Sampling):
         return {"path": self.config.path_weight * (lengths - self.path_mean).square().mean()}
 
     def discriminator_losses(self, batch: Batch) -> Losses:
-        """The logistic loss, on the images that the generator's phase left (or made anew, if it did not)."""
+        """The logistic loss, on the images of the generator's phase or, without them, on new ones."""
         if "image" not in batch.shared:
             with torch.no_grad():
                 batch.shared["image"] = self.generate(len(batch.images))[0]
@@ -213,13 +212,13 @@ class StyleGAN2(Sampling):
         return {"real": real_loss(real), "fake": fake_loss(self.judged(batch.shared["image"]))}
 
     def r1_losses(self, batch: Batch) -> Losses:
-        """gamma / 2 times R1 on the real images, as they are after augmentation."""
+        """gamma / 2 times R1 on the real images after augmentation."""
         images = self.augmented(batch.images).detach().requires_grad_()
         return {"r1": self.config.r1_gamma / 2 * r1_of_logits(images, self.discriminator(images))}
 
     @torch.no_grad()
     def adapt(self, observed: dict[str, Tensor], images: int) -> None:
-        """Follow the mean of w and of path lengths; move the augmentation's probability every few steps."""
+        """Update the means of w and of path lengths and, every `ADAPT_EVERY` steps, the augmentation's probability."""
         config = self.config
         if "w_mean" in observed:
             self.generator.w_mean.lerp_(observed["w_mean"].to(self.generator.w_mean), 1 - W_MEAN_DECAY)
@@ -240,8 +239,11 @@ class StyleGAN2(Sampling):
                 self.signs.zero_()
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Adam for each network, its rate and decays to the power of n / (n + 1) where a lazy phase makes for one more
-        step in n (appendix B)."""
+        """Adam for each network.
+
+        A lazy phase at every n-th step adds one update in n: the learning rate is multiplied by n / (n + 1), and the
+        betas are raised to that power (appendix B).
+        """
         config = self.config
         lazy = {
             "generator": config.path_every if config.path_weight else 0,
@@ -250,13 +252,13 @@ class StyleGAN2(Sampling):
         rates = {"generator": config.generator_lr, "discriminator": config.discriminator_lr}
         optimizers: dict[str, Optimizer] = {}
         for name, every in lazy.items():
-            share = every / (every + 1) if every else 1.0
-            betas = (config.betas[0] ** share, config.betas[1] ** share)
+            factor = every / (every + 1) if every else 1.0
+            betas = (config.betas[0] ** factor, config.betas[1] ** factor)
             network = self.get_submodule(name)
-            optimizers[name] = Adam(network.parameters(), lr=rates[name] * share, betas=betas, fused=True)
+            optimizers[name] = Adam(network.parameters(), lr=rates[name] * factor, betas=betas, fused=True)
         return optimizers
 
-    # --- use ---
+    # --- inference ---
 
     @torch.no_grad()
     def codes(self, z: Tensor, *, truncation: float = 1.0) -> Tensor:

@@ -1,6 +1,6 @@
-"""The four tasks: what goes into a model and what comes out. A method does one of them by inheriting.
+"""The four tasks, each defined by input and output. A method inherits the class of its task.
 
-Everything that uses or measures a model asks for its task. Shape letters: N images, S side of an image, L side of a
+Code that uses or measures a model depends on its task alone. Shape letters: N images, S side of an image, L side of a
 low-resolution (LR) target, C channels of a target or condition, D numbers of a code, M codes of an image.
 """
 
@@ -19,20 +19,20 @@ from pixgraft.layers.resample import average_pool, downscale, enlarge, upsample
 from pixgraft.methods.base import Batch, Method, MethodConfig, Preview
 
 SCALES = ("coarse", "middle", "fine")
-"""The scales of features that codes may come from."""
+"""Names of the feature scales of an encoder, lowest resolution first."""
 
 # --- graft: source and target to image ---
 
 
 class GraftConfig(MethodConfig):
-    """The base of the configuration of a `Graft`."""
+    """The base of the configurations of `Graft` methods."""
 
     lr_size: int
-    """L, side of a target in pixels; it divides `image_size`."""
+    """L, side of an LR target in pixels; a divisor of `image_size`."""
 
     @property
     def lr_channels(self) -> int:
-        """C: 3, or 1 for grey targets."""
+        """C, channels of an LR target: 3, or 1 for grey."""
         return 3
 
     @property
@@ -41,25 +41,24 @@ class GraftConfig(MethodConfig):
 
 
 class Graft(Method):
-    """Task "graft": the detail of a source image on an LR target."""
+    """Task "graft": an image with the detail of a source that shrinks to an LR target."""
 
     task: ClassVar[str] = "graft"
     config: GraftConfig
 
     @abstractmethod
     def translate(self, source: Tensor, target: Tensor) -> Tensor:
-        """Images (N, 3, S, S) of sources (N, 3, S, S) and LR targets (N, C, L, L), all in [-1, 1]; no gradient."""
+        """Images (N, 3, S, S) from sources (N, 3, S, S) and LR targets (N, C, L, L), all in [-1, 1]; no gradient."""
 
     def downscale(self, images: Tensor) -> Tensor:
         """LR targets (N, C, L, L) of images (N, 3, S, S)."""
         return downscale(images, self.config.lr_size, self.config.lr_channels)
 
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
-        """Outputs of the first half of `images` as sources (across) and of the second half as targets (down).
+        """Outputs for each pair of a source (columns, first half of `images`) and a target (rows, second half).
 
-        The diversity is how far outputs for one target lie apart, as a share of how far the sources' details do (what
-        remains of them beyond an LR target): 1 where all detail differs as the sources' does, 0 where the source no
-        longer matters.
+        The diversity is the deviation of the outputs for one target, divided by the deviation of the sources' detail
+        (source minus its LR image): 1 if outputs differ as much as the sources, 0 if they do not depend on the source.
         """
         sources, targets = images.chunk(2)
         lr = self.downscale(targets)
@@ -68,17 +67,37 @@ class Graft(Method):
         shown_lr = upsample(lr, factor, align_corners=False)
         left = torch.stack([targets, shown_lr.expand(-1, 3, -1, -1)], dim=1)
         blank = torch.ones_like(left[:1])
-        grid = torch.cat(
-            [torch.cat([blank, sources.unsqueeze(0)], dim=1), torch.cat([left, rows], dim=1)], dim=0
-        )
+        grid = torch.cat([torch.cat([blank, sources.unsqueeze(0)], dim=1), torch.cat([left, rows], dim=1)])
         details = sources - enlarge(average_pool(sources, self.config.lr_size), factor)
-        diversity = torch.stack([_spread(row) for row in rows]).mean() / _spread(details).clamp_min(1e-8)
+        diversity = torch.stack([_deviation(row) for row in rows]).mean() / _deviation(details).clamp_min(1e-8)
         return Preview(grid=grid, diversity=float(diversity))
 
 
-def _spread(images: Tensor) -> Tensor:
-    """Root mean square deviation of (N, ...) over N, a scalar."""
+def _deviation(images: Tensor) -> Tensor:
+    """Root mean square deviation over N of images (N, ...), a scalar."""
     return images.var(0, correction=0).mean().sqrt()
+
+
+# --- the condition of synthesize and encode ---
+
+
+class ConditionalMethod(Method):
+    """The base of the two tasks with a condition, a label map, sketch or image."""
+
+    @property
+    def condition(self) -> ConditionSpec:
+        """Specification of the condition."""
+        spec: ConditionSpec | None = self.config.condition_spec
+        assert spec is not None
+        return spec
+
+    def condition_of(self, batch: Batch) -> Tensor:
+        """The conditions of a batch, uint8 (N, C, s, s). Raises PixgraftError if it has none."""
+        if self.condition.inversion:
+            return ((batch.images + 1) * 127.5).round().to(torch.uint8)
+        if batch.condition is None:
+            raise PixgraftError(f"{self.name}: images without conditions: train on pairs of both")
+        return batch.condition
 
 
 # --- synthesize: condition and style to samples ---
@@ -86,71 +105,61 @@ def _spread(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Synthesized:
-    """Images of N conditions, and the parts that they are made of."""
+    """Images for N conditions, and their components."""
 
     image: Tensor
     """(N, 3, S, S) in [-1, 1]."""
     components: dict[str, Tensor] = field(default_factory=dict)
-    """By the names of `Synthesis.components`, (N, 3, S, S) in [-1, 1] each."""
+    """Images (N, 3, S, S) in [-1, 1] by the names of `Synthesis.components`."""
 
 
-class Synthesis(Method):
-    """Task "synthesize": samples of a condition, in a style if the method takes one."""
+class Synthesis(ConditionalMethod):
+    """Task "synthesize": samples for a condition, and for a style if the method takes one."""
 
     task: ClassVar[str] = "synthesize"
 
     @property
-    def condition(self) -> ConditionSpec:
-        """The condition that the method takes."""
-        spec: ConditionSpec | None = self.config.condition_spec
-        assert spec is not None
-        return spec
-
-    @property
     def components(self) -> tuple[str, ...]:
-        """Names of the parts that come with an image."""
+        """Names of the component images of an output."""
         return ()
 
     @property
     def style_dim(self) -> int:
-        """D, numbers of a style code; 0 if the method takes no style."""
+        """D, dimension of a style code; 0 if the method takes no style."""
         return 0
 
     def encode_style(self, images: Tensor) -> Tensor:
-        """Style codes (N, D) of images (N, 3, S, S) in [-1, 1]; no gradient."""
+        """Style codes (N, D) of images (N, 3, H, W) in [-1, 1]; no gradient."""
         return images.new_zeros(len(images), 0)
 
     def random_style(self, count: int, random: torch.Generator | None = None) -> Tensor:
-        """`count` style codes (count, D), drawn by a CPU generator; None takes torch's default one."""
+        """`count` style codes (count, D) from the CPU generator `random`; None is torch's default generator."""
         return torch.zeros(count, 0)
 
     def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
-        """Noise maps for `count` images, as `samples` takes them; none where the generator has no noise."""
+        """Noise maps for `count` images, as `samples` takes them; empty if the generator has no noise."""
         return []
 
     @abstractmethod
-    def samples(
-        self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]
-    ) -> list[Synthesized]:
-        """One output for each of `noises`, which `draw_noise` gives; None is noise of zeros. No gradient.
+    def samples(self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]) -> list[Synthesized]:
+        """One output for each of `noises`, which come from `draw_noise`; None is zero noise. No gradient.
 
         `condition` is uint8 (N, C, S, S), `style` images (N, 3, H, W) in [-1, 1] or codes (N, D).
 
-        Raises PixgraftError for conditions, styles or noise of another shape, or a class beyond the configuration's.
+        Raises PixgraftError for conditions, styles or noise of a wrong shape, or a class index out of range.
         """
 
     def translate(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Synthesized:
-        """One output for conditions (N, C, S, S) and styles, as `samples` takes them; None is noise of zeros."""
+        """One output for conditions, styles and noise, as `samples` takes them."""
         return self.samples(condition, style, [noise])[0]
 
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
-        """Conditions, images, the components of one output, two outputs in the image's style with different noise, and
-        one in a random style, one a row.
+        """Rows: conditions, images, the components of one output, two outputs in the image's style with different
+        noise, and one in a random style.
 
-        The diversity is what noise alone changes: the deviation over four outputs, a mean over all pixels.
+        The diversity is the deviation over four outputs with different noise, a mean over all pixels.
         """
-        if condition is None:
-            raise PixgraftError(f"{self.name}: images without conditions: preview pairs of both")
+        condition = self.condition_of(Batch(images, {}, condition))
         random = torch.Generator().manual_seed(0)
         outputs = self.samples(
             condition, self.encode_style(images), [self.draw_noise(len(images), random) for _ in range(4)]
@@ -168,57 +177,50 @@ class Synthesis(Method):
 
 @dataclass(frozen=True)
 class Encoded:
-    """Codes and images of N conditions after each step."""
+    """Codes and images for N conditions after each step."""
 
     codes: list[Tensor]
-    """(N, M, D) each."""
+    """Codes (N, M, D) of each step."""
     images: list[Tensor]
-    """(N, 3, S, S) each, clamped to [-1, 1]."""
+    """Images (N, 3, S, S) of each step, clamped to [-1, 1]."""
 
 
-class Encoding(Method):
+class Encoding(ConditionalMethod):
     """Task "encode": codes of a generator for a condition, and their images."""
 
     task: ClassVar[str] = "encode"
 
     @property
-    def condition(self) -> ConditionSpec:
-        """The condition that the method takes."""
-        spec: ConditionSpec | None = self.config.condition_spec
-        assert spec is not None
-        return spec
-
-    @property
     @abstractmethod
     def start_codes(self) -> Tensor:
-        """The codes (M, D) that all others are offsets from."""
+        """Codes (M, D) to which the encoder adds offsets."""
 
     @property
     def steps(self) -> int:
-        """Steps that `encode` takes unless told otherwise."""
+        """Default number of steps of `encode`."""
         return 1
 
     @property
     def max_steps(self) -> int | None:
-        """The largest number of steps that `encode` takes; None: any."""
+        """Largest number of steps of `encode`; None for no limit."""
         return 1
 
     @property
     def layer_styles(self) -> bool:
-        """Whether code m is the style of the generator's layer m, so that codes can be mixed layer by layer."""
+        """Whether code m is the style of layer m of the generator, so that codes can be mixed by layer."""
         return False
 
     @property
     def scales(self) -> tuple[str, ...]:
-        """For each of the M codes, which of `SCALES` it comes from; empty where the method has no scales."""
+        """The scale of each of the M codes, from `SCALES`; empty if the method has no scales."""
         return ()
 
     @abstractmethod
     def encode(self, condition: Tensor, *, steps: int | None = None) -> Encoded:
-        """Codes and images of conditions, uint8 (N, C, s, s), after each of `steps` steps; None: `self.steps`.
+        """Codes and images for conditions, uint8 (N, C, s, s), after each of `steps` steps; None is `self.steps`.
 
-        Raises PixgraftError for conditions of another shape or type, a class beyond the configuration's, and a number
-        of steps that the method cannot take.
+        Raises PixgraftError for conditions of a wrong shape or type, a class index out of range, and a number of steps
+        that the method does not support.
         """
 
     @abstractmethod
@@ -227,69 +229,60 @@ class Encoding(Method):
 
     @abstractmethod
     def random_codes(self, count: int, random: torch.Generator | None = None) -> Tensor:
-        """`count` random codes (count, D) of the generator, drawn by a CPU generator; None takes torch's default."""
-
-    def condition_of(self, batch: Batch) -> Tensor:
-        """The conditions of a batch, uint8 (N, C, s, s). Raises PixgraftError if it has none."""
-        if self.condition.inversion:
-            return ((batch.images + 1) * 127.5).round().to(torch.uint8)
-        if batch.condition is None:
-            raise PixgraftError(f"{self.name}: images without conditions: train on pairs of both")
-        return batch.condition
+        """`count` codes (count, D) from the CPU generator `random`; None is torch's default generator."""
 
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
-        """Conditions, the starting image, the images after each step, the targets, one a row.
+        """Rows: conditions, the image of the start codes, the images after each step, the targets.
 
-        The diversity is a pixel's deviation over the outputs, by which an encoder shows that gives one face for all.
+        The diversity is the deviation over the last images, a mean over all pixels: 0 if all inputs give one image.
         """
         conditions = self.condition_of(Batch(images, {}, condition))
         start = self.decode(self.start_codes.unsqueeze(0)).expand(len(images), -1, -1, -1)
         outputs = [fitted(each, self.condition.size) for each in (start, *self.encode(conditions).images)]
         diversity = outputs[-1].std(0, correction=0).mean()
-        return Preview(
-            grid=torch.stack([self.condition.pictured(conditions), *outputs, images]), diversity=float(diversity)
-        )
+        grid = torch.stack([self.condition.pictured(conditions), *outputs, images])
+        return Preview(grid=grid, diversity=float(diversity))
 
 
 # --- sample: codes to images ---
 
 
 class Sampling(Method):
-    """Task "sample": images of codes alone, by a generative prior."""
+    """Task "sample": images from codes, by a generative prior."""
 
     task: ClassVar[str] = "sample"
     batch_multiple: ClassVar[int] = 2
-    """A single image has no minibatch deviation."""
+    """The minibatch deviation needs at least two images."""
     code_name: ClassVar[Literal["z", "w"]] = "z"
-    """What images are made from: z itself, or w, which a mapping network makes of z."""
+    """The space of the codes: z, or w if a mapping network maps z to w."""
     has_noise: ClassVar[bool] = False
     """Whether the generator takes noise maps."""
 
     @property
     def image_size(self) -> int:
-        """S of the images that the generator makes now; one that is still growing makes smaller ones."""
+        """Side of generated images in pixels; below the final S while the generator is growing."""
         size: int = self.config.image_size
         return size
 
     @property
     @abstractmethod
     def latent_size(self) -> int:
-        """Numbers of a code z."""
+        """Dimension of a code z."""
 
     @property
     def style_layers(self) -> int:
-        """L, the number of layers that take a code w each; 0 of a generator without such layers."""
+        """L, number of layers that take a code w; 0 if the generator has no such layers."""
         return 0
 
     @property
     def code_shapes(self) -> list[tuple[int, ...]]:
-        """The shapes that one image's code may have for `synthesize`."""
+        """Shapes of one image's code that `synthesize` accepts."""
         return [(self.latent_size,)]
 
     def draw_latents(self, count: int, random: torch.Generator | None = None) -> Tensor:
-        """`count` codes z (N, Z) of a unit normal distribution, drawn on the CPU one after the other.
+        """`count` codes z (N, Z) from a unit normal distribution, drawn one by one.
 
-        `random` is a CPU generator; None takes torch's default one.
+        `random` is a CPU generator; None is torch's default generator.
         """
         latents = torch.empty(count, self.latent_size)
         for row in latents:
@@ -297,13 +290,13 @@ class Sampling(Method):
         return latents
 
     def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
-        """Noise maps for `count` images, as `synthesize` takes them; none where the generator has no noise."""
+        """Noise maps for `count` images, as `synthesize` takes them; empty if the generator has no noise."""
         return []
 
     def codes(self, z: Tensor, *, truncation: float = 1.0) -> Tensor:
-        """The codes (N, D) that images are made from, of z (N, Z); `truncation` below 1 moves w to its mean.
+        """Codes (N, D) of z (N, Z); `truncation` below 1 moves w towards its mean.
 
-        Raises PixgraftError for a truncation other than 1 where there is no w.
+        Raises PixgraftError for a truncation other than 1 if the generator has no w.
         """
         if truncation != 1:
             raise PixgraftError(f"truncation {truncation}: {self.name} models have no w to truncate: leave it at 1")
@@ -311,13 +304,13 @@ class Sampling(Method):
 
     @abstractmethod
     def synthesize(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
-        """Images (N, 3, S, S), clamped to [-1, 1], of codes of one of `code_shapes` each; no gradient.
+        """Images (N, 3, S, S), clamped to [-1, 1], of codes (N, *shape), shape one of `code_shapes`; no gradient.
 
-        `noise` is the stored maps, new ones, none, or what `draw_noise` gives.
+        `noise` selects the stored maps, new maps, none, or the maps of `draw_noise`.
         """
 
     def spread(self, codes: Tensor) -> Tensor:
-        """W+ (N, L, D) of w (N, D): each layer takes the same code."""
+        """W+ (N, L, D) from w (N, D), the same code for each layer."""
         return codes.unsqueeze(1).expand(-1, self.style_layers, -1)
 
     def sample(self, z: Tensor, *, truncation: float = 1.0, noise: Noise = "stored") -> Tensor:
@@ -325,17 +318,19 @@ class Sampling(Method):
         return self.synthesize(self.codes(z, truncation=truncation), noise=noise)
 
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
-        """Real images, three rows of samples and, of w, one truncated by 0.7; the diversity is a pixel's deviation over
-        the samples."""
+        """Rows: real images, three of samples and, if there is a w, one of samples with truncation 0.7.
+
+        The diversity is the deviation over all samples, a mean over all pixels.
+        """
         random = torch.Generator().manual_seed(0)
-        rows = [self.draw_latents(len(images), random).to(images.device) for _ in range(3)]
-        samples = [self.sample(z) for z in rows]
+        latents = [self.draw_latents(len(images), random).to(images.device) for _ in range(3)]
+        samples = [self.sample(z) for z in latents]
         diversity = torch.cat(samples).std(0, correction=0).mean()
         if self.code_name == "w":
-            samples.append(self.sample(rows[0], truncation=0.7))
+            samples.append(self.sample(latents[0], truncation=0.7))
         rows = [enlarge(row, images.shape[-1] // row.shape[-1]) for row in (self.shrink(images), *samples)]
         return Preview(grid=torch.stack(rows), diversity=float(diversity))
 
     def shrink(self, images: Tensor) -> Tensor:
-        """Real images (N, 3, S, S) as the generator would make them now; a growing one's are smaller."""
+        """Real images (N, 3, S, S) at the current `image_size`."""
         return images
