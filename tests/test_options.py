@@ -93,6 +93,6 @@ def test_differences_need_a_step(tmp_path: Path, capsys: Captured) -> None:
 def test_there_is_no_grid_of_nothing(model: Path, inputs: Path, tmp_path: Path, capsys: Captured) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
-    command = ["translate", model, "--source", broken, "--target", inputs / "t" / "02.png", "--out", tmp_path / "out"]
-    assert main([*map(str, command), "--grid", "--device", "cpu"]) == 1
-    assert "grid:" not in capsys.readouterr().out and not (tmp_path / "out" / "grid.png").exists()
+    command = ("translate", model, "--source", broken, "--target", inputs / "t" / "02.png", "--out", tmp_path / "out")
+    assert refusal(capsys, *command, "--grid", "--device", "cpu").startswith("broken.png: ")
+    assert not capsys.readouterr().out and not (tmp_path / "out").exists()
