@@ -35,7 +35,8 @@ def test_the_perceptual_network_is_used_but_not_the_methods_own() -> None:
     experiment = grit("method.reconstruction=perceptual", "method.noise=false", "method.lambda_reconstruction=0.5")
     trainer = trainer_of(experiment)
     method = trainer.method
-    assert isinstance(method, GRIT) and method.required_networks() == {"perceptual": "squeezenet"} and grit_method().required_networks() == {}
+    assert isinstance(method, GRIT) and method.required_networks() == {"perceptual": "squeezenet"}
+    assert grit_method().required_networks() == {}
     names = set(method.state_dict())
     distance = Distance()
     method.attach_network("perceptual", distance)

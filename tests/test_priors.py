@@ -188,13 +188,13 @@ def test_real_images_fade_as_generated_ones_do() -> None:
     images = pictures(4)
     method.set_progress(4)  # at 8 pixels nothing of the new size is there yet
     assert (method.resolution, method.alpha) == (8, 0.0)
-    coarse = method.shrunk(images)
+    coarse = method.shrink(images)
     assert coarse.shape == (4, 3, 8, 8)
     torch.testing.assert_close(coarse[..., ::2, ::2], coarse[..., 1::2, 1::2])
     method.set_progress(14)
-    half = method.shrunk(images)
+    half = method.shrink(images)
     method.set_progress(24)
-    sharp = method.shrunk(images)
+    sharp = method.shrink(images)
     torch.testing.assert_close(half, (coarse + sharp) / 2)
     z = method.draw_latents(2, torch.Generator().manual_seed(0))
     made: list[Tensor] = []

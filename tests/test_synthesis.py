@@ -4,15 +4,20 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import pixgraft
 from cases import grit_method
 from encoders import saved, translate
 from pixgraft.data.outputs import labels
-from pixgraft.models import save_model
+from pixgraft.errors import PixgraftError
+from pixgraft.models import load_model, save_model
+from pixgraft.pipelines.synthesize import SynthesisPipeline
 from using import refusal
 
 COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9))
@@ -100,6 +105,48 @@ def test_names_that_clash_all_come_out(grit: Path, ome: Path, tmp_path: Path) ->
     everything = files(tmp_path / "grit")
     assert len(files(alone)) == 10
     assert all(everything[name] == data for name, data in files(alone).items() if name.endswith(".png"))
+
+
+# --- in Python ---
+
+
+def test_python_gives_the_pixels_of_the_command(grit: Path, tmp_path: Path) -> None:
+    maps(tmp_path / "in", ["a", "b"])
+    style = picture(tmp_path / "style.png")
+    flags = ("--samples", 3, "--seed", 4, "--components", "--style", style)
+    assert translate(grit, tmp_path / "in", tmp_path / "out", *flags) == 0
+    pipeline = SynthesisPipeline(load_model(grit), torch.device("cpu"))
+    paths = [tmp_path / "in" / f"{name}.png" for name in "ab"]
+    tensors = torch.stack([torch.from_numpy(np.array(Image.open(path))).unsqueeze(0) for path in paths])
+    options: dict[str, Any] = {"style": style, "samples": 3, "seed": 4}
+    given = [pipeline(each, **options) for each in (paths[0], Image.open(paths[0]), tensors[0])]
+    both = pipeline(tensors, **options)
+    assert both.pixels.shape == (6, 3, 32, 32) and both.mean.shape == (2, 3, 32, 32)
+    for result in given:
+        assert torch.equal(result.pixels, both.pixels[:3]) and torch.equal(result.deviation, both.deviation[:1])
+        assert result.report["measures"] == json.loads((tmp_path / "out" / "a.json").read_text())["measures"]
+    given[0].write_components = True
+    given[0].save(tmp_path / "saved", name="a")
+    made = shown(tmp_path / "saved")
+    assert made == {name: data for name, data in shown(tmp_path / "out").items() if name.startswith("a")}
+    assert len(made) == 3 * 3 + 3
+
+
+def test_python_refuses_what_is_unusable(grit: Path, tmp_path: Path) -> None:
+    pipeline = pixgraft.load(grit, device="cpu")
+    condition, image = torch.ones(1, 32, 32, dtype=torch.uint8), torch.zeros(3, 32, 32)
+    for given, options, reason in (
+        (condition + 3, {}, "class 4: there are 0 to 3"),
+        (condition.float(), {}, "are torch.float32: give uint8"),
+        (condition[:, :16], {}, r"give \(N, 1, 32, 32\)"),
+        (condition.repeat(0, 1, 1, 1), {}, r"give \(N, 1, 32, 32\)"),
+        (condition, {"samples": 0}, "samples 0: choose a number from 1"),
+        (condition, {"style": image + 2}, "the style has values from 2 to 2"),
+        (condition, {"style": image, "vary": "style", "samples": 2}, "vary style: draws styles at random"),
+        (condition, {"source": image}, r"it takes a condition: load\("),
+    ):
+        with pytest.raises(PixgraftError, match=reason):
+            pipeline(given, **options)
 
 
 # --- styles and palettes ---
