@@ -147,6 +147,8 @@ def test_python_refuses_what_is_unusable(model: Path, inputs: Path, tmp_path: Pa
     ):
         with pytest.raises(PixgraftError, match=reason):
             pipeline(source, target)  # type: ignore[arg-type]
+    with pytest.raises(PixgraftError, match=r"it takes a source and a target: load\("):
+        pipeline(good, samples=2)  # type: ignore[call-arg]
 
 
 # --- the same bytes ---

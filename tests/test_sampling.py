@@ -17,11 +17,9 @@ from torch import Tensor
 from generators import opened, pixels, run, samples
 from pixgraft.errors import PixgraftError
 from pixgraft.methods.progan import ProGAN, ProGANConfig
-from pixgraft.methods.stylegan2 import StyleGAN2, StyleGAN2Config
+from pixgraft.methods.stylegan2 import StyleGAN2
 from pixgraft.models import load_model, save_model
-from pixgraft.pipelines.base import Done
-from pixgraft.pipelines.files import run as run_plan
-from pixgraft.pipelines.options import SampleOptions, WalkOptions, layer_range
+from pixgraft.pipelines.options import layer_range
 from using import refusal
 
 LAYERS = 6  # of StyleGAN2 at 16 pixels
@@ -126,14 +124,6 @@ def test_large_images_are_shrunk_in_the_grid(tmp_path: Path) -> None:
     out = run("sample", tmp_path / "large", tmp_path / "out", "--count", 2)
     assert pixels(out / "000001.png").shape == (512, 512, 3)
     assert pixels(out / "grid.png").shape == (260, 518, 3)
-
-
-def test_a_second_run_overwrites_its_own_and_leaves_the_rest(grown: Path, tmp_path: Path) -> None:
-    out = run("sample", grown, tmp_path, "--count", 2)
-    (out / "note.txt").write_text("mine")
-    first = samples(out)
-    run("sample", grown, out, "--count", 2, "--seed", 5)
-    assert not set(samples(out)) & set(first) and (out / "note.txt").read_text() == "mine"
 
 
 def test_python_gives_the_pixels_of_the_command(styled: Path, grown: Path, tmp_path: Path) -> None:
@@ -294,7 +284,7 @@ def test_the_names_of_layers() -> None:
     assert found == [(0, 3), (4, 7), (8, 9), (2, 6), (9, 9)]
 
 
-# --- what people do wrong, and ctrl-C ---
+# --- what people do wrong ---
 
 
 @pytest.mark.parametrize(
@@ -370,32 +360,15 @@ def test_a_model_that_takes_images_is_sent_to_its_verb(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interruption_leaves_whole_files_only(styled: Path, tmp_path: Path) -> None:
-    whole = run("sample", styled, tmp_path / "whole", "--count", 3)
-
-    def stop(done: Done) -> None:
-        if done.label.endswith("1"):
-            raise KeyboardInterrupt
-
-    pipeline, out, film = opened(styled), tmp_path / "out", tmp_path / "film" / "walk.gif"
-    with pytest.raises(KeyboardInterrupt):
-        run_plan(pipeline, pipeline.plan(SampleOptions(count=3)), out, on_done=stop)
-    left = {path.name for path in out.iterdir()}
-    assert left == {"000000.png", "000000.json", "000001.png", "000001.json", "samples.json"}
-    assert samples(out) == samples(whole)[:2] and not json.loads((out / "samples.json").read_text())["outputs"]
-    run("sample", styled, out, "--count", 3)
-    assert samples(out) == samples(whole) and (out / "grid.png").read_bytes() == (whole / "grid.png").read_bytes()
-    with pytest.raises(KeyboardInterrupt):
-        run_plan(pipeline, pipeline.walk(WalkOptions(frames=2), film), film, on_done=stop)
-    assert not film.parent.exists()
-
-
 def test_an_earlier_call_leaves_nothing_among_the_files(
     styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = run("sample", styled, tmp_path / "out", "--count", 5)
-    run("sample", styled, tmp_path / "out", "--count", 2)
-    assert len(samples(out)) == 2 == len(list(out.glob("0*.json")))
+    first = samples(out)
+    (out / "note.txt").write_text("mine")
+    run("sample", styled, tmp_path / "out", "--count", 2, "--seed", 5)
+    assert len(samples(out)) == 2 == len(list(out.glob("0*.json"))) and not set(samples(out)) & set(first)
+    assert (out / "note.txt").read_text() == "mine"
     frames = run("walk", styled, tmp_path / "walk", "--points", 3, "--frames", 4)
     run("walk", styled, tmp_path / "walk", "--points", 2, "--frames", 2)
     assert len(list(frames.glob("*.png"))) == 4 == len(list(frames.glob("0*.json")))
