@@ -9,13 +9,12 @@ import tyro
 from torch import Tensor
 from tyro.conf import Positional, arg
 
-from pixgraft import devices
 from pixgraft.data.dataset import Dataset
 from pixgraft.data.images import from_uint8
 from pixgraft.data.pairs import open_pairs
 from pixgraft.errors import PixgraftError
-from pixgraft.models import load_model
-from pixgraft.pipelines.synthesis import Synthesizer
+from pixgraft.pipelines.loading import load
+from pixgraft.pipelines.synthesize import SynthesisPipeline
 
 REPLICATES = 1000
 
@@ -49,19 +48,18 @@ def main(
     """
     if every < 1:
         raise PixgraftError(f"--every {every}: choose a number from 1")
-    picked = devices.pick(device)
-    synthesizer = Synthesizer(load_model(model, device=picked), picked)
-    if not synthesizer.kind.has_classes:
+    pipeline = load(model, device=device)
+    if not isinstance(pipeline, SynthesisPipeline) or not pipeline.kind.has_classes:
         raise PixgraftError(f"{model}: takes no label maps, by whose classes the deviations are told apart")
     source = open_pairs(data, images=images, conditions=conditions, under=split)
-    pairs = Dataset(source, size=synthesizer.image_size, kind=synthesizer.kind)
-    classes = synthesizer.kind.classes
+    pairs = Dataset(source, size=pipeline.image_size, kind=pipeline.kind)
+    classes = pipeline.kind.classes
     squares, pixels = [], []
     for unit in range(0, len(pairs), every):
         image, condition = pairs[unit]
         assert condition is not None
-        style = synthesizer.code(from_uint8(image))
-        deviation = synthesizer.sample(condition, [style], samples=samples, seed=unit).deviation
+        style = pipeline.style_code(from_uint8(image))
+        deviation = pipeline.sample(condition, [style], samples=samples, seed=unit).deviation
         labels = condition[0].flatten().long()
         energy = deviation.square().flatten().double()
         squares.append(torch.zeros(classes, dtype=torch.float64).index_add_(0, labels, energy))

@@ -9,7 +9,7 @@ from torch import Tensor
 from cases import encoding, tiny_prior
 from pixgraft.cli import main
 from pixgraft.methods import METHODS
-from pixgraft.methods.encoding import Encoding
+from pixgraft.methods.encoding import PriorEncoding
 from pixgraft.models import load_model, save_model
 from using import opened
 
@@ -19,7 +19,7 @@ def saved(folder: Path, name: str, *settings: str, prior: str = "stylegan2") -> 
     experiment = encoding(name, *(f"method.{setting}" for setting in settings), prior=prior)
     torch.manual_seed(0)
     method = METHODS[experiment.kind](experiment.method)
-    assert isinstance(method, Encoding)
+    assert isinstance(method, PriorEncoding)
     method.load_prior(load_model(tiny_prior(prior)).method)
     with torch.no_grad():
         for parameter in method.parameters():

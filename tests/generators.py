@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 
 from pixgraft.cli import main
-from pixgraft.methods.prior import Prior
 from pixgraft.methods.progan import ProGAN, ProGANConfig
 from pixgraft.methods.stylegan2 import StyleGAN2, StyleGAN2Config
+from pixgraft.methods.tasks import Sampling
 from pixgraft.models import load_model, save_model
-from pixgraft.pipelines.sampler import Sampler
+from pixgraft.pipelines.sample import SamplingPipeline
 
 CPU = torch.device("cpu")
 
 
-def wild(method: StyleGAN2 | ProGAN) -> Prior:
+def wild(method: StyleGAN2 | ProGAN) -> Sampling:
     """The method with weights that all have an effect."""
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -48,8 +48,8 @@ def grown_model(folder: Path) -> Path:
     return folder
 
 
-def opened(folder: Path) -> Sampler:
-    return Sampler(load_model(folder), CPU)
+def opened(folder: Path) -> SamplingPipeline:
+    return SamplingPipeline(load_model(folder), CPU)
 
 
 def pixels(path: Path) -> np.ndarray[Any, Any]:

@@ -18,7 +18,7 @@ from pixgraft.losses.identity import face_crop
 from pixgraft.losses.latent import w_norm
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method
-from pixgraft.methods.encoding import Encoding
+from pixgraft.methods.encoding import PriorEncoding
 from pixgraft.methods.ome import OME
 from pixgraft.methods.progan import ProGAN
 from pixgraft.methods.psp import PSP
@@ -36,10 +36,10 @@ RUN = ("train.log_every=4", "train.checkpoint_every=16", "train.keep=0", "train.
 PROGAN = ("method.cut=4", "method.progan_codes=4")
 
 
-def ready(name: str, *settings: str, prior: str = "stylegan2") -> Encoding:
+def ready(name: str, *settings: str, prior: str = "stylegan2") -> PriorEncoding:
     """A method that has its generator, in eval mode, so that an image does not depend on its batch."""
     method = trainer_of(encoding(name, *settings, prior=prior)).method
-    assert isinstance(method, Encoding)
+    assert isinstance(method, PriorEncoding)
     return method.eval()
 
 
@@ -48,7 +48,7 @@ def batch(method: Method, count: int = 4, *, seed: int = 0) -> Batch:
     return Batch(images, {}, conditions(method.config, images) if method.config.condition != "self" else None)
 
 
-def given(method: Encoding, count: int = 4) -> Tensor:
+def given(method: PriorEncoding, count: int = 4) -> Tensor:
     return method.condition_of(batch(method, count))
 
 
@@ -106,12 +106,12 @@ def test_codes_start_from_the_average(tmp_path: Path) -> None:
     prior.generator.w_mean.normal_()
     save_model(tmp_path / "prior", prior, info={})
     method = ready("ome", f"method.prior={tmp_path / 'prior'}")
-    found = method.encode(given(method))
-    assert torch.equal(found.codes[0], prior.generator.w_mean.expand(4, 8, 16))
+    codes = method.start_codes
+    assert torch.equal(codes, prior.generator.w_mean.expand(8, 16))
     assert isinstance(method.generator, stylegan2.Generator)
     with torch.no_grad():
-        mean = method.generator.synthesis(found.codes[0], noise="stored").clamp(-1, 1)
-    torch.testing.assert_close(found.images[0], mean)
+        mean = method.generator.synthesis(codes.unsqueeze(0), noise="stored").clamp(-1, 1)
+    assert torch.equal(method.decode(codes.unsqueeze(0)), mean)
 
 
 # --- the steps ---
@@ -122,15 +122,17 @@ def test_each_step_sees_the_image_of_the_one_before() -> None:
     assert isinstance(method, OME)
     condition = given(method)
     found = method.encode(condition)
-    assert len(found.codes) == len(found.images) == 4
+    assert len(found.codes) == len(found.images) == 3
+    start = method.start_codes.expand(4, -1, -1)
+    seen = zip([start, *found.codes], [method.decode(start), *found.images], found.codes, strict=False)
     with torch.no_grad():
-        for codes, image, moved in zip(found.codes, found.images, found.codes[1:], strict=False):
+        for codes, image, moved in seen:
             offsets = method.encoder(joined(condition, image, kind="lr"))
             torch.testing.assert_close(moved, codes + offsets)
-    assert (found.codes[2] - found.codes[1]).abs().max() > 1e-6
+    assert (found.codes[1] - found.codes[0]).abs().max() > 1e-6
     fewer, more = (method.encode(condition, steps=steps) for steps in (1, 4))
-    torch.testing.assert_close(fewer.images[-1], found.images[1])
-    torch.testing.assert_close(more.images[3], found.images[3])
+    torch.testing.assert_close(fewer.images[-1], found.images[0])
+    torch.testing.assert_close(more.images[2], found.images[2])
     with pytest.raises(PixgraftError, match="steps 0: choose a number from 1"):
         method.encode(condition, steps=0)
 
@@ -138,11 +140,11 @@ def test_each_step_sees_the_image_of_the_one_before() -> None:
 def test_without_offsets_there_is_one_pass() -> None:
     method = ready("ome", "method.offsets=false")
     assert [phase.name for phase in method.phases()] == ["step1"]
-    assert len(method.encode(given(method)).codes) == 2
+    assert len(method.encode(given(method)).codes) == 1
     assert [phase.name for phase in ready("ome", "method.steps=3").phases()] == ["step1", "step2", "step3"]
     psp = ready("psp")
     assert len(psp.encode(given(psp)).codes) == 1
-    with pytest.raises(PixgraftError, match="pSp takes one step"):
+    with pytest.raises(PixgraftError, match="steps 2: psp models take one step"):
         psp.encode(given(psp), steps=2)
 
 
@@ -319,7 +321,7 @@ def test_stopped_and_resumed_is_one_run(name: str, data: Path, tmp_path: Path) -
     again = load_model(tmp_path / "kept").method
     moved = arguments(name, data, parts, "method.prior=gone", "train.images=52")
     assert main(moved) == 0  # nor does it need it to go on
-    assert isinstance(opened, Encoding) and isinstance(again, Encoding)
+    assert isinstance(opened, PriorEncoding) and isinstance(again, PriorEncoding)
     theirs = load_model(tiny_prior("stylegan2")).method
     assert torch.equal(
         opened.generator.state_dict()["synthesis.const"], theirs.state_dict()["generator.synthesis.const"]
@@ -345,7 +347,7 @@ def test_four_pictures_are_learned(name: str) -> None:
 
     def apart() -> float:
         with trainer.averaged() as method:
-            assert isinstance(method, Encoding)
+            assert isinstance(method, PriorEncoding)
             made = method.encode(method.condition_of(seen)).images[-1]
         return float((made - seen.images).square().mean())
 
@@ -360,7 +362,7 @@ def test_presets_of_the_papers_have_the_published_sizes() -> None:
         psp = METHODS["psp"](preset("psp-paper-1024").method)
         ome = METHODS["ome"](preset("ome-paper-stylegan2-1024").method)
         grown = METHODS["ome"](preset("ome-paper-progan-1024").method)
-    assert isinstance(psp, Encoding) and isinstance(ome, OME) and isinstance(grown, OME)
+    assert isinstance(psp, PriorEncoding) and isinstance(ome, OME) and isinstance(grown, OME)
     assert (psp.codes, ome.codes, grown.codes) == (18, 18, 20)
     assert sum(p.numel() for p in psp.encoder.parameters()) == pytest.approx(267e6, rel=0.01)
     assert ome.steps == 5 and grown.fusion is not None and grown.fusion.channels == 512

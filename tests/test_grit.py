@@ -78,7 +78,7 @@ def test_without_a_residual_both_losses_are_of_one_image() -> None:
     losses = losses_of(method, batch)
     assert HEADS[0] in reached(losses["reconstruction"], method) & reached(losses["generator"], method)
     translated = method.translate(grit_condition(method), batch.images)
-    assert translated.residual is None and torch.equal(translated.image, translated.reconstruction)
+    assert torch.equal(translated.image, translated.components.pop("reconstruction")) and not translated.components
 
 
 def test_the_image_is_the_sum_and_training_starts_from_the_reconstruction() -> None:
@@ -141,7 +141,7 @@ def test_noise_is_drawn_image_by_image() -> None:
 @pytest.mark.parametrize("place", range(4))
 def test_noise_acts_at_every_place(place: int) -> None:
     method = grit_method()
-    condition, codes = grit_condition(method), method.style_of(pictures(4))
+    condition, codes = grit_condition(method), method.encode_style(pictures(4))
     noise = [torch.zeros_like(part) for part in method.draw_noise(4)]
     silent = method.translate(condition, codes, noise)
     assert torch.equal(silent.image, method.translate(condition, codes).image)
@@ -157,10 +157,11 @@ def test_noise_may_be_the_residuals_alone() -> None:
     noise = both.draw_noise(4)
     quiet, noisy = (apart.translate(condition, images, each) for each in (None, noise))
     together = both.translate(condition, images, noise)
-    assert torch.equal(noisy.reconstruction, quiet.reconstruction)
-    assert not torch.equal(noisy.reconstruction, together.reconstruction)
-    assert noisy.residual is not None and quiet.residual is not None and together.residual is not None
-    assert torch.equal(noisy.residual, together.residual) and not torch.equal(noisy.residual, quiet.residual)
+    without, with_noise, of_both = (each.components for each in (quiet, noisy, together))
+    assert torch.equal(with_noise["reconstruction"], without["reconstruction"])
+    assert not torch.equal(with_noise["reconstruction"], of_both["reconstruction"])
+    assert torch.equal(with_noise["residual"], of_both["residual"])
+    assert not torch.equal(with_noise["residual"], without["residual"])
     assert torch.equal(quiet.image, both.translate(condition, images).image)
     losses = losses_of(apart, grit_batch(apart))
     assert NOISE in reached(losses["generator"], apart) - reached(losses["reconstruction"], apart)
@@ -247,7 +248,7 @@ def test_conditions_become_floats(settings: list[str], stored: int, encoded: int
     else:
         torch.testing.assert_close((floats + 1) * 127.5, condition.float())
         assert floats.min() < -0.3 and floats.max() > 0.3
-    assert method.shown(condition).shape == (4, 3, 32, 32)
+    assert method.condition.pictured(condition).shape == (4, 3, 32, 32)
 
 
 @pytest.mark.parametrize("classes", [2, 8, 19])
@@ -294,7 +295,7 @@ def test_grit_overfits_four_pairs(seed: int) -> None:
         trainer.step(batch)
 
     def apart(condition: Tensor, styles: Tensor) -> float:
-        return l1(method.translate(condition, styles).reconstruction, batch.images).item()
+        return l1(method.translate(condition, styles).components["reconstruction"], batch.images).item()
 
     reached = apart(batch.condition, batch.images)
     assert reached < 0.7 * l1(batch.images.median(0, keepdim=True).values, batch.images)

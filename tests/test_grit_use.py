@@ -35,7 +35,8 @@ def test_the_perceptual_network_is_used_but_not_the_methods_own() -> None:
     experiment = grit("method.reconstruction=perceptual", "method.noise=false", "method.lambda_reconstruction=0.5")
     trainer = trainer_of(experiment)
     method = trainer.method
-    assert isinstance(method, GRIT) and method.required_networks() == {"perceptual": "squeezenet"} and grit_method().required_networks() == {}
+    assert isinstance(method, GRIT) and method.required_networks() == {"perceptual": "squeezenet"}
+    assert grit_method().required_networks() == {}
     names = set(method.state_dict())
     distance = Distance()
     method.attach_network("perceptual", distance)
@@ -67,12 +68,12 @@ def test_translations_are_in_range_whatever_the_style_is_given_as() -> None:
     method = grit_method()
     condition, images = grit_condition(method, 3), pictures(3, seed=1)
     by_image = method.translate(condition, images)
-    assert torch.equal(method.translate(condition, method.style_of(images)).image, by_image.image)
+    assert torch.equal(method.translate(condition, method.encode_style(images)).image, by_image.image)
     assert not torch.allclose(method.translate(condition, pictures(3, seed=2)).image, by_image.image, atol=1e-3)
-    assert by_image.residual is not None
-    for part in (by_image.reconstruction, by_image.residual, by_image.image):
+    reconstruction, residual = (by_image.components[name] for name in method.components)
+    for part in (reconstruction, residual, by_image.image):
         assert part.shape == (3, 3, 32, 32) and part.abs().max() <= 1 and not part.requires_grad
-    assert torch.equal(by_image.image, (by_image.reconstruction + by_image.residual).clamp(-1, 1))
+    assert torch.equal(by_image.image, (reconstruction + residual).clamp(-1, 1))
     assert not torch.equal(method.translate(condition.flip(0), images).image, by_image.image)
 
 
@@ -205,10 +206,9 @@ def test_many_samples_are_those_made_one_by_one(into: str, residual: bool) -> No
     assert runs.count("content") == 1 and runs.count("decoder.0") == len(noises) + quiet
     for noise, sample in zip(noises, samples, strict=True):
         alone = method.translate(condition, images, noise)
-        assert torch.equal(sample.image, alone.image) and torch.equal(sample.reconstruction, alone.reconstruction)
-        if residual:
-            assert sample.residual is not None and alone.residual is not None
-            assert torch.equal(sample.residual, alone.residual)
+        assert torch.equal(sample.image, alone.image)
+        assert sample.components.keys() == alone.components.keys() == set(method.components)
+        assert all(torch.equal(part, alone.components[name]) for name, part in sample.components.items())
     assert not torch.equal(samples[0].image, samples[2].image)
 
 

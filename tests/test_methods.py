@@ -13,7 +13,7 @@ from cases import CASES, Case, copied, trainer_of, unfilled
 from pixgraft.config import replaced
 from pixgraft.errors import PixgraftError
 from pixgraft.methods import METHODS, Method
-from pixgraft.methods.encoding import Encoding
+from pixgraft.methods.encoding import PriorEncoding
 from pixgraft.presets import PRESETS, preset
 
 EACH = pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
@@ -50,7 +50,7 @@ def test_a_phase_changes_its_own_parameters_and_nothing_else(case: Case) -> None
 
 def mapping_of(method: Method) -> set[nn.Parameter]:
     """A borrowed generator's mapping, which codes of an encoder do without even where the generator is trained."""
-    if not isinstance(method, Encoding):
+    if not isinstance(method, PriorEncoding):
         return set()
     return {p for name, p in method.generator.named_parameters() if name.startswith("mapping.")}
 

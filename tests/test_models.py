@@ -1,7 +1,6 @@
 """Model folders: written whole or not at all, read back to the bit, refused in one line when something is wrong."""
 
 import copy
-import dataclasses
 import hashlib
 import json
 import os
@@ -22,7 +21,6 @@ from pixgraft import models
 from pixgraft.cli import main
 from pixgraft.errors import PixgraftError
 from pixgraft.files import json_sha256, write_bytes
-from pixgraft.methods import Method
 from pixgraft.models import load_model, save_model
 from training import make_images, newest, run
 from using import random_method, random_model, refusal
@@ -202,8 +200,8 @@ def test_a_run_is_exported(trained: Path, tmp_path: Path, capsys: pytest.Capture
 def test_a_run_translates_as_what_it_exports(trained: Path, tmp_path: Path) -> None:
     save_model(tmp_path / "out", load_model(trained).method, info={})
     source = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    translators = [pixgraft.load(folder, device="cpu") for folder in (trained, tmp_path / "out")]
-    a, b = (translator.translate(source, source[:, ::4, ::4]).pixels for translator in translators)
+    folders = (trained, tmp_path / "out")
+    a, b = (pixgraft.load(folder, device="cpu")(source, source[:, ::4, ::4]).pixels for folder in folders)
     assert torch.equal(a, b)
 
 
@@ -386,13 +384,3 @@ def test_what_is_no_model_is_refused(
     assert "no-such-model: no such folder and no bundled model" in refusal(capsys, *translate("no-such-model", out))
     assert "/no/such/folder: no such folder" in refusal(capsys, *translate("/no/such/folder", out))
     assert not out.exists()
-
-
-def test_a_method_that_takes_no_source_and_target_does_not_translate(model: Path) -> None:
-    class Other(Method):
-        name = "other"
-        phases = optimizers = preview = lambda *_: None  # type: ignore[assignment]
-
-    impostor = dataclasses.replace(load_model(model), name="x", method=Other(None))
-    with pytest.raises(PixgraftError, match="x: a model of other, which does not take source and target"):
-        pixgraft.Translator(impostor, torch.device("cpu"))

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from cases import grit_method
-from encoders import saved
-from pixgraft.cli import main
 from pixgraft.models import save_model
 from training import make_images, make_pairs, run, tree
 from using import refusal
@@ -52,15 +50,6 @@ def test_an_image_is_not_replaced_by_what_is_made_of_it(tmp_path: Path, capsys: 
     assert tree(tmp_path) == before
 
 
-def test_a_condition_is_not_replaced_by_its_translation(tmp_path: Path, capsys: Captured) -> None:
-    model = saved(tmp_path / "model", "psp", "condition=labels", "classes=4")
-    masks = make_pairs(tmp_path / "pairs", 2) / "masks"
-    before = tree(masks)
-    said = refusal(capsys, "translate", model, "--condition", masks / "00.png", "--out", masks, "--device", "cpu")
-    assert said == f"{masks / '00.png'}: an output would replace it: choose another folder for the outputs"
-    assert tree(masks) == before
-
-
 def test_a_style_is_not_replaced_by_a_sample_in_it(tmp_path: Path, capsys: Captured) -> None:
     save_model(tmp_path / "model", grit_method(), info={})
     pairs = make_pairs(tmp_path / "pairs", 1)
@@ -88,11 +77,3 @@ def test_differences_need_a_step(tmp_path: Path, capsys: Captured) -> None:
     said = refusal(capsys, *command, "--set", "method.difference_step=0")
     assert said == "difference_step is 0.0: it must be above 0"
     assert not (tmp_path / "run").exists()
-
-
-def test_there_is_no_grid_of_nothing(model: Path, inputs: Path, tmp_path: Path, capsys: Captured) -> None:
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no image")
-    command = ["translate", model, "--source", broken, "--target", inputs / "t" / "02.png", "--out", tmp_path / "out"]
-    assert main([*map(str, command), "--grid", "--device", "cpu"]) == 1
-    assert "grid:" not in capsys.readouterr().out and not (tmp_path / "out" / "grid.png").exists()

@@ -14,9 +14,9 @@ from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
 from pixgraft.losses.penalties import path_lengths, r1_of_logits
 from pixgraft.methods.base import Batch
-from pixgraft.methods.prior import Prior
 from pixgraft.methods.progan import ProGAN, ProGANConfig
 from pixgraft.methods.stylegan2 import StyleGAN2
+from pixgraft.methods.tasks import Sampling
 from pixgraft.models import load_model, save_model
 from pixgraft.presets import preset
 from pixgraft.training.batches import Feed
@@ -163,7 +163,7 @@ def test_mixed_codes_are_of_two_in_their_share() -> None:
     torch.testing.assert_close(codes[:, 0], w)
     mixed = (codes[:, -1] != codes[:, 0]).any(1).float().mean()
     assert 0.4 < float(mixed) < 0.6
-    assert method.training_codes(3)[0].shape == (3, method.layers, 16)
+    assert method.training_codes(3)[0].shape == (3, method.style_layers, 16)
 
 
 # --- ProGAN ---
@@ -188,13 +188,13 @@ def test_real_images_fade_as_generated_ones_do() -> None:
     images = pictures(4)
     method.set_progress(4)  # at 8 pixels nothing of the new size is there yet
     assert (method.resolution, method.alpha) == (8, 0.0)
-    coarse = method.shrunk(images)
+    coarse = method.shrink(images)
     assert coarse.shape == (4, 3, 8, 8)
     torch.testing.assert_close(coarse[..., ::2, ::2], coarse[..., 1::2, 1::2])
     method.set_progress(14)
-    half = method.shrunk(images)
+    half = method.shrink(images)
     method.set_progress(24)
-    sharp = method.shrunk(images)
+    sharp = method.shrink(images)
     torch.testing.assert_close(half, (coarse + sharp) / 2)
     z = method.draw_latents(2, torch.Generator().manual_seed(0))
     made: list[Tensor] = []
@@ -296,7 +296,7 @@ def test_stopped_and_resumed_is_one_run(kind: str, stop: int, data: Path, tmp_pa
     assert log_lines(parts) == log_lines(whole)
     assert tree(parts / "samples") == tree(whole / "samples")
     opened = load_model(parts).method
-    assert isinstance(opened, Prior)
+    assert isinstance(opened, Sampling)
     assert opened.image_size == (16 if kind == "progan" else 32)  # at 48 images ProGAN is there
     if kind == "stylegan2":
         assert {"path_length", "augmentation", "real_sign"} <= {name for line in log_lines(whole) for name in line}
@@ -361,7 +361,7 @@ def test_a_few_pictures_are_learned(kind: str) -> None:
     def distance() -> float:
         """Of each picture from the nearest of some samples, on average."""
         with trainer.averaged() as method:
-            assert isinstance(method, Prior)
+            assert isinstance(method, Sampling)
             samples = method.sample(method.draw_latents(32, torch.Generator().manual_seed(0)))
         return float(torch.cdist(images.flatten(1), samples.flatten(1)).min(1).values.mean())
 

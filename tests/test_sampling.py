@@ -1,5 +1,6 @@
 """Generative priors in use: samples, mixed styles and walks, by small models with random weights."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -14,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from generators import opened, pixels, run, samples
+from pixgraft.errors import PixgraftError
 from pixgraft.methods.progan import ProGAN, ProGANConfig
-from pixgraft.methods.stylegan2 import StyleGAN2, StyleGAN2Config
+from pixgraft.methods.stylegan2 import StyleGAN2
 from pixgraft.models import load_model, save_model
-from pixgraft.pipelines.sampler import Sampler
-from pixgraft.pipelines.sampling import sample_files, walk_files
+from pixgraft.pipelines.options import layer_range
 from using import refusal
 
 LAYERS = 6  # of StyleGAN2 at 16 pixels
@@ -35,20 +36,23 @@ def cell(path: Path, row: int, column: int, *, side: int = 16) -> np.ndarray[Any
 
 def test_what_sample_writes(styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = run("sample", styled, tmp_path / "out", "--count", 3, "--seed", 7, "--truncation", 0.5)
-    names = ["000000.png", "000001.png", "000002.png", "grid.png", "latents.safetensors", "samples.json"]
-    assert sorted(path.name for path in out.iterdir()) == names
-    report = json.loads((out / "samples.json").read_text())
-    sha256 = load_model(styled).weights_sha256
-    expected = {"seed": 7, "truncation": 0.5, "noise": "stored", "weights_sha256": sha256, "method": "stylegan2"}
-    assert {key: report[key] for key in expected} == expected and report["count"] == 3
-    said = " ".join(capsys.readouterr().out.split())
-    assert "3 images" in said and "seed 7, truncation 0.5" in said and sha256 in said
+    names = [f"00000{index}{end}" for index in range(3) for end in (".json", ".png")]
+    assert sorted(path.name for path in out.iterdir()) == [*names, "grid.png", "latents.safetensors", "samples.json"]
+    report, of_one = (json.loads((out / name).read_text()) for name in ("samples.json", "000002.json"))
+    origin = {"method": "stylegan2", "weights_sha256": load_model(styled).weights_sha256, "seed": 7}
+    settings = {"truncation": 0.5, "noise": "stored"}
+    for each, own in ((report, {"count": 3}), (of_one, {"sample": 2})):
+        assert {key: each[key] for key in origin} == origin and each["settings"] == settings | own
+    assert [each["file"] for each in report["outputs"]] == ["grid.png", "latents.safetensors"]
+    said = capsys.readouterr().out
+    assert "3 made, 0 finished before, 0 failed" in said and "grid.png, latents.safetensors" in said
     image = Image.open(out / "000002.png")
     assert image.size == (16, 16) and "Synthesised" in image.text["Description"]  # type: ignore[attr-defined]
-    assert json.loads(image.text["pixgraft"]) == {**expected, "sample": 2}  # type: ignore[attr-defined]
+    expected = {"task": "sample", **origin, "settings": settings | {"sample": 2}, "inputs": []}
+    assert json.loads(image.text["pixgraft"]) == expected  # type: ignore[attr-defined]
     with safetensors.safe_open(str(out / "latents.safetensors"), "pt") as file:
         told = json.loads(file.metadata()["pixgraft"])
-    assert {key: told[key] for key in expected} == {key: str(value) for key, value in expected.items()}
+    assert {key: told[key] for key in origin | settings} == {k: str(v) for k, v in (origin | settings).items()}
     codes = safetensors.torch.load_file(out / "latents.safetensors")
     assert {name: tuple(each.shape) for name, each in codes.items()} == {"z": (3, 6), "w": (3, 5)}
     assert pixels(out / "grid.png").shape == (38, 38, 3)
@@ -71,13 +75,13 @@ def test_passes_of_many_are_filled_up(styled: Path, noise: Any) -> None:
     """As a GPU takes them: each image with its own code and noise, and a count that fills no pass."""
     one, many = opened(styled), opened(styled)
     many.pass_size = 4
-    z = one.latents(3, 0, 6)
+    z = one.latents(3, range(6))
     torch.testing.assert_close(many.codes(z), one.codes(z))
     w = one.codes(z)
-    alone, together = (each.images(w, noise=noise, seed=3, first=2) for each in (one, many))
+    alone, together = (each.images(w, noise=noise, seed=3, numbers=range(2, 8)) for each in (one, many))
     assert alone.shape == together.shape == (6, 3, 16, 16)
     assert (alone.int() - together.int()).abs().max() <= 1
-    assert torch.equal(one.images(w[4:], noise=noise, seed=3, first=6), alone[4:])
+    assert torch.equal(one.images(w[4:], noise=noise, seed=3, numbers=[6, 7]), alone[4:])
 
 
 def test_noise_and_truncation_have_their_effects(styled: Path, tmp_path: Path) -> None:
@@ -104,7 +108,7 @@ def test_progan_has_neither(grown: Path, tmp_path: Path) -> None:
     few = run("sample", grown, tmp_path / "few", "--count", 1, "--seed", 1)
     assert len(set(samples(out))) == 3 and samples(few) == samples(out)[:1]
     assert set(safetensors.torch.load_file(out / "latents.safetensors")) == {"z"}
-    assert json.loads((out / "samples.json").read_text())["noise"] == "none"
+    assert json.loads((out / "samples.json").read_text())["settings"]["noise"] == "none"
 
 
 def test_a_network_half_grown_makes_smaller_images(tmp_path: Path) -> None:
@@ -122,12 +126,30 @@ def test_large_images_are_shrunk_in_the_grid(tmp_path: Path) -> None:
     assert pixels(out / "grid.png").shape == (260, 518, 3)
 
 
-def test_a_second_run_overwrites_its_own_and_leaves_the_rest(grown: Path, tmp_path: Path) -> None:
-    out = run("sample", grown, tmp_path, "--count", 2)
-    (out / "note.txt").write_text("mine")
-    first = samples(out)
-    run("sample", grown, out, "--count", 2, "--seed", 5)
-    assert not set(samples(out)) & set(first) and (out / "note.txt").read_text() == "mine"
+def test_python_gives_the_pixels_of_the_command(styled: Path, grown: Path, tmp_path: Path) -> None:
+    flags: dict[str, Any] = {"seed": 4, "truncation": 0.5, "noise": "random"}
+    out = run("sample", styled, tmp_path, "--count", 3, *(each for k, v in flags.items() for each in (f"--{k}", v)))
+    pipeline = opened(styled)
+    result = pipeline(3, **flags)
+    for index in range(3):
+        assert np.array_equal(np.asarray(result.images[index]), pixels(out / f"00000{index}.png"))
+    latents = safetensors.torch.load_file(out / "latents.safetensors")
+    assert torch.equal(result.codes, latents["w"])
+    for given in (latents["z"], latents["w"], latents["w"].unsqueeze(1).repeat(1, LAYERS, 1)):
+        own = flags if given is latents["z"] else flags | {"truncation": 1.0}
+        assert torch.equal(pipeline(latents=given, **own).pixels, result.pixels)
+    for model, options, reason in (
+        (pipeline, {"count": 0}, "count 0: choose a number from 1"),
+        (pipeline, {"count": 2, "latents": latents["z"]}, "count 2: the latents say how many"),
+        (pipeline, {"latents": latents["z"][0]}, r"expected \(N, 6\) or \(N, 5\) or \(N, 6, 5\)"),
+        (pipeline, {"latents": latents["z"][:0]}, r"shape \(0, 6\)"),
+        (pipeline, {"latents": latents["z"].int()}, "give finite floats"),
+        (pipeline, {"latents": latents["z"] * torch.inf}, "give finite floats"),
+        (pipeline, {"samples": 2}, r"it makes images of codes alone: load\("),
+        (opened(grown), {"noise": "random"}, "noise random: progan models take no noise"),
+    ):
+        with pytest.raises(PixgraftError, match=reason):
+            model(**options)
 
 
 # --- saved latents ---
@@ -154,8 +176,11 @@ def test_latents_give_the_same_images_again(styled: Path, tmp_path: Path) -> Non
         for name in ("again", "w", "plus"):
             assert np.array_equal(pixels(tmp_path / name / f"00000{index}.png"), pixels(out / f"00000{index}.png"))
     report = json.loads((again / "samples.json").read_text())
-    assert [report[key] for key in ("seed", "truncation", "noise", "count")] == [4, 0.7, "random", 3]
-    assert report["latents"]["name"] == "latents.safetensors"
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert report["seed"] == 4
+    assert report["settings"] == {"truncation": 0.7, "noise": "random", "count": 3, "latents_sha256": sha256}
+    of_one = json.loads((again / "000001.json").read_text())
+    assert of_one["inputs"] == [{"role": "codes", "name": "latents.safetensors", "sha256": sha256}]
     plain = run("sample", styled, tmp_path / "plain", "--latents", file, "--truncation", 1, "--count", 2)
     assert len(samples(plain)) == 2
     assert not np.array_equal(pixels(plain / "000000.png"), pixels(out / "000000.png"))
@@ -172,7 +197,7 @@ def test_z_of_one_model_are_z_of_another(styled: Path, grown: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("tensors", "flags", "named"),
     [
-        ({"v": torch.zeros(2, 6)}, (), "holds v; a model of stylegan2 takes z or w"),
+        ({"v": torch.zeros(2, 6)}, (), "holds v; expected z or w: give another file"),
         ({"z": torch.zeros(2, 7)}, (), r"z is \(2, 7\), the model takes \(N, 6\)"),
         ({"z": torch.zeros(0, 6)}, (), r"z is \(0, 6\)"),
         ({"z": torch.tensor(1.0)}, (), r"z is \(\)"),
@@ -213,7 +238,7 @@ def test_what_a_file_says_of_itself_may_be_unreadable(styled: Path, tmp_path: Pa
         file = tmp_path / f"{name}.safetensors"
         safetensors.torch.save_file({"z": torch.zeros(1, 6)}, file, {"pixgraft": told})
         report = json.loads((run("sample", styled, tmp_path / name, "--latents", file) / "samples.json").read_text())
-        assert (report["seed"], report["truncation"], report["noise"]) == (0, 1.0, "stored")
+        assert (report["seed"], report["settings"]["truncation"], report["settings"]["noise"]) == (0, 1.0, "stored")
 
 
 # --- mixed styles ---
@@ -230,15 +255,20 @@ def test_the_grid_of_mixed_styles(styled: Path, tmp_path: Path) -> None:
         assert np.array_equal(cell(grid, row + 1, 0), sources[row])
     for column in range(3):
         assert np.array_equal(cell(grid, 0, column + 1), sources[2 + column])
-    sampler = opened(styled)
-    w = sampler.codes(sampler.latents(9, 0, 5))
+    pipeline = opened(styled)
+    w = pipeline.codes(pipeline.latents(9, range(5)))
+    assert isinstance(pipeline.method, StyleGAN2)
     for row in range(2):
         for column in range(3):
-            codes = sampler.styled().mixed(w[row : row + 1], w[2 + column : 3 + column], 3)
-            expected = sampler.images(codes)[0].permute(1, 2, 0).numpy()
+            codes = pipeline.method.generator.mix(w[row : row + 1], w[2 + column : 3 + column], 3)
+            expected = pipeline.images(codes)[0].permute(1, 2, 0).numpy()
             assert np.array_equal(cell(grid, row + 1, column + 1), expected)
     text = Image.open(grid).text  # type: ignore[attr-defined]
-    assert json.loads(text["pixgraft"])["layers"] == [3, 5] and "Synthesised" in text["Description"]
+    settings = {"rows": 2, "columns": 3, "layers": [3, 5], "truncation": 1.0}
+    assert json.loads(text["pixgraft"])["settings"] == settings and "Synthesised" in text["Description"]
+    report = json.loads((tmp_path / "new" / "mix.json").read_text())
+    assert report["settings"] == settings and [each["file"] for each in report["outputs"]] == ["mix.png"]
+    assert {path.name for path in grid.parent.iterdir()} == {"mix.png", "mix.json"}
 
 
 def test_all_layers_or_those_that_are_left(styled: Path, tmp_path: Path) -> None:
@@ -250,31 +280,28 @@ def test_all_layers_or_those_that_are_left(styled: Path, tmp_path: Path) -> None
 
 
 def test_the_names_of_layers() -> None:
-    config = StyleGAN2Config(image_size=64, base_channels=64, max_channels=2, discriminator_base_channels=64)
-    sampler = object.__new__(Sampler)
-    sampler.method = StyleGAN2(config)  # of 10 layers
-    found = [sampler.layers(text) for text in ("coarse", "middle", "fine", "2-6", "9")]
+    found = [layer_range(text, 10) for text in ("coarse", "middle", "fine", "2-6", "9")]
     assert found == [(0, 3), (4, 7), (8, 9), (2, 6), (9, 9)]
 
 
-# --- what people do wrong, and ctrl-C ---
+# --- what people do wrong ---
 
 
 @pytest.mark.parametrize(
     ("verb", "flags", "named"),
     [
-        ("sample", ("--count", 0), "--count 0: choose a number from 1"),
-        ("sample", ("--truncation", -0.5), "--truncation -0.5"),
-        ("sample", ("--truncation", "nan"), "--truncation nan"),
-        ("mix", ("--truncation", "inf"), "--truncation inf"),
-        ("mix", ("--layers", "4-6"), "--layers 4-6: the model has the layers 0 to 5"),
-        ("mix", ("--layers", "3-2"), "--layers 3-2"),
-        ("mix", ("--layers", "fine"), "--layers fine: begins at 8, and the model has the layers 0 to 5"),
-        ("mix", ("--layers", "eyes"), "--layers eyes: choose coarse, middle, fine or a range such as 4-7"),
-        ("mix", ("--rows", 0), "--rows 0 --columns 4"),
+        ("sample", ("--count", 0), "count 0: choose a number from 1"),
+        ("sample", ("--truncation", -0.5), "truncation -0.5: choose a number from 0"),
+        ("sample", ("--truncation", "nan"), "truncation nan"),
+        ("mix", ("--truncation", "inf"), "truncation inf"),
+        ("mix", ("--layers", "4-6"), "layers 4-6: the model has the layers 0 to 5"),
+        ("mix", ("--layers", "3-2"), "layers 3-2"),
+        ("mix", ("--layers", "fine"), "layers fine: begins at 8, and the model has the layers 0 to 5"),
+        ("mix", ("--layers", "eyes"), "layers eyes: choose coarse, middle, fine or a range such as 4-7"),
+        ("mix", ("--rows", 0), "rows 0, columns 4: choose numbers from 1"),
         ("mix", ("--columns", 10**9), "up to 100,000,000 pixels"),
-        ("walk", ("--points", 1), "--points 1"),
-        ("walk", ("--frames", 0), "--frames 0"),
+        ("walk", ("--points", 1), "points 1: choose a number from 2"),
+        ("walk", ("--frames", 0), "frames 0: choose a number from 1"),
         ("walk", ("--frames", 10**12), "100,000 frames"),
     ],
 )
@@ -289,10 +316,10 @@ def test_settings_that_do_not_fit(
 @pytest.mark.parametrize(
     ("verb", "flags", "named"),
     [
-        ("sample", ("--noise", "none"), "--noise none: a model of progan takes none"),
-        ("sample", ("--truncation", 0.5), "--truncation 0.5: a model of progan has no w"),
-        ("walk", ("--truncation", 0.5), "--truncation 0.5"),
-        ("mix", (), "a model of progan, which has no styles to mix"),
+        ("sample", ("--noise", "stored"), "noise stored: progan models take no noise: leave it out"),
+        ("sample", ("--truncation", 0.5), "truncation 0.5: progan models have no w to truncate"),
+        ("walk", ("--truncation", 0.5), "truncation 0.5: progan models have no w"),
+        ("mix", (), "progan models have no styles to mix: use a StyleGAN2"),
     ],
 )
 def test_what_progan_does_not_have(
@@ -329,34 +356,22 @@ def test_a_model_that_takes_images_is_sent_to_its_verb(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:
     said = refusal(capsys, verb, model, "--out", tmp_path / "out", "--device", "cpu")
-    assert "use pixgraft translate with --source and --target" in said and not list(tmp_path.iterdir())
-
-
-def test_an_interruption_leaves_whole_files_only(styled: Path, tmp_path: Path) -> None:
-    whole = run("sample", styled, tmp_path / "whole", "--count", 3)
-
-    def stop(done: int, total: int) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        sample_files(opened(styled), tmp_path / "out", count=3, progress=stop)
-    left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    assert left == {name: (whole / name).read_bytes() for name in ("000000.png", "000001.png", "samples.json")}
-    with pytest.raises(KeyboardInterrupt):
-        walk_files(opened(styled), tmp_path / "film" / "walk.gif", frames=2, progress=stop)
-    assert not list((tmp_path / "film").glob("*.png"))
+    assert said.startswith(f"{model}: makes no images of codes alone: it takes a source and a target: load(")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_earlier_call_leaves_nothing_among_the_files(
     styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = run("sample", styled, tmp_path / "out", "--count", 5)
-    run("sample", styled, tmp_path / "out", "--count", 2)
-    assert len(samples(out)) == 2
+    first = samples(out)
+    (out / "note.txt").write_text("mine")
+    run("sample", styled, tmp_path / "out", "--count", 2, "--seed", 5)
+    assert len(samples(out)) == 2 == len(list(out.glob("0*.json"))) and not set(samples(out)) & set(first)
+    assert (out / "note.txt").read_text() == "mine"
     frames = run("walk", styled, tmp_path / "walk", "--points", 3, "--frames", 4)
     run("walk", styled, tmp_path / "walk", "--points", 2, "--frames", 2)
-    assert len(list(frames.glob("*.png"))) == 4
+    assert len(list(frames.glob("*.png"))) == 4 == len(list(frames.glob("0*.json")))
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "photo.jpg").touch()

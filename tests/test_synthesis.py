@@ -1,17 +1,23 @@
-"""Conditions to images on files: every condition has its own names; what is refused, left behind and made again."""
+"""Conditions to images on files: names that clash, styles and palettes, and what an earlier run left."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import pixgraft
 from cases import grit_method
 from encoders import saved, translate
 from pixgraft.data.outputs import labels
-from pixgraft.models import save_model
+from pixgraft.errors import PixgraftError
+from pixgraft.models import load_model, save_model
+from pixgraft.pipelines.synthesize import SynthesisPipeline
 from using import refusal
 
 COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9))
@@ -46,6 +52,15 @@ def picture(path: Path, *, width: int = 32) -> Path:
 
 def files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def images(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.glob("*.png")}
+
+
+def shown(out: Path) -> dict[str, bytes]:
+    """Of the images alone, whose files also say what they are made of."""
+    return {path.name: Image.open(path).tobytes() for path in out.glob("*.png")}
 
 
 # --- names ---
@@ -84,12 +99,54 @@ def test_names_that_clash_all_come_out(grit: Path, ome: Path, tmp_path: Path) ->
     for out, each in ((tmp_path / "grit", 2 * 3 + 3), (tmp_path / "ome", 3)):
         assert len({name.casefold() for name in files(out)}) == len(names) * (each + 1)
         reports = [json.loads(path.read_text()) for path in out.glob("*.json")]
-        assert {report["condition"]["name"] for report in reports} == {f"{name}.png" for name in names}
+        assert {report["inputs"][0]["name"] for report in reports} == {f"{name}.png" for name in names}
     alone = tmp_path / "alone"
     assert translate(grit, maps(tmp_path / "b", names[:8]) / "b.png", alone, "--samples", 2, "--components") == 0
     everything = files(tmp_path / "grit")
     assert len(files(alone)) == 10
     assert all(everything[name] == data for name, data in files(alone).items() if name.endswith(".png"))
+
+
+# --- in Python ---
+
+
+def test_python_gives_the_pixels_of_the_command(grit: Path, tmp_path: Path) -> None:
+    maps(tmp_path / "in", ["a", "b"])
+    style = picture(tmp_path / "style.png")
+    flags = ("--samples", 3, "--seed", 4, "--components", "--style", style)
+    assert translate(grit, tmp_path / "in", tmp_path / "out", *flags) == 0
+    pipeline = SynthesisPipeline(load_model(grit), torch.device("cpu"))
+    paths = [tmp_path / "in" / f"{name}.png" for name in "ab"]
+    tensors = torch.stack([torch.from_numpy(np.array(Image.open(path))).unsqueeze(0) for path in paths])
+    options: dict[str, Any] = {"style": style, "samples": 3, "seed": 4}
+    given = [pipeline(each, **options) for each in (paths[0], Image.open(paths[0]), tensors[0])]
+    both = pipeline(tensors, **options)
+    assert both.pixels.shape == (6, 3, 32, 32) and both.mean.shape == (2, 3, 32, 32)
+    for result in given:
+        assert torch.equal(result.pixels, both.pixels[:3]) and torch.equal(result.deviation, both.deviation[:1])
+        assert result.report["measures"] == json.loads((tmp_path / "out" / "a.json").read_text())["measures"]
+    given[0].write_components = True
+    given[0].save(tmp_path / "saved", name="a")
+    made = shown(tmp_path / "saved")
+    assert made == {name: data for name, data in shown(tmp_path / "out").items() if name.startswith("a")}
+    assert len(made) == 3 * 3 + 3
+
+
+def test_python_refuses_what_is_unusable(grit: Path, tmp_path: Path) -> None:
+    pipeline = pixgraft.load(grit, device="cpu")
+    condition, image = torch.ones(1, 32, 32, dtype=torch.uint8), torch.zeros(3, 32, 32)
+    for given, options, reason in (
+        (condition + 3, {}, "class 4: there are 0 to 3"),
+        (condition.float(), {}, "are torch.float32: give uint8"),
+        (condition[:, :16], {}, r"give \(N, 1, 32, 32\)"),
+        (condition.repeat(0, 1, 1, 1), {}, r"give \(N, 1, 32, 32\)"),
+        (condition, {"samples": 0}, "samples 0: choose a number from 1"),
+        (condition, {"style": image + 2}, "the style has values from 2 to 2"),
+        (condition, {"style": image, "vary": "style", "samples": 2}, "vary style: draws styles at random"),
+        (condition, {"source": image}, r"it takes a condition: load\("),
+    ):
+        with pytest.raises(PixgraftError, match=reason):
+            pipeline(given, **options)
 
 
 # --- styles and palettes ---
@@ -103,17 +160,18 @@ def test_styles_are_named_at_once_or_one_by_one(
     each = ("--style", first, "--style", second)
     assert translate(grit, condition, tmp_path / "each", *each, "--samples", 3) == 0
     assert translate(grit, condition, tmp_path / "both", "--style", first, second, "--samples", 3) == 0
-    assert files(tmp_path / "each") == files(tmp_path / "both")
-    report = json.loads((tmp_path / "both" / "m.json").read_text())
-    assert [style["name"] for style in report["style"]] == ["one.png", "second.png"]
-    assert [len(style["sha256"]) for style in report["style"]] == [64, 64] and report["vary"] == "between the styles"
-    assert report["style"][0]["sha256"] != report["style"][1]["sha256"]
+    assert images(tmp_path / "each") == images(tmp_path / "both")
+    settings = json.loads((tmp_path / "both" / "m.json").read_text())["settings"]
+    assert settings["style"] == [
+        {"name": style.name, "sha256": hashlib.sha256(style.read_bytes()).hexdigest()} for style in (first, second)
+    ]
+    assert settings["vary"] == "between the styles"
 
     def said(*flags: object) -> str:
         return refusal(capsys, "translate", grit, "--condition", condition, "--out", tmp_path / "out", *flags)
 
-    assert "two images to go between in 1 sample: give --samples 2 or more" in said(*each)
-    assert "--style: 3 images: give one, or two" in said(*each, "--style", first, "--samples", 3)
+    assert "two images to go between in 1 sample: ask for 2 samples or more" in said(*each)
+    assert "style: 3 images: give one, or two" in said(*each, "--style", first, "--samples", 3)
 
 
 def test_maps_in_colours_are_those_of_indices(grit: Path, tmp_path: Path) -> None:
@@ -124,8 +182,8 @@ def test_maps_in_colours_are_those_of_indices(grit: Path, tmp_path: Path) -> Non
     palette = write_palette(tmp_path / "palette.txt", 4)
     assert translate(grit, index, tmp_path / "one", "--samples", 2) == 0
     assert translate(grit, tmp_path / "color", tmp_path / "two", "--samples", 2, "--palette", palette) == 0
-    one, two = (files(tmp_path / each) for each in ("one", "two"))
-    assert len(one) == 6 and {**one, "m.json": b""} == {**two, "m.json": b""}
+    one, two = (shown(tmp_path / each) for each in ("one", "two"))
+    assert len(one) == 5 and one == two
 
 
 def write_palette(path: Path, count: int) -> Path:
@@ -146,40 +204,9 @@ def test_a_palette_that_does_not_fit_is_refused(
     assert message.startswith(f"{palette}: ") and "4 classes" in message
     for kind in ("sketch", "lr"):
         save_model(tmp_path / kind, grit_method(f"condition={kind}"), info={})
-        expected = f"--palette: {tmp_path / kind} takes conditions of kind {kind}, not labels: leave it out"
+        expected = f"palette {palette}: the conditions are of kind {kind}, not labels: leave it out"
         assert said(tmp_path / kind) == expected
     assert not out.exists()
-
-
-# --- what a refusal leaves ---
-
-
-@pytest.mark.parametrize("name", ["grit", "ome"])
-@pytest.mark.parametrize("bad", ["00", "02"])
-def test_a_refusal_leaves_nothing(
-    name: str, bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
-) -> None:
-    model: Path = request.getfixturevalue(name)
-    condition, out = maps(tmp_path / "in", ["00", "01", "02"]), tmp_path / "deep" / "out"
-    (condition / f"{bad}.png").write_bytes(b"no image")
-    assert f"{bad}.png: " in refusal(capsys, "translate", model, "--condition", condition, "--out", out)
-    assert not out.parent.exists()
-    assert translate(model, condition, out, "--skip-bad") == 1
-    assert "2 made, 1 left out" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", ["grit", "ome"])
-def test_where_nothing_can_be_made_the_status_is_2(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
-) -> None:
-    model: Path = request.getfixturevalue(name)
-    (tmp_path / "in").mkdir()
-    for each in ("a", "b"):
-        (tmp_path / "in" / f"{each}.png").write_bytes(b"no image")
-    command = ("translate", model, "--condition", tmp_path / "in", "--out", tmp_path / "out", "--skip-bad")
-    said = refusal(capsys, *command)
-    assert said.startswith("a.png: ") and said.endswith(" (and 1 more)")
-    assert not (tmp_path / "out").exists() and not capsys.readouterr().out
 
 
 def test_a_style_of_no_conditions_shape_is_refused(
@@ -188,13 +215,11 @@ def test_a_style_of_no_conditions_shape_is_refused(
     condition, out = maps(tmp_path / "in", ["a", "b"]), tmp_path / "out"
     wide = ("--style", picture(tmp_path / "wide.png", width=48))
     command = ("translate", grit, "--condition", condition, "--out", out, *wide)
-    for flags in ((), ("--skip-bad",)):
-        assert "wide.png: a style image of 48 x 32 for a condition (a.png) of 32 x 32" in refusal(
-            capsys, *command, *flags
-        )
-        assert not out.exists()
+    told = "wide.png: a style image of 48 x 32 for a condition (a.png) of 32 x 32: crop one of them to the other's"
+    assert told in refusal(capsys, *command)
     maps(condition, ["c"], width=48)
-    assert translate(grit, condition, out, *wide, "--skip-bad") == 1
+    assert told in refusal(capsys, *command, "--strict") and not out.exists()
+    assert translate(grit, condition, out, *wide) == 1
     assert set(files(out)) == {"c_0.png", "c.json"}
 
 
@@ -267,7 +292,7 @@ def test_an_edited_report_removes_no_other_file(grit: Path, tmp_path: Path, list
     (out / "a_x").mkdir(parents=True)
     for path in (tmp_path / "mine.png", out / "mine.png"):
         path.write_bytes(b"mine")
-    (out / "a.json").write_text(json.dumps({"weights_sha256": "", "outputs": [listed]}))
+    (out / "a.json").write_text(json.dumps({"weights_sha256": "", "outputs": [listed, {"file": listed, "sha256": ""}]}))
     assert translate(grit, condition, out) == 0
     assert (tmp_path / "mine.png").exists() and set(files_of(out)) == {"mine.png", "a_0.png", "a.json"}
 

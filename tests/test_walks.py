@@ -1,5 +1,6 @@
 """Walks between a generator's samples: their pace, their frames and their files."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from generators import opened, pixels, run, samples
 from pixgraft.data.images import gif_bytes
-from pixgraft.pipelines.sampling import walk
+from pixgraft.pipelines.sample import walk
 
 
 @pytest.mark.parametrize("straight", [True, False])
@@ -49,10 +50,12 @@ def test_a_walk_shows_the_samples_and_what_is_between(
     assert len(list(frames.glob("*.png"))) == len(samples(frames)) == len(set(samples(frames))) == 7
     for index in range(3):
         assert np.array_equal(pixels(frames / f"00000{3 * index}.png"), pixels(out / f"00000{index}.png"))
-    sampler = opened(model)
-    path = walk(sampler.codes(sampler.latents(5, 0, 3)), frames=3, loop=False, straight=name == "styled")
-    between = sampler.images(path[4:5])[0].permute(1, 2, 0).numpy()
+    pipeline = opened(model)
+    path = walk(pipeline.codes(pipeline.latents(5, range(3))), frames=3, loop=False, straight=name == "styled")
+    between = pipeline.images(path[4:5])[0].permute(1, 2, 0).numpy()
     assert np.array_equal(pixels(frames / "000004.png"), between)
+    report, of_all = (json.loads((frames / name).read_text()) for name in ("000004.json", "walk.json"))
+    assert report["settings"] == of_all["settings"] | {"frame": 4} and of_all["outputs"] == []
 
 
 def test_a_walk_does_not_flicker(styled: Path, tmp_path: Path) -> None:
@@ -63,6 +66,9 @@ def test_a_walk_does_not_flicker(styled: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("flags", "loop", "count"), [((), 0, 6), (("--no-loop",), None, 4)])
 def test_a_walk_as_a_gif(styled: Path, tmp_path: Path, flags: tuple[str, ...], loop: int | None, count: int) -> None:
     gif = Image.open(run("walk", styled, tmp_path / "walk.gif", "--points", 2, "--frames", 3, *flags))
+    report = json.loads((tmp_path / "walk.json").read_text())
+    assert report["settings"] == {"points": 2, "frames": 3, "truncation": 1.0, "loop": not flags}
+    assert {path.name for path in tmp_path.iterdir()} == {"walk.gif", "walk.json"}
     assert gif.n_frames == count and gif.size == (16, 16)  # type: ignore[attr-defined]
     assert gif.info["duration"] == 40 and gif.info.get("loop") == loop and b"Synthesised" in gif.info["comment"]
     frames = run("walk", styled, tmp_path / "walk", "--points", 2, "--frames", 3, *flags)

@@ -80,6 +80,8 @@ def task_of(model: str | Path) -> str:
     """Task of a model, read from its description alone. Takes and raises the same as `load_model`."""
     folder = _resolve(str(model))
     file = folder / DESCRIPTION
+    if not file.is_file() and not (folder / "config.toml").is_file():
+        return load_model(model).method.task  # a run's checkpoints hold its configuration too
     try:
         if file.is_file():
             kind = str(json.loads(file.read_text(encoding="utf-8"))["method"])

@@ -15,9 +15,14 @@ MOST = 20
 """Most rows of a table of outputs."""
 
 
+def printable(text: str) -> str:
+    """Text that any terminal takes: a file's name may hold bytes that are no UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def shown(text: str) -> str:
-    """Text as the terminal can print it: a file's name may hold bytes that are no UTF-8, or look like markup."""
-    return escape(text.encode(errors="backslashreplace").decode())
+    """Printable text, of which nothing is taken for markup."""
+    return escape(printable(text))
 
 
 def wide_console() -> Console:
@@ -30,7 +35,7 @@ def print_skipped(names: Sequence[str], bars: Bars) -> None:
     """Say which files are passed over since their suffix is none of an image."""
     if names:
         more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-        bars.note(f"passed over, no images by their suffix: {', '.join(names[:3])}{more}")
+        bars.note(printable(f"passed over, no images by their suffix: {', '.join(names[:3])}{more}"))
 
 
 def print_outputs(

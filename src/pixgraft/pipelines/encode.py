@@ -6,7 +6,7 @@ company. Shape letters are those of `methods/tasks.py`; s is the side of a condi
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -314,7 +314,7 @@ class EncodingPipeline(Pipeline):
 
     def _decoding(self, options: EncodingOptions) -> Plan:
         """The one job of a file of codes."""
-        given = [name for name in vars(options) if getattr(options, name) != getattr(EncodingOptions(), name)]
+        given = [each.name for each in fields(EncodingOptions) if getattr(options, each.name) != each.default]
         for name in given:
             if name != "codes":
                 raise PixgraftError(f"--codes does not go with --{name.replace('_', '-')}: leave one of them out")

@@ -1,4 +1,4 @@
-"""Translation of files: every input gives a file or a reason, the same bytes however it is run, and only once."""
+"""Sources and targets to images: what is written, the same bytes however it is run, pairs, names and the grid."""
 
 import hashlib
 import io
@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 import pixgraft
-from pixgraft import translate
 from pixgraft.cli import main
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import average_pool
-from pixgraft.pipelines.translate import plan
+from pixgraft.models import load_model
+from pixgraft.pipelines import graft
+from pixgraft.pipelines.files import run
+from pixgraft.pipelines.graft import GraftPipeline, pairs
+from pixgraft.pipelines.options import GraftOptions
 from pixgraft.version import __version__
 from using import SOURCES, TARGETS, command, opened, pictures, report
 
@@ -31,30 +35,33 @@ def test_every_pair_gives_an_image_and_a_report(model: Path, inputs: Path, done:
     weights = hashlib.sha256((model / "weights.safetensors").read_bytes()).hexdigest()
     for name in names:
         data, found = (done / f"{name}.png").read_bytes(), report(done, name)
-        source, target = (f"{side}.png" for side in name.split("__"))
-        assert found.pop("difference")["cells"] == 64
+        assert found.pop("measures")["difference"]["cells"] == 64
         assert found.pop("seconds") >= 0
-        assert found == {
-            "output": f"{name}.png",
-            "output_sha256": hashlib.sha256(data).hexdigest(),
-            "model": str(model),
+        files = (inputs / side / f"{number}.png" for side, number in zip("st", name.split("__"), strict=True))
+        inside = {
+            "task": "graft",
             "method": "i2ilr",
             "weights_sha256": weights,
-            "version": __version__,
             "seed": 7,
-            "operator": "average pooling",
-            "projected": False,
-            "source": {"name": source, "sha256": hashlib.sha256((inputs / "s" / source).read_bytes()).hexdigest()},
-            "target": {"name": target, "sha256": hashlib.sha256((inputs / "t" / target).read_bytes()).hexdigest()},
-            "difference_before_projection": None,
+            "settings": {"operator": "average pooling", "projected": False},
+            "inputs": [
+                {"role": role, "name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+                for role, file in zip(("source", "target"), files, strict=True)
+            ],
+        }
+        assert found == inside | {
+            "format": 2,
+            "pixgraft": __version__,
+            "model": str(model),
+            "outputs": [{"file": f"{name}.png", "sha256": hashlib.sha256(data).hexdigest()}],
+            "notes": [],
             "device": "cpu",
         }
         picture = Image.open(io.BytesIO(data))
         assert (picture.size, picture.mode) == ((32, 32), "RGB")
         assert picture.info["Software"] == f"pixgraft {__version__}"
         assert "Synthesised by a neural network (pixgraft, model wild)" in picture.info["Description"]
-        within = json.loads(picture.info["pixgraft"])
-        assert (within["weights_sha256"], within["source"], within["seed"]) == (weights, found["source"], 7)
+        assert json.loads(picture.info["pixgraft"]) == inside
     assert len(set(pictures(done).values())) == len(names)
 
 
@@ -72,7 +79,7 @@ def test_a_report_is_true(model: Path, inputs: Path, tmp_path: Path, projected: 
             wanted = np.asarray(target).astype(float)
         pixels = opened((tmp_path / f"{name}__{name}.png").read_bytes())
         apart = np.abs(pixels.reshape(8, 4, 8, 4, 3).mean((1, 3)) - wanted)
-        figures = report(tmp_path, f"{name}__{name}")
+        figures = report(tmp_path, f"{name}__{name}")["measures"]
         assert figures["difference"]["mean"] == pytest.approx(apart.mean(), abs=1e-3)
         assert figures["difference"]["largest"] == pytest.approx(apart.max(), abs=1e-3)
         assert figures["difference"]["beyond"] == int((apart.max(-1) > 1).sum())
@@ -83,54 +90,96 @@ def test_a_report_is_true(model: Path, inputs: Path, tmp_path: Path, projected: 
             assert apart.max() > 1
 
 
-def test_python_gives_the_bytes_of_the_command(model: Path, inputs: Path, done: Path) -> None:
-    translator = pixgraft.load(model, device="cpu")
+def opened_pipeline(model: Path) -> GraftPipeline:
+    return GraftPipeline(load_model(model), torch.device("cpu"))
+
+
+def source_of(pipeline: GraftPipeline, path: Path) -> Tensor:
+    return pipeline.read_source(path.read_bytes(), path.name)
+
+
+def target_of(pipeline: GraftPipeline, path: Path) -> Tensor:
+    return pipeline.read_target(path.read_bytes(), path.name)
+
+
+def test_python_gives_the_bytes_of_the_command(model: Path, inputs: Path, done: Path, tmp_path: Path) -> None:
+    pipeline = pixgraft.load(model, device="cpu")
+    assert isinstance(pipeline, GraftPipeline)
     expected = opened((done / "01__02.png").read_bytes())
     source, target = inputs / "s" / "01.png", inputs / "t" / "02.png"
     for a, b in (
         (source, target),
         (str(source), str(target)),
         (Image.open(source), Image.open(target)),
-        (translator.source(source), translator.target(target)),
+        (source_of(pipeline, source), target_of(pipeline, target)),
     ):
-        made = translator.translate(a, b)
-        assert np.array_equal(np.asarray(made.image), expected)
-    assert made.unprojected is None
-    projected = translator.translate(source, target, project=True)
-    assert projected.unprojected == made.consistency
+        made = pipeline(a, b)
+        assert np.array_equal(np.asarray(made.image), expected) and made.unprojected is None
+        assert made.report["measures"] == report(done, "01__02")["measures"]
+        made.save(tmp_path)
+        assert np.array_equal(opened((tmp_path / "output.png").read_bytes()), expected)
+    projected = pipeline(source, target, project=True)
+    assert projected.unprojected == made.consistencies
     assert projected.consistency.largest <= 1
-    small = average_pool(projected.pixels[None].float(), 8)[0]
-    assert ((small / 127.5 - 1 - translator.target(target)).abs().max() * 127.5) <= 1
+    small = average_pool(projected.pixels.float(), 8)[0]
+    assert ((small / 127.5 - 1 - target_of(pipeline, target)).abs().max() * 127.5) <= 1
 
 
 def test_python_refuses_what_is_unusable(model: Path, inputs: Path, tmp_path: Path) -> None:
-    translator = pixgraft.load(model, device="cpu")
+    pipeline = opened_pipeline(model)
     tiny = tmp_path / "tiny.png"
     Image.new("RGB", (4, 9)).save(tiny)
     good = inputs / "s" / "00.png"
+    whole, small = torch.zeros(3, 32, 32), torch.zeros(3, 8, 8)
     for source, target, reason in (
         (good, tiny, r"tiny.png: 4 x 9 pixels are too few"),
         (good, Image.open(tiny), "the target: 4 x 9 pixels are too few"),
         (inputs / "s", good, "4 images: name one"),
         (tmp_path / "none.png", good, "none.png: no such file"),
-        (torch.zeros(3, 8, 8), good, r"shape \(3, 8, 8\): expected \(3, 32, 32\)"),
-        (good, torch.zeros(1, 8, 8), r"shape \(1, 8, 8\): expected \(3, 8, 8\)"),
+        (small, good, r"the source is a tensor of shape \(3, 8, 8\): expected \(3, 32, 32\) or \(N, 3, 32, 32\)"),
+        (good, torch.zeros(1, 8, 8), r"the target is a tensor of shape \(1, 8, 8\): expected \(3, 8, 8\)"),
+        (whole.repeat(0, 1, 1, 1), small, r"shape \(0, 3, 32, 32\)"),
+        (whole.int(), small, "the source is a tensor of torch.int32: give uint8, or floats"),
+        (whole, small + 2, r"the target has values from 2 to 2: give floats in \[-1, 1\]"),
+        (whole * torch.nan, small, "the source has values from nan"),
+        (whole.repeat(2, 1, 1, 1), small, "2 sources and 1 targets: give as many of both"),
+        (3, good, "the source is int: give a path, a Pillow image or a tensor"),
     ):
         with pytest.raises(PixgraftError, match=reason):
-            translator.translate(source, target)
+            pipeline(source, target)  # type: ignore[arg-type]
+    with pytest.raises(PixgraftError, match=r"it takes a source and a target: load\("):
+        pipeline(good, samples=2)  # type: ignore[call-arg]
 
 
 # --- the same bytes ---
 
 
-@pytest.mark.parametrize("flags", [(), ("--project",)])
-def test_bytes_do_not_depend_on_the_batch(model: Path, inputs: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
-    made = []
-    for batch in (1, 3, 16):
-        assert main(command(model, inputs, tmp_path / str(batch), "--batch", batch, *flags)) == 0
-        made.append(pictures(tmp_path / str(batch)))
-    assert len(made[0]) == SOURCES * TARGETS
-    assert made[0] == made[1] == made[2]
+@pytest.mark.parametrize("project", [False, True])
+def test_a_batch_gives_the_images_of_its_pairs(model: Path, inputs: Path, project: bool) -> None:
+    pipeline = opened_pipeline(model)
+    sources = torch.stack([source_of(pipeline, inputs / "s" / f"0{index}.png") for index in range(4)])
+    targets = torch.stack([target_of(pipeline, inputs / "t" / f"0{index}.png") for index in range(4)])
+    alone = [pipeline(*pair, project=project) for pair in zip(sources, targets, strict=True)]
+    together = pipeline(sources, targets, project=project)
+    assert torch.equal(together.pixels, torch.cat([each.pixels for each in alone]))
+    assert together.consistencies == [each.consistency for each in alone]
+    assert together.report["measures"] == {"images": [each.measures for each in alone]}
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_bytes_do_not_depend_on_the_company(
+    model: Path, inputs: Path, done: Path, tmp_path: Path, project: bool
+) -> None:
+    """In passes of three, as a GPU takes more than one, of which the last is filled up."""
+    pipeline = opened_pipeline(model)
+    pipeline.pass_size = 3
+    sides: dict[str, Any] = {"source": inputs / "s", "target": inputs / "t", "project": project, "seed": 7}
+    for pairing in ("all", "name"):
+        run(pipeline, pipeline.plan(GraftOptions(**sides, pairs=pairing)), tmp_path / pairing)
+    many, few = (pictures(tmp_path / pairing) for pairing in ("all", "name"))
+    assert len(many) == SOURCES * TARGETS and few == {name: many[name] for name in few} and len(few) == 4
+    for name, data in (pictures(done) if not project else {}).items():
+        assert np.abs(opened(data).astype(int) - opened(many[name])).max() <= 1
 
 
 def test_bytes_do_not_depend_on_the_order(model: Path, inputs: Path, done: Path, tmp_path: Path) -> None:
@@ -139,7 +188,7 @@ def test_bytes_do_not_depend_on_the_order(model: Path, inputs: Path, done: Path,
         (tmp_path / side).mkdir()
         for index in range(4):
             shutil.copy(inputs / side / f"{index:02d}.png", tmp_path / side / f"{9 - index}.png")
-    assert main(command(model, tmp_path, tmp_path / "out", "--batch", 5)) == 0
+    assert main(command(model, tmp_path, tmp_path / "out")) == 0
     for s in range(SOURCES):
         for t in range(TARGETS):
             a, b = (done / f"{s:02d}__{t:02d}.png").read_bytes(), (tmp_path / f"out/{9 - s}__{9 - t}.png").read_bytes()
@@ -166,18 +215,18 @@ def test_single_files(model: Path, inputs: Path, done: Path, tmp_path: Path) -> 
 
 
 def test_pairs() -> None:
-    jobs = plan(["b/x.png", "a.jpg"], ["1.png", "2.png"], "all")
-    assert [job.output for job in jobs] == ["x__1", "x__2", "a__1", "a__2"]
-    assert [job.output for job in plan(["a.png", "b.png"], ["y.png", "x.png"], "order")] == ["a__y", "b__x"]
-    matched = plan(["a.png", "b.png"], ["deep/b.jpg", "a.tif"], "name")
-    assert [(job.source, job.target) for job in matched] == [("a.png", "a.tif"), ("b.png", "deep/b.jpg")]
+    every = pairs(["b/x.png", "a.jpg"], ["1.png", "2.png"], "all")
+    assert [label for label, _, _ in every] == ["x__1", "x__2", "a__1", "a__2"]
+    assert [label for label, _, _ in pairs(["a.png", "b.png"], ["y.png", "x.png"], "order")] == ["a__y", "b__x"]
+    matched = pairs(["a.png", "b.png"], ["deep/b.jpg", "a.tif"], "name")
+    assert [files for _, *files in matched] == [["a.png", "a.tif"], ["b.png", "deep/b.jpg"]]
     for sources, targets, pairing, reason in (
         (["a.png"], ["a.png", "b.png"], "order", "1 sources but 2 targets"),
         (["a.png"], ["a.png", "b.png"], "name", "b is on one side only"),
         (["a.png", "b/a.png"], ["a.png"], "name", "2 files are named a"),
     ):
         with pytest.raises(PixgraftError, match=reason):
-            plan(sources, targets, pairing)  # type: ignore[arg-type]
+            pairs(sources, targets, pairing)
 
 
 @pytest.mark.parametrize(
@@ -192,10 +241,10 @@ def test_pairs() -> None:
 )
 def test_no_two_pairs_share_an_output(sources: list[str], targets: list[str]) -> None:
     """Nor do they where upper and lower case are one; and a file system can hold the name."""
-    jobs = plan(sources, targets, "all")
-    assert len(jobs) == len(sources) * len(targets)
-    assert len({job.output.casefold() for job in jobs}) == len(jobs)
-    assert all(len(f"{job.output}.json".encode()) <= 255 and "/" not in job.output for job in jobs)
+    found = [label for label, _, _ in pairs(sources, targets, "all")]
+    assert len(found) == len(sources) * len(targets)
+    assert len({label.casefold() for label in found}) == len(found)
+    assert all(len(f"{label}.json".encode()) <= 255 and "/" not in label for label in found)
 
 
 def test_names_that_clash_all_come_out(model: Path, inputs: Path, tmp_path: Path) -> None:
@@ -217,27 +266,27 @@ def test_the_grid_shows_sources_across_and_targets_down(
     (work / "s" / "02.png").write_bytes(b"")
     out = Path(shutil.copytree(done, tmp_path / "out"))
     assert main(command(model, work, out, "--seed", 7, "--grid")) == 1
-    assert f"grid: {out / 'grid.png'}" in capsys.readouterr().out
+    assert "of all of them: grid.png" in capsys.readouterr().out
     sheet = opened((out / "grid.png").read_bytes())
     assert sheet.shape == (5 * 34 + 2, 5 * 34 + 2, 3)
-    assert "synthesised" in Image.open(out / "grid.png").info["Description"]
+    assert "Synthesised" in Image.open(out / "grid.png").info["Description"]
 
     def cell(row: int, column: int) -> np.ndarray[Any, Any]:
         return sheet[2 + row * 34 :, 2 + column * 34 :][:32, :32]
 
-    translator = pixgraft.load(model, device="cpu")
+    pipeline = opened_pipeline(model)
 
     def shown(picture: torch.Tensor) -> np.ndarray[Any, Any]:
         return ((picture + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
 
     assert (cell(0, 0) == 255).all()
     for column, source in enumerate(("00", "01", "03"), 2):
-        assert np.array_equal(cell(0, column), shown(translator.source(work / "s" / f"{source}.png")))
+        assert np.array_equal(cell(0, column), shown(source_of(pipeline, work / "s" / f"{source}.png")))
         for row, target in enumerate(("00", "01", "02", "03"), 1):
             assert np.array_equal(cell(row, column), opened((done / f"{source}__{target}.png").read_bytes()))
     for row, target in enumerate(("00", "01", "02", "03"), 1):
-        assert np.array_equal(cell(row, 0), shown(translator.source(work / "t" / f"{target}.png")))
-        small = shown(translator.target(work / "t" / f"{target}.png"))
+        assert np.array_equal(cell(row, 0), shown(source_of(pipeline, work / "t" / f"{target}.png")))
+        small = shown(target_of(pipeline, work / "t" / f"{target}.png"))
         assert np.array_equal(cell(row, 1), small.repeat(4, 0).repeat(4, 1))
 
 
@@ -254,17 +303,17 @@ def test_a_pillow_image_is_what_its_file_is(model: Path, inputs: Path, tmp_path:
     exif = picture.getexif()
     exif[0x0112] = 6
     picture.save(tmp_path / "turned.png", exif=exif)
-    translator = pixgraft.load(model, device="cpu")
-    with Image.open(tmp_path / "turned.png") as opened:
-        assert torch.equal(translator.source(opened), translator.source(tmp_path / "turned.png"))
-        plain = translator.source(Image.open(inputs / "s" / "00.png"))
-        assert not torch.equal(translator.source(opened), plain)
+    pipeline, target = opened_pipeline(model), inputs / "t" / "00.png"
+    with Image.open(tmp_path / "turned.png") as turned:
+        expected = pipeline(tmp_path / "turned.png", target).pixels
+        assert torch.equal(pipeline(turned, target).pixels, expected)
+    assert not torch.equal(pipeline(inputs / "s" / "00.png", target).pixels, expected)
 
 
 def test_a_huge_grid_shows_the_first_of_either_side(
     model: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translate, "GRID_SIDE", 2)
+    monkeypatch.setattr(graft, "GRID_SIDE", 2)
     assert main(command(model, inputs, tmp_path / "out", "--grid")) == 0
     with Image.open(tmp_path / "out" / "grid.png") as grid:
         assert grid.size == ((2 + 2) * 34 + 2, (1 + 2) * 34 + 2)
