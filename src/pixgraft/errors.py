@@ -1,8 +1,23 @@
-"""The one exception that means: the input is at fault, not the program."""
+"""The exception for faults in the input, as opposed to faults in the program."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class PixgraftError(Exception):
-    """A fault that the user can mend: its message is one line that names the thing and the mend.
+    """A fault in the input, in one line that names the faulty thing and says how to correct it.
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+
+def unknown(what: str, name: str, choices: Iterable[str], listing: str = "") -> PixgraftError:
+    """The error for a `name` that is not in `choices`; it suggests similar names, ignoring case.
+
+    `listing` ends the line, for example "`pixgraft presets` lists all 30". If it is empty, the choices are listed.
+    """
+    by_lower_case = {choice.lower(): choice for choice in choices}
+    close = [by_lower_case[match] for match in difflib.get_close_matches(name.lower(), by_lower_case, cutoff=0.75)]
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    listing = listing or f"choose one of {', '.join(by_lower_case.values())}"
+    return PixgraftError(f"no {what} named {name}: {hint}{listing}")
