@@ -20,7 +20,7 @@ from pixgraft.evaluation.findings import findings
 from pixgraft.evaluation.protocols import PROTOCOLS
 from pixgraft.evaluation.result import Row
 from pixgraft.methods import METHODS
-from pixgraft.methods.encoding import Encoding
+from pixgraft.methods.encoding import PriorEncoding
 from pixgraft.methods.ome import OME
 from pixgraft.metrics.estimate import Estimate
 from pixgraft.models import load_model, save_model
@@ -48,7 +48,7 @@ def saved(folder: Path, name: str, *settings: str) -> Path:
     """A model folder of a tiny encoder whose random weights move the codes."""
     torch.manual_seed(0)
     method = METHODS[name](replaced(preset(f"{name}-tiny-32"), list(settings)).method)
-    assert isinstance(method, Encoding)
+    assert isinstance(method, PriorEncoding)
     with torch.no_grad():
         for parameter in method.encoder.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -91,9 +91,9 @@ def shrunk(picture: Tensor, factor: int) -> Tensor:
     return to_uint8(Degradation(factors=(factor,))(from_uint8(picture), factor))
 
 
-def encoder(folder: Path) -> Encoding:
+def encoder(folder: Path) -> PriorEncoding:
     method = load_model(folder).method
-    assert isinstance(method, Encoding)
+    assert isinstance(method, PriorEncoding)
     return method
 
 
@@ -222,7 +222,8 @@ def test_figure_7_is_the_change_of_the_codes(models: Path, data: Path, tmp_path:
     result = measured(tmp_path, models / "self", data, "ome-figure7")
     method = encoder(models / "self")
     assert isinstance(method, OME)
-    codes = [torch.stack(method.encode(each).codes)[:, 0].double() for each in pictures(data)]
+    start = method.start_codes.unsqueeze(0)
+    codes = [torch.stack([start, *method.encode(each).codes])[:, 0].double() for each in pictures(data)]
     moved = torch.stack([(each[1:] - each[:-1]).abs() for each in codes]).mean((0, 3))  # (steps, M)
     # At 32 pixels StyleGAN2 has 8 codes: 3 coarse, 4 middle and the rest fine.
     for scale, own in (("coarse", slice(0, 3)), ("middle", slice(3, 7)), ("fine", slice(7, 8))):
@@ -239,7 +240,8 @@ def test_figure_7_is_the_change_of_the_codes(models: Path, data: Path, tmp_path:
 def test_figure_8_is_the_distance_after_each_step(models: Path, data: Path, tmp_path: Path) -> None:
     result = measured(tmp_path, models / "lr", data, "ome-figure8")
     method, references = encoder(models / "lr"), pictures(data)
-    images = [[to_uint8(image) for image in method.encode(each).images] for each in references]
+    start = method.decode(method.start_codes.unsqueeze(0))
+    images = [[to_uint8(image) for image in (start, *method.encode(each).images)] for each in references]
     wanted = [
         np.mean([
             ((from_uint8(made[step]).double() - from_uint8(each).double()) ** 2).mean()
@@ -341,9 +343,11 @@ def test_what_does_not_fit_is_refused(
     def refused(opened: object, protocol: str, *more: object) -> str:
         return refusal(capsys, "evaluate", opened, "--data", data, "--protocol", protocol, "--device", "cpu", *more)
 
-    assert "a model of i2ilr: ome-table4 measures models of ome or psp" in refused(model, "ome-table4")
-    assert "a model of psp: ome-figure8 measures models of ome" in refused(models / "psp", "ome-figure8")
-    assert "a model of stylegan2: ome-table1" in refused(models / "prior", "ome-table1")
+    assert "a model of i2ilr, whose task is graft: ome-table4 measures the task encode" in refused(model, "ome-table4")
+    assert "psp models take one step: ome-figure8 measures models that take several" in refused(
+        models / "psp", "ome-figure8"
+    )
+    assert "a model of stylegan2, whose task is sample: ome-table1" in refused(models / "prior", "ome-table1")
     assert "a model of ome" in refused(models / "lr", "i2ilr-table1")
     assert "a model of ome" in refused(models / "lr", "grit-table1")
     assert "conditions of kind self: ome-table4 measures a model of small images" in refused(
@@ -359,6 +363,11 @@ def test_what_does_not_fit_is_refused(
     assert "needs a step that changes fine codes" in fine
     assert "needs a model whose time is taken" in refused(models / "self", "ome-figure8", "--metrics", "seconds")
     table3 = ("ome-table3", "--split", "test", "--out", tmp_path / "out")
-    assert "psp-tiny-32: a preset of psp: ome-table3 needs one of ome" in refused("psp-tiny-32", *table3)
+    assert "psp-tiny-32, row 'single code' of ome-table3: --set method.offsets=false: no such field" in refused(
+        "psp-tiny-32", *table3
+    )
+    assert "a preset of grit, whose task is synthesize: ome-table3 measures the task encode" in refused(
+        "grit-tiny-32", *table3
+    )
     assert "needs a trained generator" in refused("ome-tiny-32", *table3)
     assert "give --out" in refused("ome-tiny-32", "ome-table3")

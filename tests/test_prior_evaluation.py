@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from cases import tiny_prior
 from pixgraft.cli import main
-from pixgraft.evaluation.priors import Samples
-from pixgraft.models import load_model
-from pixgraft.pipelines.sampler import Sampler
+from pixgraft.evaluation.options import EvaluationOptions
+from pixgraft.evaluation.protocols import PROTOCOLS
+from pixgraft.evaluation.sample import SamplingTable
+from pixgraft.pipelines.loading import load
+from pixgraft.pipelines.sample import SamplingPipeline
 from training import make_images
 from using import opened, refusal
 
@@ -33,18 +34,21 @@ def test_samples_are_measured_against_reals(kind: str, data: Path, tmp_path: Pat
     assert result["published"][0]["values"]["fd"] == "2.84 FID"
 
 
-def test_they_are_the_samples_that_the_command_draws(tmp_path: Path) -> None:
+def test_they_are_the_samples_that_the_command_draws(data: Path, tmp_path: Path) -> None:
     folder = tiny_prior("stylegan2")
-    subject = Samples("tiny", Sampler(load_model(folder), torch.device("cpu")), count=3, seed=4)
+    pipeline = load(folder, device="cpu")
+    assert isinstance(pipeline, SamplingPipeline)
+    options = EvaluationOptions(data=data, samples=3, seed=4)
+    (subject,) = SamplingTable([("tiny", pipeline)], PROTOCOLS["samples"], options).subjects([])
     assert main(["sample", folder, "--count", "3", "--seed", "4", "--out", str(tmp_path), "--device", "cpu"]) == 0
     for number in range(3):
         drawn = opened((tmp_path / f"{number:06d}.png").read_bytes())
-        assert (subject[number].images[0].permute(1, 2, 0).numpy() == drawn).all()
+        assert (subject.group(number).images[0].permute(1, 2, 0).numpy() == drawn).all()
 
 
 def test_what_does_not_fit_is_refused(data: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("--data", data, "--protocol", "samples", "--device", "cpu")
-    assert "makes no images of codes alone" in refusal(capsys, "evaluate", model, *asked)
+    assert "whose task is graft: samples measures the task sample" in refusal(capsys, "evaluate", model, *asked)
     prior = tiny_prior("stylegan2")
     assert "--samples 1: a set of samples needs" in refusal(capsys, "evaluate", prior, *asked, "--samples", 1)
     assert "--size 64: the model is measured at 32" in refusal(capsys, "evaluate", prior, *asked, "--size", 64)

@@ -1,12 +1,13 @@
-"""What the terminal is told."""
+"""Tables on the terminal: presets, and the outputs of a pipeline."""
 
 from pathlib import Path
 
 import pytest
 
 from pixgraft.cli import main
-from pixgraft.cli.report import print_encoded, print_samples
-from pixgraft.pipelines.synthesis import Made
+from pixgraft.cli.outputs import print_outputs
+from pixgraft.pipelines.base import Done
+from pixgraft.pipelines.loading import load
 from pixgraft.presets import PRESETS
 
 
@@ -25,15 +26,16 @@ def test_the_presets_are_listed_whole_in_a_narrow_terminal(
 
 
 @pytest.mark.parametrize("count", [20, 23])
-def test_a_long_table_says_how_many_rows_it_lacks(count: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that were left out, which come first here, take no row."""
-    encoded = {"codes_changed_by": [0.5], "outputs": [{}], "seconds": 1.0, "notes": [], "samples": 1}
-    failed = [Made(f"bad{number}", None, f"bad{number}: no image") for number in range(5)]
-    reports = [{**encoded, "condition": {"name": f"good{number:02d}"}} for number in range(count)]
-    made = [Made(report["condition"]["name"], report) for report in reports]  # type: ignore[index]
-    for show in (print_samples, print_encoded):
-        assert show([*failed, *made], Path("out")) == 1
-        lines = capsys.readouterr().out.splitlines()
-        assert sum(line.startswith("good") for line in lines) == 20
-        assert [line.strip() for line in lines if "more" in line] == (["... 3 more"] if count == 23 else [])
-        assert lines[-1] == f"{count} made, 5 left out: out"
+def test_a_long_table_says_how_many_rows_it_lacks(
+    count: int, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Failed jobs, which come first here, take no row."""
+    figures = {"mean": 0.5, "largest": 1.5, "beyond": 0, "cells": 64}
+    report = {"measures": {"difference": figures}, "notes": [], "seconds": 1.0}
+    failed = [Done(f"bad{number}", None, f"bad{number}: no image") for number in range(5)]
+    done = [Done(f"good{number:02d}", report) for number in range(count)]
+    assert print_outputs(load(model, device="cpu"), [*failed, *done], Path("out")) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("good") for line in lines) == 20
+    assert [line.split() for line in lines if "more" in line] == ([["...", "3", "more"]] if count == 23 else [])
+    assert lines[-1] == f"{count} made, 0 finished before, 5 failed: out"

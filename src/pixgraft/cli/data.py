@@ -32,7 +32,7 @@ def check(
         classes: Of labels: how many there are, 2 to 256.
         palette: Of color: a text file with a line "NAME R G B" for each class.
     """
-    from pixgraft.cli.report import print_findings
+    from pixgraft.cli.results import print_findings
     from pixgraft.data.check import check as look
     from pixgraft.data.conditions import MAX_CLASSES, ConditionKind, read_palette
     from pixgraft.data.pairs import open_images, open_pairs
@@ -78,7 +78,7 @@ def sketch(path: Data, out: Out, /, *, size: int = 0, split: str = "") -> int:
         size: Draw each image's centred square at this side; 0: at its own size.
         split: The folder within the data to take, such as "train".
     """
-    from pixgraft.cli.report import print_findings
+    from pixgraft.cli.results import print_findings
     from pixgraft.data.sketch import make_sketches
     from pixgraft.data.sources import open_source
     from pixgraft.engine.bars import Bars
@@ -98,7 +98,7 @@ def masks(path: Data, out: Out, /, *, order: Literal["celebamask-hq", "face-pars
         out: The folder for the label maps.
         order: Which of the two circulating orders the 19 classes get.
     """
-    from pixgraft.cli.report import print_findings
+    from pixgraft.cli.results import print_findings
     from pixgraft.data.celebamask import merge_parts
     from pixgraft.engine.bars import Bars
 
@@ -118,7 +118,7 @@ def align(path: Data, out: Out, /, *, size: int = 256, template: Literal["ffhq",
         size: Their side in pixels.
         template: ffhq: the whole head, as FFHQ's pictures show it; arcface: the face alone, for identity networks.
     """
-    from pixgraft.cli.report import print_findings
+    from pixgraft.cli.results import print_findings
     from pixgraft.engine.bars import Bars
     from pixgraft.faces import align_files
 

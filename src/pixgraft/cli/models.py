@@ -7,7 +7,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from pixgraft.cli.app import Model, Out, app
 from pixgraft.errors import PixgraftError
-from pixgraft.evaluation.request import Request
+from pixgraft.evaluation.options import EvaluationOptions
 
 Preset = Annotated[Positional[str], arg(metavar="PRESET")]
 Paths = Annotated[Positional[tuple[str, ...]], arg(metavar="FILE OUT")]
@@ -60,7 +60,7 @@ def evaluate(
     model: Annotated[Positional[str], arg(metavar="[MODEL]")] = "",
     /,
     *,
-    request: OmitArgPrefixes[Request],
+    options: OmitArgPrefixes[EvaluationOptions],
 ) -> int:
     """Measure a model on data, one folder against another, or pairs of images.
 
@@ -68,14 +68,14 @@ def evaluate(
     networks everything is measured with the bundled SqueezeNet and named after it.
 
     Args:
-        model: What `translate` takes; for i2ilr-table4, grit-table3, ome-table2 and ome-table3 a preset, which is
-            trained for each row, or the folder of an earlier such call.
-        request: What to measure, on what, and how.
+        model: A model of any task; for i2ilr-table4, grit-table3, ome-table2 and ome-table3 a preset, which is trained
+            for each row, or the folder of an earlier such call.
+        options: What to measure, on what data, and how.
     """
-    from pixgraft.cli.report import print_result
+    from pixgraft.cli.results import print_result
     from pixgraft.evaluation.command import evaluate as run
 
-    measured = run(model, request)
+    measured = run(model, options)
     return 0 if measured is None else print_result(*measured)
 
 
@@ -85,13 +85,13 @@ def compare(
     second: Annotated[Positional[Path], arg(metavar="B.json")],
     /,
 ) -> int:
-    """Set two results of `evaluate` side by side; refused, saying in what, if their protocols differ.
+    """Show two results of `evaluate` side by side; their protocols have to agree.
 
     Args:
         first: A result.json.
         second: Another one.
     """
-    from pixgraft.cli.report import print_comparison
+    from pixgraft.cli.results import print_comparison
     from pixgraft.evaluation.result import comparable
 
     return print_comparison(*comparable(first, second))
@@ -139,7 +139,7 @@ def presets() -> int:
     """List the presets with their image sizes, parameters and how long they train."""
     from rich.console import Console
 
-    from pixgraft.cli.report import presets_table
+    from pixgraft.cli.results import presets_table
 
     Console().print(presets_table())
     return 0

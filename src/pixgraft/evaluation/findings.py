@@ -1,4 +1,4 @@
-"""What a paper says of its table, held against the measured rows: it is so, or a plain statement that it is not."""
+"""Statements of a paper on its table, compared with the measured rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,36 +11,37 @@ from pixgraft.evaluation.columns import Column
 from pixgraft.evaluation.pages import figure
 from pixgraft.evaluation.protocols import PROTOCOLS
 from pixgraft.evaluation.result import Row
+from pixgraft.methods.tasks import SCALES
 from pixgraft.metrics.estimate import Estimate, mean_of
 
 
 def findings(
-    protocol: str, rows: Sequence[Row], columns: Sequence[Column], each: Mapping[str, Mapping[Column, Tensor]], *,
+    protocol: str, rows: Sequence[Row], columns: Sequence[Column], values: Mapping[str, Mapping[Column, Tensor]], *,
     replicates: int, seed: int,
 ) -> list[str]:  # fmt: skip
-    """A sentence for each statement of that protocol's paper which these columns can bear out.
+    """A sentence for each statement of that protocol's paper that these columns can confirm or refute.
 
-    `each` has the rows' values image by image (images,), all in one order.
+    `values` are the values of each image (N,) by row name and column, all in one order.
     """
     if protocol == "ome-table3":
         names = [variant.name for variant in PROTOCOLS[protocol].variants]
         gain = partial(mean_of, replicates=replicates, seed=seed)
-        return [_order(names, column, each, gain) for column in columns if column.metric in ("psnr", "perceptual")]
+        return [_order(names, column, values, gain) for column in columns if column.name in ("psnr", "perceptual")]
     if protocol == "ome-figure7":
         return _scales(rows, columns)
     if protocol == "ome-figure8":
-        return [_fall(rows, column) for column in columns if column.metric in ("perceptual", "l2")]
+        return [_fall(rows, column) for column in columns if column.name in ("perceptual", "l2")]
     return []
 
 
 def _order(
-    names: Sequence[str], column: Column, each: Mapping[str, Mapping[Column, Tensor]], mean: Callable[..., Estimate]
+    names: Sequence[str], column: Column, values: Mapping[str, Mapping[Column, Tensor]], mean: Callable[..., Estimate]
 ) -> str:
-    """Whether each row is better than the one before it, by the differences on the same images."""
-    sign = 1 if column.about.better == "up" else -1
+    """Says whether each row is better than the one before it, by the differences on the same images."""
+    sign = 1 if column.metric.better == "up" else -1
     right, parts, undecided = True, [], False
     for before, after in pairwise(names):
-        apart = sign * (each[after][column] - each[before][column])
+        apart = sign * (values[after][column] - values[before][column])
         gain = mean(apart, torch.arange(len(apart)))
         right &= gain.value > 0
         undecided |= gain.low <= 0 <= gain.high
@@ -52,9 +53,9 @@ def _order(
 
 
 def _scales(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """Whether fine and middle codes change more than the coarse ones, over all steps."""
-    labels = {column.metric: column.label for column in columns}
-    metrics = [f"change-{scale}" for scale in ("coarse", "middle", "fine")]
+    """Says whether fine and middle codes change more than the coarse ones, over all steps."""
+    labels = {column.name: column.label for column in columns}
+    metrics = [f"change-{scale}" for scale in SCALES]
     if not labels.keys() >= set(metrics):
         return []
     coarse, middle, fine = (sum(row.values[labels[each]].value for row in rows) / len(rows) for each in metrics)
@@ -65,7 +66,7 @@ def _scales(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
 
 
 def _fall(rows: Sequence[Row], column: Column) -> str:
-    """Whether the distance falls with each step."""
+    """Says whether the distance falls with each step."""
     values = [row.values[column.label].value for row in rows]
     rises = [rows[number].name for number in range(1, len(rows)) if values[number] >= values[number - 1]]
     ends = f"from {_shown(rows[0].values[column.label])} to {_shown(rows[-1].values[column.label])}"

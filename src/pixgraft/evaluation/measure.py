@@ -1,7 +1,7 @@
-"""From groups of images to numbers: the networks' passes, what is kept of them, and the estimates with intervals.
+"""From groups of images to numbers: passes through the networks, values by column, and estimates with intervals.
 
-Sums and lists only: they are gathered from all processes and put into the order of the units before anything is
-computed of them, so that several processes give one process's numbers.
+Processes gather sums and lists only, and sort them by unit before anything is computed, so that several processes give
+the numbers of one. Shape letters: N images, K images of a group, D or E numbers that a network gives of an image.
 """
 
 import hashlib
@@ -16,136 +16,145 @@ from pixgraft.data.images import from_uint8
 from pixgraft.engine.distributed import World, gather_to_first
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.columns import Column
-from pixgraft.evaluation.subjects import Group, Reals, Subject, shared_out
+from pixgraft.evaluation.metrics_table import INPUTS
+from pixgraft.evaluation.sets import SetComparison, SetFeatures
+from pixgraft.evaluation.subjects import Group, Reals, Subject
 from pixgraft.features import Feature
-from pixgraft.metrics.consistency import consistency
 from pixgraft.metrics.estimate import Estimate, mean_of
-from pixgraft.metrics.frechet import Moments, frechet
-from pixgraft.metrics.kernel import kernel_distance
-from pixgraft.metrics.paired import l1, l2, psnr, ssim
-from pixgraft.metrics.piqe import piqe
-from pixgraft.metrics.prdc import PRDC, prdc
-from pixgraft.metrics.spectrum import azimuthal_spectrum
 
 PASS = 16
-"""Images in each pass of a network, the last one filled up: other sizes would round otherwise."""
-KEPT = ("kd", "precision", "recall", "density", "coverage")
-"""Metrics that need every image's features; a Fréchet distance needs their moments alone."""
-REMEMBERED = 4096
-"""Images whose features are remembered: a floor repeats its few images for every target."""
-NEIGHBOURS = 5
-"""k of precision, recall, density and coverage."""
-PAIRED = {"l1": l1, "l2": l2, "psnr": psnr, "ssim": ssim}
+"""Images in each pass of a network, the last one filled up: batches of other sizes round otherwise."""
+CACHED_FEATURES = 4096
+"""Images whose features are cached: a floor repeats its few images for every target."""
 
 
 @dataclass
-class SetFeatures:
-    """What is kept of one set of images under one network."""
+class Values:
+    """Result of one pass over a subject: values by column, and the features of the whole set by network."""
 
-    moments: Moments | None = None
-    features: list[Tensor] = field(default_factory=list)
-    units: list[Tensor] = field(default_factory=list)
-
-    def add(self, features: Tensor, units: Tensor, *, counted: bool, kept: bool) -> None:
-        """Count features (N, D) of units (N,) into the moments, which take 16 D^2 numbers, or keep them, or both."""
-        if counted:
-            self.moments = self.moments or Moments(features.shape[1])
-            self.moments.update(features, units)
-        if kept:
-            self.features.append(features.float())
-            self.units.append(units)
-
-    def table(self) -> tuple[Tensor, Tensor]:
-        """All kept features (N, D) in the order of their units, and these."""
-        units = torch.cat(self.units)
-        order = units.argsort(stable=True)
-        return torch.cat(self.features)[order], units[order]
-
-
-@dataclass
-class Measured:
-    """What one pass over a subject leaves: values of each image by column, and sets by network."""
-
-    values: dict[Column, list[tuple[int, Tensor]]] = field(default_factory=dict)
-    """Of each unit: float64 (values,), or (values, bins) for a spectrum."""
+    columns: dict[Column, list[tuple[int, Tensor]]] = field(default_factory=dict)
+    """Units with their values, float64 (K,), or (K, points) for a curve."""
     sets: dict[str, SetFeatures] = field(default_factory=dict)
 
     def add(self, column: Column, unit: int, values: Tensor) -> None:
-        """Keep a unit's values of one column."""
-        self.values.setdefault(column, []).append((unit, values.detach().double().cpu()))
+        """Add a unit's values of one column."""
+        self.columns.setdefault(column, []).append((unit, values.detach().double().cpu()))
+
+    def by_unit(self, column: Column) -> tuple[Tensor, Tensor]:
+        """All values (N, ...) of a column in the order of their units, and the units (N,)."""
+        ordered = sorted(self.columns[column], key=lambda entry: entry[0])
+        units = [torch.full((len(values),), unit) for unit, values in ordered]
+        return torch.cat([values for _, values in ordered]), torch.cat(units)
+
+    def gathered(self, world: World) -> "Values":
+        """The values of all processes, on the first one; the others get their own."""
+        shares: list[Values] = gather_to_first(self, world)
+        if len(shares) == 1:
+            return shares[0]
+        whole = Values()
+        for share in shares:
+            for column, entries in share.columns.items():
+                whole.columns.setdefault(column, []).extend(entries)
+            for network, features in share.sets.items():
+                whole.sets.setdefault(network, SetFeatures()).merge(features)
+        return whole
 
 
-class Gauge:
+class Evaluator:
     """The metrics of one table, with their networks."""
 
     def __init__(
         self, columns: list[Column], features: Mapping[tuple[str, str], Feature], device: torch.device
     ) -> None:
-        """`features` are by (network, role)."""
+        """`features` are the networks by (network, role)."""
         self.columns, self._features, self._device = columns, features, device
-        self._seen: dict[tuple[int, bytes], Tensor] = {}
-        self._sets = list(dict.fromkeys(c.network for c in columns if c.about.role == "set"))
+        self._cache: dict[tuple[int, bytes], Tensor] = {}
+        self._sets: dict[str, list[Column]] = {}
+        for column in columns:
+            if column.metric.of_sets:
+                self._sets.setdefault(column.network, []).append(column)
 
-    def measure(self, subject: Subject, world: World, on_image: Callable[[int], None]) -> Measured:
-        """All groups, of which each process takes its share; the first gets the whole, the others their own part.
+    def measure(self, subject: Subject, world: World, on_image: Callable[[int], None]) -> Values:
+        """Values of all groups on the first process, which share the work; the others get their own part.
 
-        `on_image` hears how many images each step took.
+        `on_image` is called with the number of images of each pass.
         """
-        measured = Measured()
+        values = Values()
         waiting: list[Group] = []
-        for unit in shared_out(len(subject), world.rank, world.size):
-            waiting.append(subject[unit])
-            if sum(len(group.images) for group in waiting) >= PASS:
-                self._take(waiting, measured)
-                on_image(sum(len(group.images) for group in waiting))
+        last = subject.units - 1
+        for unit in range(world.rank, subject.units, world.size):
+            waiting.append(subject.group(unit))
+            count = sum(len(group.images) for group in waiting)
+            if count >= PASS or unit + world.size > last:
+                self._add_groups(waiting, values)
+                on_image(count)
                 waiting = []
-        if waiting:
-            self._take(waiting, measured)
-            on_image(sum(len(group.images) for group in waiting))
-        return gathered(measured, world)
+        return values.gathered(world)
 
-    def reals(self, pictures: Reals, world: World, on_image: Callable[[int], None]) -> dict[str, SetFeatures]:
-        """The reals' features, under each network that compares sets."""
-        measured = Measured()
-        own = list(shared_out(len(pictures), world.rank, world.size))
-        for start in range(0, len(own), PASS):
-            units = own[start : start + PASS]
-            self._take_sets(torch.stack([pictures[unit] for unit in units]), torch.tensor(units), measured)
+    def reals(self, images: Reals, world: World, on_image: Callable[[int], None]) -> dict[str, SetFeatures]:
+        """The reals' features, by network that compares sets."""
+        values = Values()
+        share = range(world.rank, len(images), world.size)
+        for start in range(0, len(share), PASS):
+            units = share[start : start + PASS]
+            self._add_to_sets(torch.stack([images[unit] for unit in units]), torch.tensor(units), values)
             on_image(len(units))
-        return gathered(measured, world).sets
+        return values.gathered(world).sets
 
-    def _take(self, groups: list[Group], measured: Measured) -> None:
+    def _add_groups(self, groups: list[Group], values: Values) -> None:
         images = torch.cat([group.images for group in groups])
         units = torch.tensor([group.unit for group in groups for _ in range(len(group.images))])
-        if self._sets:
-            self._take_sets(images, units, measured)
+        self._add_to_sets(images, units, values)
         for column in self.columns:
-            if column.about.role != "set" and not (column.metric == "seconds" and groups[0].seconds is None):
-                for group, values in zip(groups, self._values(column, groups, images), strict=True):
-                    measured.add(column, group.unit, values)
+            lacking = column.metric.may_lack and column.metric.needs not in groups[0].inputs
+            if column.metric.of_images and not lacking:
+                for group, part in zip(groups, self._values(column, groups, images), strict=True):
+                    values.add(column, group.unit, part)
 
-    def _take_sets(self, images: Tensor, units: Tensor, measured: Measured) -> None:
-        for network in self._sets:
-            metrics = {column.metric for column in self.columns if column.network == network}
-            features = self._embedded(self._features[network, "set"].network, images)
-            measured.sets.setdefault(network, SetFeatures()).add(
-                features, units, counted="fd" in metrics, kept=not metrics.isdisjoint(KEPT)
-            )
+    def _add_to_sets(self, images: Tensor, units: Tensor, values: Values) -> None:
+        for network, columns in self._sets.items():
+            moments_only = [column.metric.moments_only for column in columns]
+            values.sets.setdefault(network, SetFeatures()).add(
+                self._embedded(self._features[network, "set"].network, images), units,
+                into_moments=any(moments_only), into_table=not all(moments_only),
+            )  # fmt: skip
+
+    def _values(self, column: Column, groups: list[Group], images: Tensor) -> list[Tensor]:
+        """Values (K,) of each group."""
+        metric, counts = column.metric, [len(group.images) for group in groups]
+        assert metric.of_images
+        embed = self._embedding(column)
+        if metric.by_group:
+            return [metric.of_images(part) for part in embed(images).split(counts)]
+        parts = [embed(images)]
+        if metric.needs:
+            parts.append(embed(_input(groups, metric.needs)))
+        return list(metric.of_images(*parts).split(counts))
+
+    def _embedding(self, column: Column) -> Callable[[Tensor], Tensor]:
+        """The function that brings images to what the metric's function takes."""
+        role = column.metric.role
+        if role is None:
+            return lambda images: images
+        network = self._features[column.network, role].network
+        if role == "perceptual":
+            return lambda images: self._points(network, images)
+        return lambda images: self._embedded(network, images)
 
     def _embedded(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Features (N, D) of uint8 images; those of an image seen not long ago are remembered."""
+        """Features (N, D) of uint8 images; those of recent images come from a cache."""
         keys = [(id(network), hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()) for image in images]
-        known = {key: self._seen.pop(key) for key in set(keys) & self._seen.keys()}
+        known = {key: self._cache.pop(key) for key in set(keys) & self._cache.keys()}
         missing: dict[tuple[int, bytes], int] = {}
         for place, key in enumerate(keys):
             if key not in known:
                 missing.setdefault(key, place)
         if missing:
-            made = torch.cat(list(passes(network, images[list(missing.values())], self._device)))
-            known |= zip(missing, made, strict=True)
-        self._seen |= known  # the newest last
-        for key in list(self._seen)[: max(len(self._seen) - REMEMBERED, 0)]:
-            del self._seen[key]
+            features = torch.cat(list(passes(network, images[list(missing.values())], self._device)))
+            known |= zip(missing, features, strict=True)
+        self._cache |= known  # the newest last
+        for key in list(self._cache)[: max(len(self._cache) - CACHED_FEATURES, 0)]:
+            del self._cache[key]
         return torch.stack([known[key] for key in keys])
 
     def _points(self, distance: Any, images: Tensor) -> Tensor:
@@ -153,89 +162,25 @@ class Gauge:
         distinct, place = images.unique(dim=0, return_inverse=True)
         return torch.cat(list(passes(distance.embed, distinct, self._device)))[place]
 
-    def _values(self, column: Column, groups: list[Group], images: Tensor) -> list[Tensor]:
-        """One tensor of values for each group."""
-        counts = [len(group.images) for group in groups]
-        name = column.metric
-        if name in PAIRED:
-            return list(PAIRED[name](images, _joined(groups, "reference")).split(counts))
-        if name == "piqe":
-            return list(piqe(images).split(counts))
-        if name == "spectrum":
-            return list(azimuthal_spectrum(images).split(counts))
-        if name == "seconds":
-            return list(_joined(groups, "seconds").split(counts))
-        if name.startswith("change-"):
-            return [(group.changes or {})[column.about.needs] for group in groups]
-        if name.startswith("consistency"):
-            each = consistency(images, _joined(groups, "lr"))
-            values = [one.mean if name == "consistency" else one.largest for one in each]
-            return list(torch.tensor(values, dtype=torch.float64).split(counts))
-        feature = self._features[column.network, str(column.about.role)].network
-        if column.about.role == "perceptual":
-            own = self._points(feature, images)
-            if name == "perceptual":
-                wanted = self._points(feature, _joined(groups, "reference"))
-                return list((own - wanted).square().sum(1).split(counts))
-            return [_among(each) for each in own.split(counts)]
-        own = self._embedded(feature, images)
-        theirs = self._embedded(feature, _joined(groups, "source" if name == "identity" else "other"))
-        return list(torch.nn.functional.cosine_similarity(own, theirs).split(counts))
-
     def estimates(
-        self, measured: Measured, reals: dict[str, SetFeatures], *, name: str, replicates: int, seed: int
+        self, values: Values, reals: dict[str, SetFeatures], *, name: str, replicates: int, seed: int
     ) -> dict[Column, Estimate]:
-        """The table's row; a spectrum is no number and is left out, as is the time of what no model made."""
+        """A table's row; without curves, and without columns whose input the subject lacks."""
+        sets = {
+            network: SetComparison(reals[network], values.sets[network], ("the reals", name), replicates, seed)
+            for network in self._sets
+        }
         row: dict[Column, Estimate] = {}
-        neighbours: dict[str, PRDC] = {}
-        labels = ("the reals", name)
         for column in self.columns:
-            if column.metric == "spectrum" or (column.metric == "seconds" and column not in measured.values):
-                continue
-            if column.about.role != "set":
-                values, units = listed(measured.values[column])
-                row[column] = mean_of(values, units, replicates=replicates, seed=seed)
-                continue
-            real, fake = reals[column.network], measured.sets[column.network]
-            if column.metric == "fd":
-                assert real.moments is not None
-                assert fake.moments is not None
-                row[column] = frechet(real.moments, fake.moments, replicates=replicates, seed=seed, labels=labels)
-                continue
-            (real_table, real_units), (fake_table, fake_units) = real.table(), fake.table()
-            if column.metric == "kd" and torch.equal(real_table, fake_table):
-                row[column] = Estimate(0.0, 0.0, 0.0, len(real_table))  # one and the same set; unbiased it is negative
-                continue
-            if column.metric == "kd":
-                row[column] = kernel_distance(
-                    real_table, fake_table, real_units=real_units, fake_units=fake_units,
-                    replicates=replicates, seed=seed, labels=labels,
-                )  # fmt: skip
-                continue
-            if column.network not in neighbours:
-                neighbours[column.network] = prdc(real_table, fake_table, k=NEIGHBOURS, labels=labels)
-            values = getattr(neighbours[column.network], column.metric)
-            if column.metric == "recall":
-                distinct = fake_table.unique(dim=0)
-                if NEIGHBOURS < len(distinct) < len(fake_table):
-                    # A floor repeats its images, whose neighbourhoods would then have no size at all.
-                    values = prdc(real_table, distinct, k=NEIGHBOURS, labels=labels).recall
-            of_fakes = column.metric in ("precision", "density")
-            row[column] = mean_of(
-                values, fake_units if of_fakes else real_units, replicates=replicates, seed=seed
-            )
+            if column.metric.of_sets:
+                row[column] = column.metric.of_sets(sets[column.network])
+            elif column in values.columns and not column.metric.is_curve:
+                row[column] = mean_of(*values.by_unit(column), replicates=replicates, seed=seed)
         return row
-
-    def spectrum(self, measured: Measured) -> Tensor | None:
-        """The mean spectrum (bins,) over all images, if it was asked for."""
-        column = Column("spectrum")
-        if column not in measured.values:
-            return None
-        return torch.cat([values for _, values in sorted(measured.values[column], key=_unit)]).mean(0)
 
 
 def passes(network: Callable[[Tensor], Tensor], images: Tensor, device: torch.device) -> Iterable[Tensor]:
-    """What a network gives for uint8 images (N, 3, H, W), in passes of `PASS`, on the CPU."""
+    """Outputs of a network for uint8 images (N, 3, H, W), in passes of `PASS` images, on the CPU."""
     filled = torch.cat((images, images[-1:].expand(-len(images) % PASS, -1, -1, -1)))
     left = len(images)
     with torch.inference_mode():
@@ -244,43 +189,8 @@ def passes(network: Callable[[Tensor], Tensor], images: Tensor, device: torch.de
             left -= PASS
 
 
-def _among(embedded: Tensor) -> Tensor:
-    """The mean distance among a group's embeddings (K, E), as one value of the group."""
-    pairs = torch.combinations(torch.arange(len(embedded)))
-    return torch.stack([(embedded[a] - embedded[b]).square().sum() for a, b in pairs.tolist()]).mean().unsqueeze(0)
-
-
-def _joined(groups: list[Group], name: str) -> Tensor:
-    parts = [getattr(group, name) for group in groups]
-    if any(part is None for part in parts):
-        raise PixgraftError(f"the images come without a {name}, which a metric needs: leave that metric out")
-    return torch.cat(parts)
-
-
-def _unit(entry: tuple[int, Tensor]) -> int:
-    return entry[0]
-
-
-def listed(entries: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
-    """All values (N,) in the order of their units, and these (N,)."""
-    ordered = sorted(entries, key=_unit)
-    units = [torch.full((len(values),), unit) for unit, values in ordered]
-    return torch.cat([values for _, values in ordered]), torch.cat(units)
-
-
-def gathered(measured: Measured, world: World) -> Measured:
-    """The shares of all processes as one, on the first; the others keep their own."""
-    shares: list[Measured] = gather_to_first(measured, world)
-    if len(shares) == 1:
-        return shares[0]
-    whole = Measured()
-    for share in shares:
-        for column, entries in share.values.items():
-            whole.values.setdefault(column, []).extend(entries)
-        for network, found in share.sets.items():
-            into = whole.sets.setdefault(network, SetFeatures())
-            if found.moments is not None:
-                into.moments = found.moments if into.moments is None else into.moments + found.moments
-            into.features += found.features
-            into.units += found.units
-    return whole
+def _input(groups: list[Group], name: str) -> Tensor:
+    """An input of all images of the groups (N, ...)."""
+    if any(name not in group.inputs for group in groups):
+        raise PixgraftError(f"the images come without {INPUTS[name]}, which a metric needs: leave that metric out")
+    return torch.cat([group.inputs[name] for group in groups])

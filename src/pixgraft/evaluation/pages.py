@@ -36,23 +36,18 @@ def figure(value: float) -> str:
 
 
 def cell(values: dict[str, Any], label: str) -> tuple[str, str]:
-    """A row's figure and its interval as text; both empty where the row has none."""
+    """The texts of a row's figure and interval; both empty where the row has none."""
     if label not in values:
         return "", ""
-    found = {key: float(values[label][key]) for key in ("value", "low", "high")}
-    interval = "" if found["low"] == found["high"] else f"{figure(found['low'])} to {figure(found['high'])}"
-    return figure(found["value"]), interval
+    value, low, high = (float(values[label][key]) for key in ("value", "low", "high"))
+    return figure(value), "" if low == high else f"{figure(low)} to {figure(high)}"
 
 
 def published_cells(entry: dict[str, Any], columns: list[dict[str, str]]) -> list[str]:
-    """A published row's figures under our columns: under the first of each metric."""
-    seen: set[str] = set()
-    cells = []
-    for column in columns:
-        metric = column["metric"]
-        cells.append("" if metric in seen else entry["values"].get(metric, ""))
-        seen.add(metric)
-    return cells
+    """The figures of a published row by column; of several columns of a metric, the first has the figure."""
+    metrics = [column["metric"] for column in columns]
+    first = [metric not in metrics[:place] for place, metric in enumerate(metrics)]
+    return [entry["values"].get(metric, "") if shown else "" for metric, shown in zip(metrics, first, strict=True)]
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -86,18 +81,21 @@ def _flat(content: dict[str, Any], where: str = "") -> list[tuple[str, str]]:
 
 
 def sheet(subjects: Sequence[Subject]) -> Image.Image:
-    """Some groups' first images, a row each: what they were made from, then what each subject gives, under captions."""
+    """The first images of some groups, a row each: the inputs, then the image of each subject, under captions."""
     first = subjects[0]
-    count = min(SHEET_ROWS, len(first))
-    units = [round(place * (len(first) - 1) / max(count - 1, 1)) for place in range(count)]
+    count = min(SHEET_ROWS, first.units)
+    units = [round(place * (first.units - 1) / max(count - 1, 1)) for place in range(count)]
     rows: list[Tensor] = []
     captions: list[str] = []
     for unit in units:
-        groups = [subject[unit] for subject in subjects]
-        shown = {"source": groups[0].source, "reference": groups[0].reference}
-        pictures = {name: from_uint8(part[0]) for name, part in shown.items() if part is not None}
-        if groups[0].lr is not None:
-            size, small = groups[0].images.shape[-1], groups[0].lr[0] / 127.5 - 1
+        groups = [subject.group(unit) for subject in subjects]
+        inputs = groups[0].inputs
+        pictures: dict[str, Tensor] = {}
+        for name in ("source", "reference"):
+            if name in inputs:
+                pictures[name] = from_uint8(inputs[name][0])
+        if "lr" in inputs:
+            size, small = groups[0].images.shape[-1], inputs["lr"][0] / 127.5 - 1
             pictures["LR target"] = enlarge(small.expand(3, -1, -1), size // small.shape[-1])
         pictures |= {subject.name: from_uint8(group.images[0]) for subject, group in zip(subjects, groups, strict=True)}
         captions = list(pictures)
@@ -165,12 +163,12 @@ def page(result: dict[str, Any], pictures: Image.Image | None, plots: Sequence[t
         f"<dt>{html.escape(key)}</dt><dd>{html.escape(text)}</dd>" for key, text in _flat(result["protocol"])
     )
     title = html.escape(result["title"])
-    made = f"pixgraft {result['made_by']['pixgraft']}, code {result['made_by']['code_sha256'][:12]}"
+    version = f"pixgraft {result['made_by']['pixgraft']}, code {result['made_by']['code_sha256'][:12]}"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
         f'<h1>{title}</h1><div class="wide"><table><tr><th></th><th>images</th>{head}</tr>{"".join(body)}</table></div>'
         f"<p>Small figures are 95 % bootstrap intervals.</p><ul>{notes}</ul>{image}"
         + "".join(f"<h2>{html.escape(heading)}</h2>{svg}" for heading, svg in plots)
-        + f"<h2>Columns</h2><dl>{about}</dl><h2>Protocol</h2><dl>{protocol}</dl><p>{made}</p></html>\n"
+        + f"<h2>Columns</h2><dl>{about}</dl><h2>Protocol</h2><dl>{protocol}</dl><p>{version}</p></html>\n"
     )

@@ -17,22 +17,22 @@ WIDTH, HEIGHT = 640, 380
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture of a result."""
+    """A drawing of a result."""
 
     name: str
-    """Of its file, without the suffix."""
+    """The file name without suffix."""
     title: str
     svg: str
 
 
 def plots(result: Mapping[str, Any]) -> list[Plot]:
-    """The spectra of a result, if they were measured, and a plot of each measure of one whose rows are steps."""
-    found = []
+    """The spectra of a result, if there are any, and a plot of each metric of a result whose rows are steps."""
+    drawn = []
     spectra = {row["name"]: row["spectrum"] for row in result["rows"] if row.get("spectrum")}
     if spectra:
-        found.append(Plot("spectra", "Spectra", spectra_svg(spectra)))
+        drawn.append(Plot("spectra", "Spectra", spectra_svg(spectra)))
     if not result["protocol"].get("by_step"):
-        return found
+        return drawn
     rows = [row for row in result["rows"] if row["name"].startswith("step ")]
     numbers = [int(row["name"].removeprefix("step ")) for row in rows]
     families: dict[str, dict[str, list[float]]] = {}
@@ -42,8 +42,8 @@ def plots(result: Mapping[str, Any]) -> list[Plot]:
             families.setdefault(column["metric"].partition("-")[0], {})[column["label"]] = values
     for family, curves in families.items():
         title = TITLES.get(family, f"{', '.join(curves)} by step")
-        found.append(Plot(family, title, steps_svg(curves, numbers, title=title)))
-    return found
+        drawn.append(Plot(family, title, steps_svg(curves, numbers, title=title)))
+    return drawn
 
 
 def spectra_svg(spectra: Mapping[str, Sequence[float]]) -> str:

@@ -1,80 +1,69 @@
-"""A measured table as a file, and whether two of them may be compared."""
+"""Measured tables: their JSON, and the comparison of two of them."""
 
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pixgraft
 from pixgraft.errors import PixgraftError
-from pixgraft.evaluation.columns import Column
+from pixgraft.evaluation.tables import Measurement
 from pixgraft.files import json_sha256
 from pixgraft.metrics.estimate import Estimate
 from pixgraft.version import __version__
 
 FORMAT = 1
 NAMES = ("data.name", "real.name", "reference.name")
+"""Entries that two comparable protocols may differ in: the hash identifies a folder."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One subject's figures by the columns' labels."""
+    """Figures of one subject by the columns' labels."""
 
     name: str
     values: dict[str, Estimate]
     images: int
-    about: dict[str, Any] = field(default_factory=dict)
-    """What identifies the subject itself, such as its weights."""
+    identity: dict[str, Any] = field(default_factory=dict)
+    """Entries that identify the subject, such as its weights' hash."""
     spectrum: list[float] | None = None
 
 
-@dataclass(frozen=True)
-class Result:
-    """A table, and all that its figures depend on."""
+def result_json(
+    table: Measurement, rows: Sequence[Row], protocol: dict[str, Any], notes: Sequence[str], seconds: float
+) -> dict[str, Any]:
+    """A result as plain values. `protocol` is everything that two comparable results have in common.
 
-    title: str
-    columns: list[dict[str, str]]
-    """Of each: its "label", "heading" (with an arrow to the better side), "metric" and what it is "about"."""
-    rows: list[Row]
-    protocol: dict[str, Any]
-    """What two results must share to be compared: data, reals, metrics, networks, operator, filters, counts, seeds."""
-    published: list[dict[str, Any]] = field(default_factory=list)
-    """Rows of the paper's own table: "name" and "values" by metric."""
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; infinite figures become the strings "inf" and "-inf", which JSON lacks."""
-        rows = []
-        for row in self.rows:
-            values = {
-                label: {"value": _plain(e.value), "low": _plain(e.low), "high": _plain(e.high), "units": e.units}
-                for label, e in row.values.items()
-            }
-            entry = {"name": row.name, "images": row.images, **row.about, "values": values}
-            rows.append(entry | ({"spectrum": row.spectrum} if row.spectrum else {}))
-        return {
-            "format": FORMAT,
-            "title": self.title,
-            "protocol": self.protocol,
-            "protocol_sha256": json_sha256(self.protocol),
-            "made_by": {"pixgraft": __version__, "code_sha256": code_sha256()},
-            "columns": self.columns,
-            "rows": rows,
-            "published": self.published,
-            "notes": self.notes,
-            "times": {"seconds": round(self.seconds, 1)},
+    The infinite figures become the strings "inf" and "-inf", which JSON lacks.
+    """
+    entries = []
+    for row in rows:
+        values = {
+            label: {"value": _plain(e.value), "low": _plain(e.low), "high": _plain(e.high), "units": e.units}
+            for label, e in row.values.items()
         }
-
-
-def described(columns: list[Column]) -> list[dict[str, str]]:
-    """The columns as a `Result` holds them."""
-    return [
-        {"label": c.label, "heading": c.heading, "metric": c.metric, "better": c.about.better, "about": c.about.about}
-        for c in columns
-    ]
+        entry = {"name": row.name, "images": row.images, **row.identity, "values": values}
+        entries.append(entry | ({"spectrum": row.spectrum} if row.spectrum else {}))
+    columns = [
+        {"label": column.label, "heading": column.heading, "metric": column.name, "better": column.metric.better,
+         "about": column.metric.description}
+        for column in table.columns
+    ]  # fmt: skip
+    return {
+        "format": FORMAT,
+        "title": table.title,
+        "protocol": protocol,
+        "protocol_sha256": json_sha256(protocol),
+        "made_by": {"pixgraft": __version__, "code_sha256": code_sha256()},
+        "columns": columns,
+        "rows": entries,
+        "published": table.published,
+        "notes": list(notes),
+        "times": {"seconds": round(seconds, 1)},
+    }
 
 
 def _plain(value: float) -> float | str:
@@ -82,7 +71,7 @@ def _plain(value: float) -> float | str:
 
 
 def code_sha256() -> str:
-    """A hash of the package's own source files, which tells two states of one version apart."""
+    """SHA-256 of the package's source files, which differs between two states of one version."""
     root = Path(pixgraft.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
@@ -91,7 +80,7 @@ def code_sha256() -> str:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A result's JSON; PixgraftError if the file is none, or its protocol was edited."""
+    """The JSON of a result. Raises PixgraftError if the file is none, or its protocol was edited."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         rows, protocol = content["rows"], content["protocol"]
@@ -115,8 +104,8 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def differences(left: Any, right: Any, where: str = "") -> list[str]:
-    """In what two protocols differ, a line for each value: "data.images: 100 and 250"."""
-    if where in NAMES:  # a folder's name says nothing that its hash does not
+    """The differences of two protocols, a line for each value: "data.images: 100 and 250"."""
+    if where in NAMES:
         return []
     if isinstance(left, dict) and isinstance(right, dict):
         lines = []
@@ -133,12 +122,12 @@ def _short(value: Any) -> str:
 
 
 def comparable(first: Path, second: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both results; PixgraftError, which says in what, if their protocols differ."""
+    """Both results. Raises PixgraftError, which names the differences, if their protocols differ."""
     left, right = read_result(first), read_result(second)
-    found = differences(left["protocol"], right["protocol"])
-    if found:
-        more = f" (and {len(found) - 4} more)" if len(found) > 4 else ""
+    lines = differences(left["protocol"], right["protocol"])
+    if lines:
+        more = f" (and {len(lines) - 4} more)" if len(lines) > 4 else ""
         raise PixgraftError(
-            f"{first} and {second}: measured by different protocols: {'; '.join(found[:4])}{more}: measure both alike"
+            f"{first} and {second}: measured by different protocols: {'; '.join(lines[:4])}{more}: measure both alike"
         )
     return left, right

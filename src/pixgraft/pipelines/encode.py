@@ -19,7 +19,7 @@ from torch import Tensor
 from pixgraft.data.conditions import ConditionKind, condition_kind
 from pixgraft.data.degrade import Degradation
 from pixgraft.data.grids import tiled
-from pixgraft.data.images import fit, from_uint8, to_tensor, to_uint8
+from pixgraft.data.images import fit, from_uint8, pixels, to_tensor, to_uint8
 from pixgraft.data.outputs import labels
 from pixgraft.data.sources import open_source
 from pixgraft.engine.seeds import generator
@@ -208,7 +208,7 @@ class EncodingPipeline(Pipeline):
         if factor > 1:
             picture = self._shrunk(picture, name, factor)
         side = min(*picture.size, self.size)
-        small = to_uint8(to_tensor(fit(picture, side)))
+        small = pixels(fit(picture, side))
         if self.image_size % side:
             notes.append(f"{self.image_size} is no multiple of {side}: the consistency is not measured")
         return Condition(kind.fit(picture, self.size), None if self.image_size % side else small, notes)

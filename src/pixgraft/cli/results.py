@@ -1,4 +1,4 @@
-"""Tables, lines and progress for the terminal."""
+"""Tables of presets, data checks, results and comparisons for the terminal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ def presets_table() -> Table:
 
 
 def print_findings(findings: Sequence[Finding], summary: str) -> int:
-    """What is to be known of single files, then a summary; the exit status: 0, or 1 if some file cannot be used."""
+    """Print the findings on single files and a summary. Returns the exit status: 0, or 1 if a file is unusable."""
     console = Console(highlight=False)
     for finding in findings:
         mark = "note" if finding.usable else "[bold]unusable[/bold]"
@@ -46,12 +46,12 @@ def print_findings(findings: Sequence[Finding], summary: str) -> int:
 
 
 ACROSS = 3
-"""Up to so many rows of a result stand side by side on the terminal, with a line for each metric."""
+"""Most rows of a result that stand side by side on the terminal, with a line for each metric."""
 
 
 def result_table(result: dict[str, Any]) -> Table:
-    """A measured table: few subjects side by side, many below each other, each figure with its interval."""
-    columns = [column for column in result["columns"] if column["metric"] != "spectrum"]
+    """A measured table: few rows side by side, many below each other, each figure with its interval."""
+    columns = _columns(result)
     rows = [row for row in result["rows"] if row["values"]]
     table = Table(box=None, pad_edge=False)
     table.add_column("", overflow="fold")
@@ -68,13 +68,18 @@ def result_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def _columns(result: dict[str, Any]) -> list[dict[str, str]]:
+    """The columns without curves, which have no figures."""
+    return [column for column in result["columns"] if any(column["label"] in row["values"] for row in result["rows"])]
+
+
 def _figure(values: dict[str, Any], label: str, between: str = "  ") -> str:
     value, interval = cell(values, label)
     return f"{value}{between}[dim]{interval}[/dim]" if interval else value
 
 
 def published_table(result: dict[str, Any]) -> Table:
-    """The paper's own rows, each figure with what the paper measured it by."""
+    """The published rows, each figure with what the paper measured it by."""
     table = Table(box=None, pad_edge=False, style="italic")
     table.add_column("the paper's own")
     metrics = list(dict.fromkeys(metric for entry in result["published"] for metric in entry["values"]))
@@ -87,7 +92,7 @@ def published_table(result: dict[str, Any]) -> Table:
 
 
 def print_result(result: dict[str, Any], written: list[Path]) -> int:
-    """The table, its notes and where its files are; returns the exit status."""
+    """Print the table, its notes and the paths of its files. Returns the exit status."""
     console = wide_console()
     console.print(shown(result["title"]), style="bold", soft_wrap=True)
     console.print(result_table(result))
@@ -101,9 +106,9 @@ def print_result(result: dict[str, Any], written: list[Path]) -> int:
 
 
 def print_comparison(first: dict[str, Any], second: dict[str, Any]) -> int:
-    """Two comparable results, row beside row of the same place; returns the exit status."""
+    """Print two comparable results, their rows side by side in order. Returns the exit status."""
     console = wide_console()
-    columns = [column for column in first["columns"] if column["metric"] != "spectrum"]
+    columns = _columns(first)
     if len(first["rows"]) != len(second["rows"]):
         console.print(f"A has {len(first['rows'])} rows, B {len(second['rows'])}: the first of each are compared")
     for left, right in zip(first["rows"], second["rows"], strict=False):

@@ -1,0 +1,218 @@
+"""Tables of task "encode": outputs for images, shrunk or as they are, against these images; and outputs step by step.
+
+Shape letters: S side of the generator's images, s side of a condition, at which images are compared, M codes of an
+image, D numbers of a code.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pixgraft.data.degrade import Degradation
+from pixgraft.data.images import from_uint8, to_uint8
+from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.columns import Column
+from pixgraft.evaluation.metrics_table import METRICS
+from pixgraft.evaluation.model_table import ModelTable
+from pixgraft.evaluation.protocols import Protocol
+from pixgraft.evaluation.subjects import Group, Pictures, Reals, Subject
+from pixgraft.layers.conditions import ConditionSpec, fitted
+from pixgraft.methods.tasks import SCALES
+from pixgraft.pipelines.encode import EncodingPipeline
+
+WARM_UP = 2
+"""Images that a model encodes before its time is taken."""
+
+Inputs = dict[str, Tensor]
+Encode = Callable[[Tensor], tuple[Tensor, Inputs]]
+"""A condition, uint8 (1, 3, s, s), to an image uint8 (1, 3, s, s) and the inputs of its metrics."""
+
+
+def _kind(condition: ConditionSpec) -> str:
+    return "self" if condition.inversion else condition.kind
+
+
+class EncodingTable(ModelTable[EncodingPipeline]):
+    """Models that encode images, beside a floor; or one model, step by step."""
+
+    @classmethod
+    def check_condition(cls, name: str, condition: ConditionSpec | None, protocol: Protocol) -> None:
+        # A model of small images takes an image itself as one that was shrunk by 1.
+        kinds = ("self", "lr") if protocol.factors == (1,) else ("lr",)
+        if condition is None or _kind(condition) not in kinds:
+            kind = "none" if condition is None else _kind(condition)
+            needed = "of the image itself (self) or of small ones (lr)" if len(kinds) > 1 else "of small images (lr)"
+            raise PixgraftError(
+                f"{name}: makes images from conditions of kind {kind}: {protocol.name} measures a model {needed}"
+            )
+
+    def check_model(self, name: str, pipeline: EncodingPipeline) -> None:
+        method, protocol = pipeline.method, self.protocol
+        if protocol.by_step and method.max_steps == 1:
+            raise PixgraftError(
+                f"{name}: {method.name} models take one step: {protocol.name} measures models that take several"
+            )
+        if not self.options.metrics and not self._metrics(method.scales):
+            raise PixgraftError(
+                f"{name}: the codes of {method.name} models have no scales: {protocol.name} measures models with scales"
+            )
+
+    def open_data(self) -> None:
+        assert self.options.data is not None
+        self.data = self.real = Pictures(self.options.data, split=self.options.split, size=self.size)
+        self.outputs = [(name, EncoderOutputs(pipeline)) for name, pipeline in self.models]
+        factors = self.protocol.factors
+        self.factors = [factor for factor in factors if self.size % factor == 0 and factor < self.size]
+        if factors == (1,):
+            small = [name for name, pipeline in self.models if pipeline.condition.kind == "lr"]
+            self.notes += [f"{name} takes small images: here they are the references, shrunk by 1" for name in small]
+        lacking = [] if self.options.metrics else [name for name in self.protocol.metrics if name not in self.metrics]
+        self.notes += [f"left out: {name}: the model has no such codes" for name in lacking]
+        self.notes += [
+            f"left out: x{factor}, by which images of {self.size} pixels cannot be shrunk"
+            for factor in factors
+            if factor not in self.factors
+        ]
+
+    def reals(self, columns: Sequence[Column]) -> Reals | None:
+        return self.data if any(column.metric.needs == "real" for column in columns) else None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return self._metrics(self.models[0][1].method.scales)
+
+    def _metrics(self, scales: Sequence[str]) -> tuple[str, ...]:
+        """The protocol's metrics without those of scales that codes do not come from."""
+        lacking = set(SCALES) - set(scales)
+        return tuple(name for name in self.protocol.metrics if METRICS[name].needs not in lacking)
+
+    def subjects(self, columns: Sequence[Column]) -> list[Subject]:
+        """One row for each factor and model, and a floor; or for each step, from 0 unless a step's change is asked."""
+        first_name, first = self.outputs[0]
+        if self.protocol.by_step:
+            start = 1 if any(column.metric.needs in SCALES for column in columns) else 0
+            return [
+                self._subject(f"step {number}", partial(first.step, number), inputs=first.scales if number else (),
+                              identity={"model": first_name, **first.identity})
+                for number in range(start, first.method.steps + 1)
+            ]  # fmt: skip
+        subjects: list[Subject] = []
+        for factor in self.factors:
+            row = partial(self._subject, factor=factor)
+            mark = f", x{factor}" if len(self.protocol.factors) > 1 else ""
+            for name, outputs in self.outputs:
+                identity = {"model": name, **outputs.identity}
+                subjects.append(row(f"{name}{mark}", outputs.timed, inputs=("seconds",), identity=identity))
+            name, encode = ("bicubic", unchanged_condition) if factor > 1 else ("starting codes", first.start)
+            subjects.append(row(f"floor: {name}{mark}", encode))
+        if any(column.metric.needs == "seconds" for column in columns):
+            self.notes.append(
+                f"Seconds are those of one image at a time, after {WARM_UP} that do not count, on {first.machine}: "
+                "they depend on the machine and on what else it does."
+            )
+        return subjects
+
+    def _subject(
+        self, name: str, encode: Encode, *,
+        factor: int = 1, inputs: tuple[str, ...] = (), identity: dict[str, Any] | None = None,
+    ) -> Subject:  # fmt: skip
+        """Images encoded from each image, shrunk by a factor and enlarged again as in training, against the image."""
+        degradation = Degradation(factors=(factor,))
+
+        def group(unit: int) -> Group:
+            reference = self.data[unit].unsqueeze(0)
+            condition = reference if factor == 1 else to_uint8(degradation(from_uint8(reference), factor))
+            image, inputs = encode(condition)
+            return Group(unit, image, {"reference": reference, **inputs})
+
+        given = frozenset({"reference", *inputs})
+        return Subject(name=name, units=len(self.data), group=group, inputs=given, identity=identity or {})
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "data": self.data.description(),
+            "compared": f"outputs brought to {self.size} pixels, the input's side, against the image fitted to it",
+            "input": "the image itself"
+            if self.factors == [1]
+            else "the image shrunk and enlarged again, both bicubically",
+            "factors": self.factors,
+            "by_step": self.protocol.by_step,
+        }
+
+
+class EncoderOutputs:
+    """Images of one model, at the side s, one at a time."""
+
+    def __init__(self, pipeline: EncodingPipeline) -> None:
+        self.method, self.device = pipeline.method, pipeline.device
+        self.size = pipeline.condition.size
+        self.scales = tuple(scale for scale in SCALES if scale in self.method.scales)
+        """The scales that its codes come from, the coarsest first."""
+        self.identity = {
+            "weights_sha256": pipeline.model.weights_sha256,
+            "method": self.method.name,
+            "condition": _kind(pipeline.condition),
+            "steps": self.method.steps,
+        }
+        self._warm = False
+
+    def timed(self, condition: Tensor) -> tuple[Tensor, Inputs]:
+        """The image of the last step, and the time that encoding took."""
+        if not self._warm:
+            for _ in range(WARM_UP):
+                self.method.encode(condition.to(self.device))
+            self._warm = True
+        self._synchronize()
+        start = time.perf_counter()
+        image = self.method.encode(condition.to(self.device)).images[-1]
+        self._synchronize()
+        seconds = time.perf_counter() - start
+        return self._pixels(image), {"seconds": torch.tensor([seconds], dtype=torch.float64)}
+
+    def step(self, number: int, condition: Tensor) -> tuple[Tensor, Inputs]:
+        """The image after step `number`, 0 being the start, and by scale the mean absolute change of the codes in that
+        step (OME, eq. 16, for one image)."""
+        if not number:
+            return self.start(condition)
+        encoded = self.method.encode(condition.to(self.device), steps=number)
+        before = encoded.codes[-2] if number > 1 else self.method.start_codes
+        changes = (encoded.codes[-1] - before)[0].double().abs().mean(1).cpu()  # (M,)
+        by_scale = {}
+        for scale in self.scales:
+            in_scale = torch.tensor([each == scale for each in self.method.scales])
+            by_scale[scale] = changes[in_scale].mean().unsqueeze(0)
+        return self._pixels(encoded.images[-1]), by_scale
+
+    def start(self, condition: Tensor) -> tuple[Tensor, Inputs]:
+        """The floor that knows nothing of the input: the image of the starting codes."""
+        return self._start_image, {}
+
+    @cached_property
+    def _start_image(self) -> Tensor:
+        return self._pixels(self.method.decode(self.method.start_codes.unsqueeze(0)))
+
+    def _pixels(self, image: Tensor) -> Tensor:
+        return to_uint8(fitted(image, self.size)).cpu()
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    @property
+    def machine(self) -> str:
+        """The kind of machine that times are taken on."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        threads = torch.get_num_threads()
+        return f"a CPU with {threads} thread{'s' * (threads > 1)}" if self.device.type == "cpu" else self.device.type
+
+
+def unchanged_condition(condition: Tensor) -> tuple[Tensor, Inputs]:
+    """The floor that knows only the input: a small image's bicubic enlargement."""
+    return condition, {}

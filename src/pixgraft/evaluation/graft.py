@@ -1,0 +1,107 @@
+"""Tables of task "graft": outputs of a target with several sources each, beside two floors that need no network.
+
+Shape letters: K sources of a target, S side of an image, L side and C channels of an LR target.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixgraft.data.images import from_uint8, to_uint8
+from pixgraft.engine.seeds import generator
+from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.columns import Column
+from pixgraft.evaluation.model_table import ModelTable
+from pixgraft.evaluation.subjects import Group, Pictures, Subject
+from pixgraft.layers.resample import downscale
+from pixgraft.metrics.consistency import OPERATOR
+from pixgraft.pipelines.graft import GraftPipeline
+
+Translate = Callable[[Tensor, Tensor], Tensor]
+"""Sources (K, 3, S, S) and targets (K, C, L, L) in [-1, 1] to images uint8 (K, 3, S, S)."""
+
+
+class GraftTable(ModelTable[GraftPipeline]):
+    """Models that graft sources onto LR targets; each image of the data is a target, and other images its sources."""
+
+    options_taken: ClassVar[tuple[str, ...]] = ("real", "real_split", "project", "samples")
+
+    def open_data(self) -> None:
+        options = self.options
+        assert options.data is not None
+        self.data = self.real = Pictures(options.data, split=options.split, size=self.size)
+        if options.real is not None or options.real_split:
+            self.real = Pictures(options.real or options.data, split=options.real_split, size=self.size)
+        else:
+            self.notes.append("the reals are the very images that targets and sources are drawn from: see --real-split")
+        self.samples = options.samples or self.protocol.samples
+
+    def subjects(self, columns: Sequence[Column]) -> list[Subject]:
+        """Each model, and the bicubic target of its size; the source as it is."""
+        if self.samples < 2:
+            raise PixgraftError(f"--samples {self.samples}: diversity needs at least 2 for each target")
+        if len(self.data) < self.samples + 2:
+            raise PixgraftError(
+                f"{self.data.path}: {len(self.data)} images, but {self.samples} sources for each target and another "
+                f"face take {self.samples + 2}: give more images or a smaller --samples"
+            )
+        subjects: list[Subject] = []
+        floors: list[Subject] = []
+        for name, pipeline in self.models:
+            mark = f", LR {pipeline.lr_size}" if len(self.models) > 1 else ""
+            identity = {"model": name, "weights_sha256": pipeline.model.weights_sha256}
+            subjects.append(self._subject(name, pipeline, partial(self._translate, pipeline), identity))
+            subjects.append(self._subject(f"floor: bicubic target{mark}", pipeline, bicubic_target))
+            floors.append(self._subject(f"floor: source as it is{mark}", pipeline, unchanged_source))
+        return [*subjects, floors[0]]
+
+    def _subject(
+        self, name: str, pipeline: GraftPipeline, translate: Translate, identity: dict[str, Any] | None = None
+    ) -> Subject:
+        inputs = frozenset({"samples", "source", "other", "lr"})
+        return Subject(
+            name=name, units=len(self.data), samples=self.samples, inputs=inputs, identity=identity or {},
+            group=partial(self._group, translate, pipeline.lr_size, pipeline.lr_channels),
+        )  # fmt: skip
+
+    def _translate(self, pipeline: GraftPipeline, sources: Tensor, targets: Tensor) -> Tensor:
+        return pipeline.batch(sources, targets, project=self.options.project).pixels
+
+    def _group(self, translate: Translate, lr_size: int, lr_channels: int, unit: int) -> Group:
+        """The outputs of target `unit`. Its sources, and for each an image that is neither, are drawn without
+        replacement by (seed, unit)."""
+        order = torch.randperm(len(self.data), generator=generator(self.options.seed, "sources", unit)).tolist()
+        order.remove(unit)
+        sources, rest = order[: self.samples], order[self.samples :]
+        others = [rest[place % len(rest)] for place in range(self.samples)]
+        source, other = (torch.stack([self.data[index] for index in side]) for side in (sources, others))
+        target = downscale(from_uint8(self.data[unit]).unsqueeze(0), lr_size, lr_channels)
+        target = target.expand(self.samples, -1, -1, -1)
+        inputs = {"source": source, "other": other, "lr": (target + 1) * 127.5}
+        return Group(unit, translate(from_uint8(source), target), inputs)
+
+    def description(self) -> dict[str, Any]:
+        sizes = [pipeline.lr_size for _, pipeline in self.models]
+        channels = self.models[-1][1].lr_channels
+        return {
+            "data": self.data.description(),
+            "real": self.real.description(),
+            "targets": {"lr_sizes": sizes, "channels": channels, "operator": OPERATOR},
+            "sources_for_each_target": self.samples,
+            "projected": self.options.project,
+        }
+
+
+def bicubic_target(sources: Tensor, targets: Tensor) -> Tensor:
+    """The floor that knows only the target: its bicubic enlargement."""
+    enlarged = F.interpolate(targets.expand(-1, 3, -1, -1), sources.shape[-2:], mode="bicubic", align_corners=False)
+    return to_uint8(enlarged)
+
+
+def unchanged_source(sources: Tensor, targets: Tensor) -> Tensor:
+    """The floor that knows only the source: the source itself."""
+    return to_uint8(sources)

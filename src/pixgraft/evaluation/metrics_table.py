@@ -1,0 +1,157 @@
+"""Every metric of a table, one entry each: its name, labels, inputs, feature network and function.
+
+To add a metric: a pure function in `pixgraft/metrics/`, and an entry in `METRICS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pixgraft.evaluation.sets import NEIGHBOURS, SetComparison
+from pixgraft.features import Role
+from pixgraft.methods.tasks import SCALES
+from pixgraft.metrics.consistency import consistency
+from pixgraft.metrics.embedded import cosine, mean_pairwise_distance, squared_distance
+from pixgraft.metrics.estimate import Estimate
+from pixgraft.metrics.paired import l1, l2, psnr, ssim
+from pixgraft.metrics.piqe import piqe
+from pixgraft.metrics.spectrum import azimuthal_spectrum
+
+INPUTS = {
+    "reference": "a reference",
+    "samples": "several samples of each condition",
+    "source": "a source",
+    "other": "another face",
+    "lr": "an LR target",
+    "seconds": "a model whose time is taken",
+    **{scale: f"a step that changes {scale} codes" for scale in SCALES},
+}
+"""Inputs that a metric may need beside the images, and their descriptions in errors: "samples", the images of a group,
+and the entries of `Group.inputs`."""
+
+
+Better = Literal["up", "down", ""]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric. Either `of_images` or `of_sets` is given."""
+
+    label: str
+    """Heading of its column; "{network}" stands for the network's label."""
+    better: Better
+    """The direction of better figures; empty if there is none."""
+    description: str
+    needs: str = ""
+    """The input that it needs, a key of `INPUTS`; "real" for a set of reals."""
+    of_images: Callable[..., Tensor] | None = None
+    """Values (N,) of N images and their input, both as features if there is a network."""
+    of_sets: Callable[[SetComparison], Estimate] | None = None
+    """An estimate from the features of all images and all reals."""
+    role: Role | None = None
+    """Role of the feature network that it needs; None: it takes the images themselves."""
+    standard: tuple[str, str] = ("", "")
+    """The label that the standard's networks have: the beginning of their names, and the label."""
+    by_group: bool = False
+    """`of_images` is called for the images of each group alone, and gives one value (1,)."""
+    is_curve: bool = False
+    """`of_images` gives curves (N, points), which are drawn and stand in no column."""
+    may_lack: bool = False
+    """Rows without the input have no value, provided that some row has the input."""
+    moments_only: bool = False
+    """`of_sets` needs moments of the features, not the features of each image."""
+    least: int = 2
+    """Least number of images in either set."""
+
+
+def _distance(
+    name: str, standard: str, description: str, of_sets: Callable[[SetComparison], Estimate], moments_only: bool = False
+) -> Metric:
+    """A distance between two sets."""
+    label, described = f"{name}-{{network}}", ("inception", standard)
+    return Metric(
+        label, "down", description, "real", None, of_sets, "set", standard=described, moments_only=moments_only
+    )
+
+
+def _neighbours(name: str, description: str) -> Metric:
+    """A metric of nearest neighbours among features."""
+    return Metric(
+        f"{name} ({{network}})", "up", f"{description} k = {NEIGHBOURS}", "real", None,
+        partial(SetComparison.neighbours, name=name), "set", least=NEIGHBOURS + 1,
+    )  # fmt: skip
+
+
+def _perceptual(suffix: str, better: Better, description: str, needs: str, of_images: Callable[..., Tensor]) -> Metric:
+    """A metric of perceptual distances; LPIPS has its own heads."""
+    standard = ("lpips-", f"LPIPS ({{network}}){suffix}")
+    return Metric(
+        f"PD-{{network}}{suffix}", better, description, needs, of_images, role="perceptual", standard=standard,
+        by_group=needs == "samples",
+    )  # fmt: skip
+
+
+def _given(images: Tensor, values: Tensor) -> Tensor:
+    """The input itself."""
+    return values
+
+
+def _consistency(images: Tensor, target: Tensor, *, figure: Literal["mean", "largest"]) -> Tensor:
+    return torch.tensor([getattr(each, figure) for each in consistency(images, target)], dtype=torch.float64)
+
+
+METRICS = {
+    "fd": _distance("FD", "FID", "Fréchet distance between the two sets of features", SetComparison.frechet, True),
+    "kd": _distance(
+        "KD", "KID", "kernel distance (unbiased squared MMD) between the two sets", SetComparison.kernel
+    ),
+    "precision": _neighbours("precision", "share of images within the reals' manifold,"),
+    "recall": _neighbours("recall", "share of reals within the images' manifold,"),
+    "density": _neighbours("density", "reals' neighbourhoods that hold an image, over"),
+    "coverage": _neighbours("coverage", "share of reals with an image in their neighbourhood,"),
+    "perceptual": _perceptual("", "down", "perceptual distance to the reference", "reference", squared_distance),
+    "diversity": _perceptual(
+        " diversity", "up", "mean perceptual distance among the samples of one condition", "samples",
+        mean_pairwise_distance,
+    ),
+    "l1": Metric("L1", "down", "mean absolute difference to the reference, 0..255", "reference", l1),
+    "l2": Metric("L2", "down", "mean squared difference to the reference, of levels in -1..1", "reference", l2),
+    "psnr": Metric("PSNR", "up", "peak signal-to-noise ratio in dB, peak 255", "reference", psnr),
+    "ssim": Metric("SSIM", "up", "structural similarity, 11 x 11 Gaussian window, RGB channels", "reference", ssim),
+    "piqe": Metric("PIQE", "down", "PIQE, a no-reference quality score, 0 (best) to 100", "", piqe),
+    "identity": Metric(
+        "identity ({network})", "up", "cosine of the face embeddings of image and source", "source", cosine,
+        role="identity",
+    ),
+    "identity-other": Metric(
+        "identity to another ({network})", "", "the same with a random other face: the floor", "other", cosine,
+        role="identity",
+    ),
+    "consistency": Metric(
+        "LR difference", "down", "mean difference of the shrunk image to its target, 0..255", "lr",
+        partial(_consistency, figure="mean"),
+    ),
+    "consistency-largest": Metric(
+        "largest LR difference", "down", "largest difference of a cell, mean over images", "lr",
+        partial(_consistency, figure="largest"),
+    ),
+    "seconds": Metric(
+        "seconds", "down", "seconds to make one image alone, on the machine that the notes name", "seconds", _given,
+        may_lack=True,
+    ),
+    **{
+        f"change-{scale}": Metric(
+            f"{scale} codes", "", f"mean absolute change of the {scale} codes in a step", scale, _given
+        )
+        for scale in SCALES
+    },
+    "spectrum": Metric(
+        "spectrum", "", "azimuthally averaged power spectrum, drawn in the report", "", azimuthal_spectrum,
+        is_curve=True,
+    ),
+}  # fmt: skip
+"""Every metric by the name that `--metrics` takes."""

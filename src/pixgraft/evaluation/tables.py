@@ -1,0 +1,108 @@
+"""A table to be measured: its rows, its columns and what they depend on, for folders, pairs and models of any task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.columns import Column, columns
+from pixgraft.evaluation.encode import EncodingTable
+from pixgraft.evaluation.graft import GraftTable
+from pixgraft.evaluation.model_table import ModelTable
+from pixgraft.evaluation.options import EvaluationOptions
+from pixgraft.evaluation.protocols import Protocol
+from pixgraft.evaluation.sample import SamplingTable
+from pixgraft.evaluation.subjects import Pictures, Reals, Subject, images_with_references, single_images
+from pixgraft.evaluation.synthesize import SynthesisTable
+from pixgraft.features import KINDS, available
+from pixgraft.pipelines.base import Pipeline
+
+MODEL_TABLES: dict[str, type[ModelTable[Any]]] = {
+    "graft": GraftTable,
+    "synthesize": SynthesisTable,
+    "encode": EncodingTable,
+    "sample": SamplingTable,
+}
+"""The tables of models by task."""
+
+FOLDERS = Protocol("folders", "", "", ("fd", "kd", "precision", "recall", "density", "coverage"))
+PAIRS = Protocol("pairs", "", "", ("l1", "psnr", "ssim", "perceptual"))
+"""The protocols of folders and pairs of images, which measure no model."""
+
+FITTED = "centred square; Lanczos where it shrinks, bicubic where it grows"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A table to be measured."""
+
+    title: str
+    subjects: Sequence[Subject]
+    columns: list[Column]
+    protocol: dict[str, Any]
+    """Everything that two comparable results have in common."""
+    reals: Reals | None = None
+    published: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def folder_measurement(options: EvaluationOptions) -> Measurement:
+    """One set of images against another, or against the references of the same images."""
+    assert options.real is not None and options.fake is not None
+    real = Pictures(options.real, split=options.real_split, size=options.size)
+    fake = Pictures(options.fake, split=options.fake_split, size=options.size)
+    name, title = fake.path.name, f"against {real.path.name}"
+    paired = options.pairs != "no"
+    protocol = PAIRS if paired else FOLDERS
+    asked = columns(options.metrics or protocol.metrics, options.features)
+    described = _base(protocol, options.size, options) | {"images": len(fake)}
+    if paired:
+        described |= {"reference": real.description(), "pairs": options.pairs}
+        reals = real if any(column.metric.needs == "real" for column in asked) else None
+        subject = images_with_references(name, fake, real, options.pairs)
+        return Measurement(f"{name} {title}, in pairs", [subject], asked, described, reals)
+    name += f"/{fake.split}" if fake.split else ""
+    described["real"] = real.description()
+    return Measurement(f"{name} {title}", [single_images(name, fake)], asked, described, real)
+
+
+def model_measurement(
+    models: Sequence[tuple[str, Pipeline]], protocol: Protocol, options: EvaluationOptions, weights: Mapping[str, Path]
+) -> Measurement:
+    """Models by the names of their rows; `weights` are the user's files of feature networks.
+
+    Raises PixgraftError for a model of another task than the protocol's, and for what its table cannot measure.
+    """
+    for name, pipeline in models:
+        task = pipeline.model.method.task
+        if task != protocol.task:
+            method = pipeline.model.method.name
+            raise PixgraftError(
+                f"{name}: a model of {method}, whose task is {task}: {protocol.name} measures the task {protocol.task}"
+            )
+    table = MODEL_TABLES[protocol.task](models, protocol, options)
+    metrics = list(options.metrics or table.metrics)
+    notes = [f"{protocol.title}.", *protocol.notes]
+    features = options.features or tuple(name for name in protocol.networks if available(name, weights))
+    left_out = []
+    if not options.metrics and protocol.optional:
+        if any(name in KINDS and KINDS[name].roles[0] == "identity" for name in features):
+            metrics += protocol.optional
+        else:
+            names = ", ".join(protocol.optional)
+            left_out.append(f"left out for want of a face network's weights (--weights mobilefacenet=FILE): {names}")
+    asked = columns(metrics, features, all_used=bool(options.features))
+    subjects = table.subjects(asked)
+    return Measurement(
+        f"{', '.join(name for name, _ in models)}: {protocol.name}", subjects, asked,
+        _base(protocol, table.size, options) | table.description(), table.reals(asked),
+        [asdict(entry) for entry in protocol.published], [*notes, *table.notes, *left_out],
+    )  # fmt: skip
+
+
+def _base(protocol: Protocol, size: int, options: EvaluationOptions) -> dict[str, Any]:
+    """The entries of every result's protocol; `size` is the side that images are fitted to, 0 if they are not."""
+    resized = FITTED if size else "none: the images are taken as they are"
+    return {"name": protocol.name, "resize_filter": resized, "seed": options.seed}
+
