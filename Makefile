@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 	$(BIN)/pixgraft translate i2ilr-portraits-64 --source examples/sources --target examples/targets --out out/demo --grid
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,references]'
