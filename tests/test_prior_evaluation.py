@@ -4,12 +4,25 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
 from cases import tiny_prior
 from pixgraft.cli import main
+from pixgraft.engine.bars import Bars
+from pixgraft.engine.distributed import World
 from pixgraft.evaluation.options import EvaluationOptions
 from pixgraft.evaluation.protocols import PROTOCOLS
+from pixgraft.evaluation.run import measure
 from pixgraft.evaluation.sample import SamplingTable
+from pixgraft.evaluation.tables import model_measurement
+from pixgraft.layers.noise import Noise as NoiseChoice
+from pixgraft.layers.resample import enlarge
+from pixgraft.methods.base import Phase
+from pixgraft.methods.progan import ProGANConfig
+from pixgraft.methods.tasks import Sampling
+from pixgraft.models import Model
 from pixgraft.pipelines.loading import load
 from pixgraft.pipelines.sample import SamplingPipeline
 from training import make_images
@@ -54,3 +67,34 @@ def test_what_does_not_fit_is_refused(data: Path, model: Path, capsys: pytest.Ca
     assert "--size 64: the model is measured at 32" in refusal(capsys, "evaluate", prior, *asked, "--size", 64)
     assert "has no part in samples" in refusal(capsys, "evaluate", prior, *asked, "--real", data)
     assert "the metrics on sets need at least 6" in refusal(capsys, "evaluate", prior, *asked, "--samples", 3)
+
+
+class Noise(Sampling):
+    """A method that no other file knows: images that are codes, enlarged."""
+
+    name = "noise"
+    averaged = ()
+    latent_size = 48
+
+    def synthesize(self, codes: Tensor, *, noise: NoiseChoice = "stored") -> Tensor:
+        return enlarge(codes.unflatten(1, (3, 4, 4)).clamp(-1, 1), 8)
+
+    def phases(self) -> list[Phase]:
+        return []
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        return {}
+
+
+def test_a_new_method_of_a_known_task_is_measured(data: Path) -> None:
+    method = Noise(ProGANConfig(image_size=32))
+    pipeline = SamplingPipeline(Model("new", method, "0" * 64, {}), torch.device("cpu"))
+    options = EvaluationOptions(data=data, samples=7)
+    table = model_measurement([("new", pipeline)], PROTOCOLS["samples"], options, {})
+    result = measure(
+        table, {}, torch.device("cpu"), seed=0, replicates=0, world=World(0, 1, 0), bars=Bars(quiet=True)
+    )
+    assert result is not None
+    (row,) = result["rows"]
+    assert row["method"] == "noise" and row["images"] == 7
+    assert row["values"]["coverage (SqueezeNet)"]["value"] <= 1

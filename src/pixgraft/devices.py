@@ -1,4 +1,4 @@
-"""Selection of the torch device."""
+"""Devices to compute on."""
 
 import os
 
@@ -32,3 +32,19 @@ def pick(name: str, local_rank: int = 0) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise PixgraftError(f"--device {name}: PyTorch sees no MPS device here; choose cpu")
     return device
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished its work, as before a time is taken."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def description(device: torch.device) -> str:
+    """The device in words, for notes on times."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"a CPU with {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else device.type

@@ -58,12 +58,11 @@ def columns(metrics: Iterable[str], features: Iterable[str], *, all_used: bool =
             raise unknown("metric", name, METRICS, f"choose one of {names}, each with :NETWORK if you like")
         role = METRICS[name].role
         if colon and (network not in KINDS or role not in KINDS[network].roles):
-            fitting = [each for each, kind in KINDS.items() if role in kind.roles]
-            if network and network not in KINDS and fitting:
-                raise unknown(f"feature network (--metrics {text})", network, fitting)
-            raise PixgraftError(
-                f"--metrics {text}: the networks that fit {name} are: {', '.join(fitting) or 'none'}"
-            )
+            fitting = ", ".join(each for each, kind in KINDS.items() if role in kind.roles) or "none"
+            listing = f"the networks that fit {name} are: {fitting}"
+            if network and network not in KINDS:
+                raise unknown("feature network (--metrics)", network, KINDS, listing)
+            raise PixgraftError(f"--metrics {text}: {listing}")
         asked += [Column(name, each) for each in ([network] if network else _networks(role, features, text))]
     used = {column.network for column in asked}
     for network in features:

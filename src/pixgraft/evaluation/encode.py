@@ -6,12 +6,13 @@ image, D numbers of a code.
 
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pixgraft import devices
 from pixgraft.data.degrade import Degradation
 from pixgraft.data.images import from_uint8, to_uint8
 from pixgraft.errors import PixgraftError
@@ -24,6 +25,9 @@ from pixgraft.layers.conditions import ConditionSpec, fitted
 from pixgraft.methods.tasks import SCALES
 from pixgraft.pipelines.encode import EncodingPipeline
 
+SHRUNK = {"lr": "small images"}
+INVERTED = {"self": "the image itself", **SHRUNK}
+"""Kinds of condition that are measured on shrunk images, and on the images themselves."""
 WARM_UP = 2
 """Images that a model encodes before its time is taken."""
 
@@ -32,22 +36,18 @@ Encode = Callable[[Tensor], tuple[Tensor, Inputs]]
 """A condition, uint8 (1, 3, s, s), to an image uint8 (1, 3, s, s) and the inputs of its metrics."""
 
 
-def _kind(condition: ConditionSpec) -> str:
-    return "self" if condition.inversion else condition.kind
-
-
 class EncodingTable(ModelTable[EncodingPipeline]):
     """Models that encode images, beside a floor; or one model, step by step."""
 
     @classmethod
     def check_condition(cls, name: str, condition: ConditionSpec | None, protocol: Protocol) -> None:
-        # A model of small images takes an image itself as one that was shrunk by 1.
-        kinds = ("self", "lr") if protocol.factors == (1,) else ("lr",)
-        if condition is None or _kind(condition) not in kinds:
-            kind = "none" if condition is None else _kind(condition)
-            needed = "of the image itself (self) or of small ones (lr)" if len(kinds) > 1 else "of small images (lr)"
+        assert condition is not None
+        # To a model of small images, an image itself is one that was shrunk by 1.
+        measured = INVERTED if protocol.factors == (1,) else SHRUNK
+        if _kind(condition) not in measured:
             raise PixgraftError(
-                f"{name}: makes images from conditions of kind {kind}: {protocol.name} measures a model {needed}"
+                f"{name}: makes images from conditions of kind {_kind(condition)}: {protocol.name} measures a model "
+                f"of {' or '.join(f'{text} ({kind})' for kind, text in measured.items())}"
             )
 
     def check_model(self, name: str, pipeline: EncodingPipeline) -> None:
@@ -70,13 +70,12 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         if factors == (1,):
             small = [name for name, pipeline in self.models if pipeline.condition.kind == "lr"]
             self.notes += [f"{name} takes small images: here they are the references, shrunk by 1" for name in small]
-        lacking = [] if self.options.metrics else [name for name in self.protocol.metrics if name not in self.metrics]
-        self.notes += [f"left out: {name}: the model has no such codes" for name in lacking]
-        self.notes += [
-            f"left out: x{factor}, by which images of {self.size} pixels cannot be shrunk"
-            for factor in factors
-            if factor not in self.factors
-        ]
+        for metric in self.protocol.metrics:
+            if not self.options.metrics and metric not in self.metrics:
+                self.notes.append(f"left out: {metric}: the model has no such codes")
+        for factor in factors:
+            if factor not in self.factors:
+                self.notes.append(f"left out: x{factor}, by which images of {self.size} pixels cannot be shrunk")
 
     def reals(self, columns: Sequence[Column]) -> Reals | None:
         return self.data if any(column.metric.needs == "real" for column in columns) else None
@@ -111,8 +110,8 @@ class EncodingTable(ModelTable[EncodingPipeline]):
             subjects.append(row(f"floor: {name}{mark}", encode))
         if any(column.metric.needs == "seconds" for column in columns):
             self.notes.append(
-                f"Seconds are those of one image at a time, after {WARM_UP} that do not count, on {first.machine}: "
-                "they depend on the machine and on what else it does."
+                f"Seconds are those of one image at a time, after {WARM_UP} that do not count, on "
+                f"{devices.description(first.device)}: they depend on the machine and on what else it does."
             )
         return subjects
 
@@ -136,12 +135,14 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         return {
             "data": self.data.description(),
             "compared": f"outputs brought to {self.size} pixels, the input's side, against the image fitted to it",
-            "input": "the image itself"
-            if self.factors == [1]
-            else "the image shrunk and enlarged again, both bicubically",
+            "input": f"the image {'itself' if self.factors == [1] else 'shrunk and enlarged again, both bicubically'}",
             "factors": self.factors,
             "by_step": self.protocol.by_step,
         }
+
+
+def _kind(condition: ConditionSpec) -> str:
+    return "self" if condition.inversion else condition.kind
 
 
 class EncoderOutputs:
@@ -158,18 +159,17 @@ class EncoderOutputs:
             "condition": _kind(pipeline.condition),
             "steps": self.method.steps,
         }
-        self._warm = False
+        self._warm_ups = 0
 
     def timed(self, condition: Tensor) -> tuple[Tensor, Inputs]:
         """The image of the last step, and the time that encoding took."""
-        if not self._warm:
-            for _ in range(WARM_UP):
-                self.method.encode(condition.to(self.device))
-            self._warm = True
-        self._synchronize()
+        while self._warm_ups < WARM_UP:
+            self.method.encode(condition.to(self.device))
+            self._warm_ups += 1
+        devices.synchronize(self.device)
         start = time.perf_counter()
         image = self.method.encode(condition.to(self.device)).images[-1]
-        self._synchronize()
+        devices.synchronize(self.device)
         seconds = time.perf_counter() - start
         return self._pixels(image), {"seconds": torch.tensor([seconds], dtype=torch.float64)}
 
@@ -189,28 +189,10 @@ class EncoderOutputs:
 
     def start(self, condition: Tensor) -> tuple[Tensor, Inputs]:
         """The floor that knows nothing of the input: the image of the starting codes."""
-        return self._start_image, {}
-
-    @cached_property
-    def _start_image(self) -> Tensor:
-        return self._pixels(self.method.decode(self.method.start_codes.unsqueeze(0)))
+        return self._pixels(self.method.decode(self.method.start_codes.unsqueeze(0))), {}
 
     def _pixels(self, image: Tensor) -> Tensor:
         return to_uint8(fitted(image, self.size)).cpu()
-
-    def _synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        elif self.device.type == "mps":
-            torch.mps.synchronize()
-
-    @property
-    def machine(self) -> str:
-        """The kind of machine that times are taken on."""
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        threads = torch.get_num_threads()
-        return f"a CPU with {threads} thread{'s' * (threads > 1)}" if self.device.type == "cpu" else self.device.type
 
 
 def unchanged_condition(condition: Tensor) -> tuple[Tensor, Inputs]:

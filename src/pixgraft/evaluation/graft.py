@@ -98,8 +98,7 @@ class GraftTable(ModelTable[GraftPipeline]):
 
 def bicubic_target(sources: Tensor, targets: Tensor) -> Tensor:
     """The floor that knows only the target: its bicubic enlargement."""
-    enlarged = F.interpolate(targets.expand(-1, 3, -1, -1), sources.shape[-2:], mode="bicubic", align_corners=False)
-    return to_uint8(enlarged)
+    return to_uint8(F.interpolate(targets.expand(-1, 3, -1, -1), sources.shape[-2:], mode="bicubic"))
 
 
 def unchanged_source(sources: Tensor, targets: Tensor) -> Tensor:

@@ -81,11 +81,10 @@ class Evaluator:
         """
         values = Values()
         waiting: list[Group] = []
-        last = subject.units - 1
         for unit in range(world.rank, subject.units, world.size):
             waiting.append(subject.group(unit))
             count = sum(len(group.images) for group in waiting)
-            if count >= PASS or unit + world.size > last:
+            if count >= PASS or unit + world.size >= subject.units:
                 self._add_groups(waiting, values)
                 on_image(count)
                 waiting = []
@@ -123,23 +122,13 @@ class Evaluator:
         """Values (K,) of each group."""
         metric, counts = column.metric, [len(group.images) for group in groups]
         assert metric.of_images
-        embed = self._embedding(column)
+        parts = [images] if metric.by_group or not metric.needs else [images, _input(groups, metric.needs)]
+        if metric.role:
+            embed = self._points if metric.role == "perceptual" else self._embedded
+            parts = [embed(self._features[column.network, metric.role].network, part) for part in parts]
         if metric.by_group:
-            return [metric.of_images(part) for part in embed(images).split(counts)]
-        parts = [embed(images)]
-        if metric.needs:
-            parts.append(embed(_input(groups, metric.needs)))
+            return [metric.of_images(part) for part in parts[0].split(counts)]
         return list(metric.of_images(*parts).split(counts))
-
-    def _embedding(self, column: Column) -> Callable[[Tensor], Tensor]:
-        """The function that brings images to what the metric's function takes."""
-        role = column.metric.role
-        if role is None:
-            return lambda images: images
-        network = self._features[column.network, role].network
-        if role == "perceptual":
-            return lambda images: self._points(network, images)
-        return lambda images: self._embedded(network, images)
 
     def _embedded(self, network: nn.Module, images: Tensor) -> Tensor:
         """Features (N, D) of uint8 images; those of recent images come from a cache."""

@@ -2,9 +2,8 @@
 
 import base64
 import html
-import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,10 +89,8 @@ def sheet(subjects: Sequence[Subject]) -> Image.Image:
     for unit in units:
         groups = [subject.group(unit) for subject in subjects]
         inputs = groups[0].inputs
-        pictures: dict[str, Tensor] = {}
-        for name in ("source", "reference"):
-            if name in inputs:
-                pictures[name] = from_uint8(inputs[name][0])
+        shown: list[str] = [name for name in ("source", "reference") if name in inputs]
+        pictures = {name: from_uint8(inputs[name][0]) for name in shown}
         if "lr" in inputs:
             size, small = groups[0].images.shape[-1], inputs["lr"][0] / 127.5 - 1
             pictures["LR target"] = enlarge(small.expand(3, -1, -1), size // small.shape[-1])
@@ -137,7 +134,7 @@ dd{margin:0 0 .3rem 1rem;overflow-wrap:anywhere}.wide{overflow-x:auto}svg{max-wi
 """.strip()
 
 
-def page(result: dict[str, Any], pictures: Image.Image | None, plots: Sequence[tuple[str, str]]) -> str:
+def page(result: dict[str, Any], sheet_png: bytes, plots: Iterable[tuple[str, str]]) -> str:
     """One HTML page that needs no other file; `plots` are titles and SVGs."""
     columns = result["columns"]
     head = "".join(f'<th title="{html.escape(c["about"])}">{html.escape(c["heading"])}</th>' for c in columns)
@@ -151,16 +148,12 @@ def page(result: dict[str, Any], pictures: Image.Image | None, plots: Sequence[t
     for entry in result["published"]:
         cells = "".join(f"<td>{html.escape(text)}</td>" for text in published_cells(entry, columns))
         body.append(f'<tr class="paper"><td>paper: {html.escape(entry["name"])}</td><td></td>{cells}</tr>')
-    image = ""
-    if pictures is not None:
-        file = io.BytesIO()
-        pictures.save(file, "PNG")
-        data = base64.b64encode(file.getvalue()).decode()
-        image = f'<h2>Images</h2><img alt="Sheet of images" src="data:image/png;base64,{data}">'
+    data = base64.b64encode(sheet_png).decode()
+    image = f'<h2>Images</h2><img alt="Sheet of images" src="data:image/png;base64,{data}">'
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in result["notes"])
-    about = "".join(f"<dt>{html.escape(c['label'])}</dt><dd>{html.escape(c['about'])}</dd>" for c in columns)
-    protocol = "".join(
-        f"<dt>{html.escape(key)}</dt><dd>{html.escape(text)}</dd>" for key, text in _flat(result["protocol"])
+    described, protocol = (
+        "".join(f"<dt>{html.escape(key)}</dt><dd>{html.escape(text)}</dd>" for key, text in terms)
+        for terms in ([(c["label"], c["about"]) for c in columns], _flat(result["protocol"]))
     )
     title = html.escape(result["title"])
     version = f"pixgraft {result['made_by']['pixgraft']}, code {result['made_by']['code_sha256'][:12]}"
@@ -170,5 +163,5 @@ def page(result: dict[str, Any], pictures: Image.Image | None, plots: Sequence[t
         f'<h1>{title}</h1><div class="wide"><table><tr><th></th><th>images</th>{head}</tr>{"".join(body)}</table></div>'
         f"<p>Small figures are 95 % bootstrap intervals.</p><ul>{notes}</ul>{image}"
         + "".join(f"<h2>{html.escape(heading)}</h2>{svg}" for heading, svg in plots)
-        + f"<h2>Columns</h2><dl>{about}</dl><h2>Protocol</h2><dl>{protocol}</dl><p>{version}</p></html>\n"
+        + f"<h2>Columns</h2><dl>{described}</dl><h2>Protocol</h2><dl>{protocol}</dl><p>{version}</p></html>\n"
     )

@@ -3,7 +3,6 @@
 import html
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pixgraft.evaluation.pages import COLOURS, figure
@@ -15,22 +14,12 @@ TITLES = {
 WIDTH, HEIGHT = 640, 380
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A drawing of a result."""
-
-    name: str
-    """The file name without suffix."""
-    title: str
-    svg: str
-
-
-def plots(result: Mapping[str, Any]) -> list[Plot]:
-    """The spectra of a result, if there are any, and a plot of each metric of a result whose rows are steps."""
-    drawn = []
+def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Titles and SVGs by file name: the spectra of a result, and each metric of a result whose rows are steps."""
+    drawn = {}
     spectra = {row["name"]: row["spectrum"] for row in result["rows"] if row.get("spectrum")}
     if spectra:
-        drawn.append(Plot("spectra", "Spectra", spectra_svg(spectra)))
+        drawn["spectra.svg"] = "Spectra", spectra_svg(spectra)
     if not result["protocol"].get("by_step"):
         return drawn
     rows = [row for row in result["rows"] if row["name"].startswith("step ")]
@@ -42,7 +31,7 @@ def plots(result: Mapping[str, Any]) -> list[Plot]:
             families.setdefault(column["metric"].partition("-")[0], {})[column["label"]] = values
     for family, curves in families.items():
         title = TITLES.get(family, f"{', '.join(curves)} by step")
-        drawn.append(Plot(family, title, steps_svg(curves, numbers, title=title)))
+        drawn[f"{family}.svg"] = title, steps_svg(curves, numbers, title=title)
     return drawn
 
 

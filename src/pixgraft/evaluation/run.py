@@ -116,15 +116,14 @@ def _check(table: Measurement) -> None:
 
 def write(result: dict[str, Any], subjects: Sequence[Subject], out: Path) -> list[Path]:
     """Write result.json, report.md, report.html, images.png and a NAME.svg for each plot; returns the paths."""
-    sheet = pages.sheet(subjects)
     file = io.BytesIO()
-    sheet.save(file, "PNG")
+    pages.sheet(subjects).save(file, "PNG")
     drawn = plots(result)
     contents = {
         "images.png": file.getvalue(),
         "report.md": pages.markdown(result).encode(),
-        "report.html": pages.page(result, sheet, [(plot.title, plot.svg) for plot in drawn]).encode(),
-        **{f"{plot.name}.svg": plot.svg.encode() for plot in drawn},
+        "report.html": pages.page(result, file.getvalue(), drawn.values()).encode(),
+        **{name: svg.encode() for name, (_, svg) in drawn.items()},
         "result.json": (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(),
     }
     for name, data in contents.items():
