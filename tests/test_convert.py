@@ -178,8 +178,8 @@ def test_a_grey_generator_alone_converts_and_translates(
     both = ["--source", str(tmp_path / "a.png"), "--target", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     assert main(["translate", str(tmp_path / "ours"), *both, "--project", "--device", "cpu"]) == 0
     report = json.loads((tmp_path / "out" / "a__a.json").read_text())
-    assert report["operator"] == "average pooling of the luminance"
-    assert report["difference"]["largest"] <= 1
+    assert report["settings"]["operator"] == "average pooling of the luminance"
+    assert report["measures"]["difference"]["largest"] <= 1
 
 
 def test_half_precision_is_read(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_bundled_model_opens_by_its_name(tmp_path: Path, model: Path, monkeypa
     opened = pixgraft.load("portraits", device="cpu")
     assert opened.model.name == "portraits"
     assert opened.model.weights_sha256 == load_model(model).weights_sha256
-    with pytest.raises(PixgraftError, match=r"portrait: no such folder and no bundled model \(portraits\)"):
+    with pytest.raises(PixgraftError, match="portrait: no such folder; no bundled model named portrait: did you mean portraits"):
         load_model("portrait")
 
 
@@ -381,6 +381,6 @@ def test_what_is_no_model_is_refused(
     assert "neither a model folder" in refusal(capsys, *translate(tmp_path / "empty", out))
     assert f"{young}: no checkpoint yet" in refusal(capsys, *translate(young, out))
     assert refusal(capsys, *translate(ruined, out)).startswith(f"{ruined}/checkpoints/000000000008/checkpoint.json: ")
-    assert "no-such-model: no such folder and no bundled model" in refusal(capsys, *translate("no-such-model", out))
+    assert "no-such-model: no such folder; no bundled model named" in refusal(capsys, *translate("no-such-model", out))
     assert "/no/such/folder: no such folder" in refusal(capsys, *translate("/no/such/folder", out))
     assert not out.exists()

@@ -107,7 +107,7 @@ def _resolve(model: str) -> Path:
         return _assets() / model
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         return _download(model)
-    raise PixgraftError(f"{model}: no such folder: {unknown('bundled model', model, bundled())}")
+    raise PixgraftError(f"{model}: no such folder; {unknown('bundled model', model, bundled())}")
 
 
 def _download(repository: str) -> Path:
