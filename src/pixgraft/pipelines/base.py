@@ -265,14 +265,12 @@ class Pipeline(ABC):
         self, result: Any, *, seed: int, settings: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]] = ()
     ) -> Any:
         """`result`, of a call, with its report."""
-        head = self.head(seed=seed, settings=settings, inputs=inputs)
-        result.report = head | {
-            "outputs": [],
-            "measures": result.measures,
-            "notes": result.notes,
-            "device": str(self.device),
-        }
+        result.report = self.head(seed=seed, settings=settings, inputs=inputs) | self.tail(result)
         return result
+
+    def tail(self, result: Result) -> dict[str, Any]:
+        """The part of a report that is known after the work, still without its outputs."""
+        return {"outputs": [], "measures": result.measures, "notes": result.notes, "device": str(self.device)}
 
 
 def passes(count: int, size: int) -> Iterator[list[int]]:

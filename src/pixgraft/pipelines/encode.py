@@ -138,7 +138,10 @@ class EncodingPipeline(Pipeline):
 
         Raises PixgraftError for what is no usable condition, and for settings that the model cannot take.
         """
-        self._check(steps, samples, mix_from, factor, align)
+        options = EncodingOptions(
+            steps=steps, samples=samples, mix_from=mix_from, seed=seed, factor=factor, align=align
+        )
+        settings = self._settings(options)
         if isinstance(image, Tensor):
             if factor != 1 or align:
                 raise PixgraftError("factor and align are for image files: shrink or align the tensor first")
@@ -148,10 +151,7 @@ class EncodingPipeline(Pipeline):
             name, data = read_file(image, "condition")
             conditions = [self.read_condition(data, name, factor=factor, align=align)]
             entry = input_entry("condition", name, data)
-        first_mixed = self.mix_from(mix_from) if samples > 1 else None
-        results = [
-            self.result(each, steps=steps, samples=samples, mix_from=first_mixed, seed=seed) for each in conditions
-        ]
+        results = [self.result(each, settings, seed) for each in conditions]
         result = results[0]
         if len(results) > 1:
             result = EncodingResult(
@@ -159,13 +159,13 @@ class EncodingPipeline(Pipeline):
                 codes=torch.cat([each.codes for each in results]),
                 measures={"images": [each.measures for each in results]},
             )
-        settings = self._settings(steps, samples, first_mixed, factor, align)
         reported: EncodingResult = self.reported(result, seed=seed, settings=settings, inputs=[entry])
         return reported
 
-    def _check(self, steps: int | None, samples: int, mix_from: int | None, factor: int, align: bool) -> None:
-        """Raise PixgraftError for settings that the model cannot take."""
+    def _settings(self, options: EncodingOptions) -> dict[str, Any]:
+        """The settings of a report. Raises PixgraftError for options that the model cannot take."""
         conditions = f"{self.model.name} takes conditions of kind {self.condition.kind}"
+        steps, samples, mix_from, factor = options.steps, options.samples, options.mix_from, options.factor
         if steps is not None:
             at_least("steps", steps)
             most = self.method.max_steps
@@ -173,22 +173,19 @@ class EncodingPipeline(Pipeline):
                 name = self.method.name
                 raise PixgraftError(f"steps {steps}: {name} models take {most} step{'s' * (most > 1)}: leave steps out")
         at_least("samples", samples)
-        if samples > 1:
-            self.mix_from(mix_from)
-        elif mix_from is not None:
+        if samples == 1 and mix_from is not None:
             raise PixgraftError(f"mix-from {mix_from}: the layer where samples differ: ask for 2 samples or more too")
-        if align and self.condition.kind not in PHOTOGRAPHS:
+        if options.align and self.condition.kind not in PHOTOGRAPHS:
             raise PixgraftError(f"align: {conditions}, in which no faces are found: leave it out")
         if factor != 1:
             if self.condition.kind != "lr":
                 raise PixgraftError(f"factor {factor}: {conditions}, which are not shrunk: leave it out")
             Degradation(factors=(factor,)).check(self.size)
-
-    def _settings(
-        self, steps: int | None, samples: int, mix_from: int | None, factor: int, align: bool
-    ) -> dict[str, Any]:
         steps = self.method.steps if steps is None else steps
-        return {"steps": steps, "samples": samples, "mix_from": mix_from, "factor": factor, "aligned": align}
+        first_mixed = self.mix_from(mix_from) if samples > 1 else None
+        return {
+            "steps": steps, "samples": samples, "mix_from": first_mixed, "factor": factor, "aligned": options.align
+        }  # fmt: skip
 
     def read_condition(
         self, data: bytes, name: str, *, kind: ConditionKind | None = None, factor: int = 1, align: bool = False
@@ -242,16 +239,14 @@ class EncodingPipeline(Pipeline):
         """The image uint8 (3, S, S) of codes (M, D)."""
         return to_uint8(self.method.decode(codes.unsqueeze(0).to(self.device)))[0].cpu()
 
-    def result(
-        self, condition: Condition, *, steps: int | None = None, samples: int = 1, mix_from: int | None = None,
-        seed: int = 0,
-    ) -> EncodingResult:  # fmt: skip
+    def result(self, condition: Condition, settings: Mapping[str, Any], seed: int) -> EncodingResult:
         """The images of one condition: the encoder's, and of further samples those with mixed styles."""
-        encoded = self.encode(condition.pixels, steps=steps)
+        encoded, samples = self.encode(condition.pixels, steps=settings["steps"]), settings["samples"]
         codes, images = [encoded.codes[-1]], [encoded.images[-1]]
         for number in range(1, samples):
+            style = self.method.random_codes(1, generator(seed, "style", number))[0].float().cpu()
             mixed = encoded.codes[-1].clone()
-            mixed[mix_from:] = self.method.random_codes(1, generator(seed, "style", number))[0].float().cpu()
+            mixed[settings["mix_from"] :] = style
             codes.append(mixed)
             images.append(self.decode(mixed))
         pixels = torch.stack(images)
@@ -293,23 +288,18 @@ class EncodingPipeline(Pipeline):
             return self._decoding(options)
         if options.condition is None:
             raise PixgraftError(f"{self.model.name}: {self.usage}")
-        self._check(options.steps, options.samples, options.mix_from, options.factor, options.align)
+        settings = self._settings(options)
         kind = condition_kind(self.condition, options.palette)
         source = open_source(options.condition)
         read = partial(self.read_condition, kind=kind, factor=options.factor, align=options.align)
         files = FileInputs("condition", source, read)
-        first_mixed = self.mix_from(options.mix_from) if options.samples > 1 else None
-        make = partial(
-            self.result, steps=options.steps, samples=options.samples, mix_from=first_mixed, seed=options.seed
-        )
         jobs = [
             Job(label, _outputs(label, options.samples), partial(files.__getitem__, name), (files.file(name),))
             for name, label in labels(source.names).items()
         ]
-        settings = self._settings(options.steps, options.samples, first_mixed, options.factor, options.align)
         return Plan(
-            jobs, lambda prepared: [make(each) for each in prepared], settings, options.seed, paths=[source.path],
-            skipped=source.skipped,
+            jobs, lambda prepared: [self.result(each, settings, options.seed) for each in prepared], settings,
+            options.seed, paths=[source.path], skipped=source.skipped,
         )  # fmt: skip
 
     def _decoding(self, options: EncodingOptions) -> Plan:

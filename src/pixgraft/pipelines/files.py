@@ -189,13 +189,7 @@ class _Driver:
 
     def write(self, label: str, head: dict[str, Any], result: Result, seconds: float) -> Done:
         """Write one job's outputs and then its report."""
-        report = head | {
-            "outputs": [],
-            "measures": result.measures,
-            "notes": result.notes,
-            "seconds": round(seconds, 4),
-            "device": str(self.pipeline.device),
-        }
+        report = head | self.pipeline.tail(result) | {"seconds": round(seconds, 4)}
         if not self.plan.stored:
             return Done(label, report, pixels=result.pixels)
         try:

@@ -43,8 +43,8 @@ def read_file(picture: str | Path | Image.Image, role: str) -> tuple[str, bytes]
     if isinstance(picture, Image.Image):
         file = io.BytesIO()
         try:
-            plain = picture if picture.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "F") else None
-            plain = picture.convert("RGB") if plain is None else plain
+            storable = picture.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "F")
+            plain = picture if storable else picture.convert("RGB")
             plain.save(file, "TIFF" if plain.mode == "F" else "PNG", exif=picture.getexif())
         except (OSError, ValueError) as error:
             raise PixgraftError(f"the {role} given cannot be read: {error}") from error
@@ -73,8 +73,9 @@ def batch_of(tensor: Tensor, role: str, shape: tuple[int, ...]) -> Tensor:
     if not tensor.is_floating_point():
         raise PixgraftError(f"the {role} is a tensor of {tensor.dtype}: give uint8, or floats in [-1, 1]")
     if not bool((batch.abs() <= 1 + 1e-3).all()):
-        low, high = float(batch.min()), float(batch.max())
-        raise PixgraftError(f"the {role} has values from {low:.4g} to {high:.4g}: give floats in [-1, 1]")
+        raise PixgraftError(
+            f"the {role} has values from {batch.min():.4g} to {batch.max():.4g}: give floats in [-1, 1]"
+        )
     return batch.float().cpu()
 
 
@@ -132,7 +133,7 @@ class FileInputs:
         if name not in self._prepared:
             try:
                 data = self.source.read(name)
-                if hashlib.sha256(data).hexdigest() != self._sha256.get(name, self.sha256(name)):
+                if hashlib.sha256(data).hexdigest() != self.sha256(name):
                     raise PixgraftError(f"{name}: changed while it was read: run the command again")
                 value: Any = self._prepare(data, name)
             except PixgraftError as error:
