@@ -283,7 +283,7 @@ def test_no_input_is_replaced(
 
 
 SHARED = """
-import json, sys
+import json, os, sys
 from pixgraft.cli import main
 from pixgraft.engine import distributed
 world = distributed.start("cpu")
@@ -292,6 +292,8 @@ for command in json.load(open(sys.argv[1])):
     if world.rank == 0:
         print("status", status)
 distributed.stop()
+sys.stdout.flush()
+os._exit(0)  # as the program does: communication threads now and then abort an interpreter that ends
 """
 
 
