@@ -46,10 +46,10 @@ def run(
     """
     world = world or World(0, 1, 0)
     driver = _Driver(pipeline, plan, out, again=again)
-    driver.check()
     share = plan.jobs[world.rank :: world.size]
-    if strict:
-        _refuse([reason for part in gather_objects(_unusable(share), world) for reason in part])
+    # Every process is refused if one is; and none writes before all have looked at the folder.
+    reasons = _reasons([driver.check, *(job.prepare for job in share if strict)])
+    _refuse([reason for part in gather_objects(reasons, world) for reason in part])
     if driver.finished_as_a_whole():
         finished = [Done(job.label, {}, finished_before=True) for job in plan.jobs]
         for done in finished[world.rank :: world.size]:
@@ -82,12 +82,12 @@ def _interleaved(shares: list[list[Any]], count: int) -> list[Any]:
     return [shares[number % len(shares)][number // len(shares)] for number in range(count)]
 
 
-def _unusable(jobs: Iterable[Job]) -> list[str]:
-    """The reasons why inputs cannot be used, a line for each job that has one."""
+def _reasons(checks: Iterable[Callable[[], Any]]) -> list[str]:
+    """The errors of those checks that fail, a line each."""
     reasons = []
-    for job in jobs:
+    for check in checks:
         try:
-            job.prepare()
+            check()
         except PixgraftError as error:
             reasons.append(str(error))
     return reasons
