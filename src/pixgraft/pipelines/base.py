@@ -42,12 +42,17 @@ def provenance(head: Mapping[str, Any]) -> dict[str, Any]:
     return {name: head[name] for name in names if name in head}
 
 
+def caption(head: Mapping[str, Any]) -> str:
+    """The sentence in every image file that it is no photograph."""
+    model = PurePosixPath(head.get("model", "")).name
+    return f"Synthesised by a neural network (pixgraft, model {model}); not a photograph."
+
+
 def png(image: Tensor, head: Mapping[str, Any]) -> bytes:
     """A PNG of one image (3, H, W) or (1, H, W), with its provenance as text."""
-    model = PurePosixPath(head.get("model", "")).name
     text = {
         "Software": f"pixgraft {__version__}",
-        "Description": f"Synthesised by a neural network (pixgraft, model {model}); not a photograph.",
+        "Description": caption(head),
         "pixgraft": json.dumps(provenance(head), sort_keys=True),
     }
     return png_bytes(image, {key: value.encode("latin-1", "replace").decode("latin-1") for key, value in text.items()})

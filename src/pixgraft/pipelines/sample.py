@@ -25,7 +25,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import average_pool
 from pixgraft.methods.tasks import Sampling
 from pixgraft.models import Model
-from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, passes, png
+from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, caption, passes, png
 from pixgraft.pipelines.codes import LATENTS, read_latents
 from pixgraft.pipelines.inputs import batch_of_codes, tensor_entry
 from pixgraft.pipelines.options import MixOptions, SampleOptions, WalkOptions, at_least, layer_range
@@ -270,8 +270,8 @@ class SamplingPipeline(Pipeline):
 
         def film(finished: Finished) -> dict[str, bytes]:
             images = (each[0] for each in finished.images)
-            comment = f"Synthesised by a neural network (pixgraft, model {Path(self.model.name).name})"
-            return {out.name: gif_bytes(images, milliseconds=FRAME_MS, loop=options.loop, comment=comment)}
+            data = gif_bytes(images, milliseconds=FRAME_MS, loop=options.loop, comment=caption(finished.head))
+            return {out.name: data}
 
         if out.suffix.lower() == ".gif":
             _check_file(out, ".gif")
