@@ -68,10 +68,8 @@ def _stylegan2(generator: stylegan2.Generator, discriminator: stylegan2.Discrimi
     base, most = channel_limits("of the generator", channels)
     discriminator_channels = channels
     if discriminator is not None:
-        discriminator_channels = [
-            width(discriminator.final, 0),
-            *(width(block.get_submodule("conv1"), 0) for block in reversed(discriminator.blocks)),
-        ]
+        convolutions = [block.get_submodule("conv1") for block in reversed(discriminator.blocks)]
+        discriminator_channels = [width(layer, 0) for layer in (discriminator.final, *convolutions)]
         if len(discriminator_channels) != len(channels):
             sides = f"{2 << len(discriminator_channels)} pixels, the generator makes {2 << len(channels)}"
             raise PixgraftError(f"the discriminator takes images of {sides}: choose another file")

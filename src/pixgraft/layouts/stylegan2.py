@@ -154,9 +154,11 @@ def _genforce_discriminator(tensors: Tensors, group: str) -> Discriminator:
 def _plain(tensors: Tensors, group: str) -> dict[str, Tensor]:
     """The tensors without filters, and without the single dimensions that our tensors lack."""
     plain: dict[str, Tensor] = {}
+    taps = torch.tensor(TAPS) / sum(TAPS)
     for name, tensor in tensors.items():
         if name.endswith(".kernel"):
-            if not _is_filter(tensor):
+            kernel = tensor.float().squeeze()  # its sum does not count; for upsampling it is 4
+            if kernel.shape != (4, 4) or not torch.allclose(kernel / kernel.sum(), torch.outer(taps, taps)):
                 raise PixgraftError(f"group {group}: {name} is not the filter [1, 3, 3, 1], the only one there is here")
         elif tensor.ndim == 5 and len(tensor) == 1:
             plain[name] = tensor.squeeze(0)
@@ -165,12 +167,6 @@ def _plain(tensors: Tensors, group: str) -> dict[str, Tensor]:
         else:
             plain[name] = tensor
     return plain
-
-
-def _is_filter(kernel: Tensor) -> bool:
-    """Whether a kernel is the filter `TAPS`, whatever its sum; for upsampling the sum is 4."""
-    taps, values = torch.tensor(TAPS) / sum(TAPS), kernel.float().squeeze()
-    return values.shape == (4, 4) and torch.allclose(values / values.sum(), torch.outer(taps, taps))
 
 
 def channel_limits(group: str, channels: list[int]) -> tuple[int, int]:
