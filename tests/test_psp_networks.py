@@ -15,8 +15,8 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import encoded
 from pixgraft.layers.resample import average_pool, enlarge
 from pixgraft.layouts import from_state_dicts
-from pixgraft.layouts.psp import psp_parts
-from pixgraft.layouts.reading import read_content
+from pixgraft.layouts.psp import model
+from pixgraft.layouts.reading import Content, read_content
 from pixgraft.losses.identity import face_crop, identity
 from pixgraft.losses.latent import w_norm
 from pixgraft.losses.reconstruction import l2
@@ -195,9 +195,9 @@ def published(*, single: bool = False, channels: int = 3) -> dict[str, Any]:
 def test_a_published_checkpoint_gives_encoder_average_and_decoder(tmp_path: Path, single: bool, channels: int) -> None:
     content = published(single=single, channels=channels)
     torch.save(content, tmp_path / "psp.pt")
-    found = read_content(tmp_path / "psp.pt")
-    parts = psp_parts(found.groups, content["opts"])
-    assert not parts.encoder.training and not parts.decoder.training
+    parts, _ = model(read_content(tmp_path / "psp.pt"))
+    assert isinstance(parts.generator, Generator)
+    assert not parts.encoder.training and not parts.generator.training
 
     # The same, put together by hand.
     kind, size = (SingleStyleEncoder, 256) if single else (StyleEncoder, 64)
@@ -210,11 +210,11 @@ def test_a_published_checkpoint_gives_encoder_average_and_decoder(tmp_path: Path
     conditions = noise(2, channels, size, size)
     with torch.no_grad():
         expected = decoder.synthesis(encoder(conditions) + content["latent_avg"], noise="stored")
-        images = parts.decoder.synthesis(parts.encoder(conditions) + parts.average, noise="stored")
+        images = parts.generator.synthesis(parts.encoder(conditions) + parts.start.codes, noise="stored")
     assert images.shape == (2, 3, 32, 32)
     assert torch.equal(images, expected)
-    assert parts.average.shape == (8, CODE)
-    assert torch.equal(parts.decoder.w_mean, content["latent_avg"][0])
+    assert parts.start.codes.shape == (8, CODE)
+    assert torch.equal(parts.generator.w_mean, content["latent_avg"][0])
 
     networks = from_state_dicts("psp", read_content(tmp_path / "psp.pt").groups)
     assert list(networks) == ["encoder", "decoder"]
@@ -233,18 +233,18 @@ def test_a_published_checkpoint_becomes_a_model(
     content = published(channels=channels)
     content["opts"] |= options
     torch.save(content, tmp_path / "psp.pt")
-    parts = psp_parts(read_content(tmp_path / "psp.pt").groups, content["opts"])
+    parts, _ = model(read_content(tmp_path / "psp.pt"))
     assert main(["convert", "psp", str(tmp_path / "psp.pt"), str(tmp_path / "model")]) == 0
     method = load_model(tmp_path / "model").method
-    assert isinstance(method, PSP)
+    assert isinstance(method, PSP) and isinstance(parts.generator, Generator)
     assert method.config.condition == condition
     given = torch.randint(0, channels if condition == "labels" else 256, (2, 3 if channels == 3 else 1, 64, 64))
     made = method.encode(given.to(torch.uint8))
     kind = "image" if condition == "self" else method.config.condition
     with torch.no_grad():
         conditions = encoded(given.to(torch.uint8), kind, channels)  # type: ignore[arg-type]
-        codes = parts.encoder(conditions) + parts.average
-        expected = parts.decoder.synthesis(codes, noise="stored").clamp(-1, 1)
+        codes = parts.encoder(conditions) + parts.start.codes
+        expected = parts.generator.synthesis(codes, noise="stored").clamp(-1, 1)
     torch.testing.assert_close(made.codes[-1], codes)
     torch.testing.assert_close(made.images[-1], expected)
     card = (tmp_path / "model" / "README.md").read_text()
@@ -253,12 +253,13 @@ def test_a_published_checkpoint_becomes_a_model(
 
 def test_the_average_may_be_one_code_or_missing() -> None:
     content = published()
-    one = psp_parts({**content, "latent_avg": content["latent_avg"][0]}, content["opts"])
-    assert torch.equal(one.average, content["latent_avg"])
+    one, _ = model(Content({**content, "latent_avg": content["latent_avg"][0]}, {"opts": content["opts"]}))
+    assert torch.equal(one.start.codes, content["latent_avg"])
     del content["latent_avg"], content["opts"]["start_from_latent_avg"]
-    none = psp_parts(content, content["opts"])
-    assert torch.equal(none.average, torch.zeros(8, CODE))
-    assert none.decoder.w_mean.abs().sum() > 0  # estimated
+    none, _ = model(Content(content, {"opts": content["opts"]}))
+    assert torch.equal(none.start.codes, torch.zeros(8, CODE))
+    assert isinstance(none.generator, Generator)
+    assert none.generator.w_mean.abs().sum() > 0  # estimated
 
 
 def test_an_encoder_may_come_alone() -> None:

@@ -23,15 +23,8 @@ T = TypeVar("T")
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as dicts, lists, strings, numbers and booleans."""
-    return typing.cast(dict[str, Any], _plain(config))
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
+    return values
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -73,11 +66,10 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise PixgraftError(f"{where}: expected a list, found {value!r}")
-        if arguments[-1] is Ellipsis:
-            return tuple(_typed(item, arguments[0], where) for item in value)
-        if len(value) != len(arguments):
-            raise PixgraftError(f"{where}: expected {len(arguments)} values, found {len(value)}")
-        return tuple(_typed(item, each, where) for item, each in zip(value, arguments, strict=True))
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(value) != len(kinds):
+            raise PixgraftError(f"{where}: expected {len(kinds)} values, found {len(value)}")
+        return tuple(_typed(item, each, where) for item, each in zip(value, kinds, strict=True))
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _typed(value, arguments[0], where)
     if kind is float and type(value) is int:
@@ -121,15 +113,13 @@ def _paths(values: Mapping[str, Any], prefix: str = "") -> list[str]:
 def dumps(config: Any) -> str:
     """A dataclass as TOML: plain fields first, then one table per nested dataclass. None values are omitted."""
     values = to_dict(config)
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if _is_leaf(value)]
-    for name, table in values.items():
-        if isinstance(table, dict):
-            lines += ["", f"[{name}]"] + [f"{key} = {_toml(item)}" for key, item in table.items() if _is_leaf(item)]
-    return "\n".join(lines) + "\n"
+    tables = [f"\n[{name}]\n{_fields(table)}" for name, table in values.items() if isinstance(table, dict)]
+    return _fields(values) + "".join(tables)
 
 
-def _is_leaf(value: Any) -> bool:
-    return value is not None and not isinstance(value, dict)
+def _fields(table: Mapping[str, Any]) -> str:
+    leaves = {name: value for name, value in table.items() if value is not None and not isinstance(value, dict)}
+    return "".join(f"{name} = {_toml(value)}\n" for name, value in leaves.items())
 
 
 def _toml(value: Any) -> str:

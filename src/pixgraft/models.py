@@ -47,12 +47,8 @@ class Model:
     @property
     def about(self) -> dict[str, Any]:
         """Provenance of an output, for reports."""
-        return {
-            "model": self.name,
-            "method": self.method.name,
-            "weights_sha256": self.weights_sha256,
-            "version": __version__,
-        }
+        names = {"model": self.name, "method": self.method.name}
+        return {**names, "weights_sha256": self.weights_sha256, "version": __version__}
 
 
 def bundled() -> list[str]:
@@ -67,8 +63,7 @@ def _assets() -> Path:
 def load_model(model: str | Path, *, device: torch.device | str = "cpu") -> Model:
     """Open a bundled name, a model folder, a run folder or a Hugging Face repository id ("owner/name").
 
-    Raises:
-        PixgraftError: `model` is none of these, or its weights are truncated, edited or of another method.
+    Raises PixgraftError if `model` is none of these, or if its weights are truncated, edited or of another method.
     """
     folder = _resolve(str(model))
     loaded = _load_folder(folder, str(model)) if (folder / DESCRIPTION).is_file() else _load_run(folder)
@@ -112,14 +107,12 @@ def _resolve(model: str) -> Path:
 
 def _download(repository: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
     try:
         folder = Path(snapshot_download(repository, allow_patterns=[DESCRIPTION, WEIGHTS, CARD]))
-    except (OSError, ValueError, HFValidationError) as error:  # offline, unknown and forbidden raise OSError
-        kind = type(error).__name__
+    except (OSError, ValueError) as error:  # offline, unknown and forbidden raise OSError
         raise PixgraftError(
-            f"{repository}: no such folder, and not to be had from huggingface.co ({kind}): "
+            f"{repository}: no such folder, and not to be had from huggingface.co ({type(error).__name__}): "
             "check the name and the network, or give a folder"
         ) from error
     if not (folder / DESCRIPTION).is_file():

@@ -136,10 +136,8 @@ def _beyond(image: Image.Image, matrix: Floats, size: int) -> Floats:
     back = _inverse(matrix)
     middles = np.arange(size) + 0.5
     x, y = np.meshgrid(middles, middles)
-    beyond = []
-    for (a, b, c), side in zip(back, image.size, strict=True):
-        place = a * x + b * y + c
-        beyond.append(np.maximum(0, np.maximum(-place, place - side)))
+    places = (a * x + b * y + c for a, b, c in back)
+    beyond = [np.maximum(0, np.maximum(-place, place - side)) for place, side in zip(places, image.size, strict=True)]
     distance: Floats = np.hypot(*beyond) / np.hypot(back[0, 0], back[1, 0])
     return distance
 

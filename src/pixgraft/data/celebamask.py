@@ -40,8 +40,6 @@ ORDERS: dict[ClassOrder, tuple[str, ...]] = {
 """The names of classes 0 to 18: eye_g are glasses, ear_r is an earring, neck_l a necklace, mouth the inside of it."""
 
 _PART = re.compile(rf"(.+)_({'|'.join(ORDERS['face-parsing'][1:])})")
-_NEEDED = "skin"
-_AGREEMENT = 0.9
 
 
 def mirrored(order: ClassOrder) -> tuple[tuple[int, int], ...]:
@@ -63,11 +61,7 @@ class Merged:
 
 
 def merge_parts(
-    path: str | Path,
-    out: str | Path,
-    *,
-    order: ClassOrder,
-    progress: Callable[[int, int], None] | None = None,
+    path: str | Path, out: str | Path, *, order: ClassOrder, progress: Callable[[int, int], None] | None = None
 ) -> Merged:
     """Write one label map for each face of a folder or zip of parts into the folder `out`, an index PNG of mode L.
 
@@ -94,7 +88,7 @@ def merge_parts(
         if isinstance(labels, Finding):
             return labels
         write_image(Path(out) / f"{face}.png", labels)
-        return None if _NEEDED in faces[face] else Finding(f"{face}.png", f"no {_NEEDED}", usable=True)
+        return None if "skin" in faces[face] else Finding(f"{face}.png", "no skin", usable=True)
 
     findings: list[Finding] = []
     counts: Counter[str] = Counter()
@@ -130,8 +124,8 @@ def _painted(parts: dict[str, list[str]], read: Callable[[str], bytes], names: t
             if labels is None:
                 labels = np.zeros(mask.shape, dtype=np.uint8)
             if mask.shape != labels.shape:
-                shown = f"{mask.shape[1]} x {mask.shape[0]} pixels"
-                return Finding(name, f"{shown}, another size than the parts before it", usable=False)
+                height, width = mask.shape
+                return Finding(name, f"{width} x {height} pixels, another size than the parts before it", usable=False)
             labels[mask] = index
     assert labels is not None
     return torch.from_numpy(labels).unsqueeze(0)
@@ -159,7 +153,7 @@ def detect_order(masks: Iterable[Tensor]) -> DetectedOrder:
         for order in _signs(mask.reshape(mask.shape[-2:])):
             votes[order] += 1
     total = sum(votes.values())
-    clear = [order for order, count in votes.items() if total >= 2 and count >= _AGREEMENT * total]
+    clear = [order for order, count in votes.items() if total >= 2 and count >= 0.9 * total]
     return DetectedOrder(clear[0] if clear else None, votes)
 
 

@@ -142,11 +142,7 @@ class SketchReport:
 
 
 def make_sketches(
-    source: ImageSource,
-    out: str | Path,
-    *,
-    size: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    source: ImageSource, out: str | Path, *, size: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> SketchReport:
     """Write a sketch of every image of `source` into the folder `out`, with the image's name and the suffix .png.
 
@@ -156,12 +152,12 @@ def make_sketches(
     """
     if size is not None and size < 1:
         raise PixgraftError(f"a size of {size}: choose a number of pixels from 1")
-    check_spared([source.path], [Path(out) / PurePosixPath(name).with_suffix(".png") for name in source.names])
+    paths = [Path(out) / PurePosixPath(name).with_suffix(".png") for name in source.names]
+    check_spared([source.path], paths)
     output_folder(Path(out), source.path)
     findings: list[Finding] = []
     origins: dict[Path, str] = {}
-    for done, name in enumerate(source.names, start=1):
-        path = Path(out) / PurePosixPath(name).with_suffix(".png")
+    for done, (name, path) in enumerate(zip(source.names, paths, strict=True), start=1):
         try:
             if path in origins:
                 raise PixgraftError(f"{name}: the same stem as {origins[path]}")

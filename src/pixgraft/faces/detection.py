@@ -65,9 +65,7 @@ def detect(image: Image.Image) -> list[Face]:
 @lru_cache(maxsize=1)
 def networks() -> MTCNN:
     """The three networks with their weights, on the CPU, in eval mode, without gradients."""
-    network = filled(MTCNN(), read_tensors(asset("mtcnn.safetensors")), "mtcnn").requires_grad_(False)
-    assert isinstance(network, MTCNN)
-    return network
+    return filled(MTCNN(), read_tensors(asset("mtcnn.safetensors")), "mtcnn").requires_grad_(False)
 
 
 @torch.inference_mode()

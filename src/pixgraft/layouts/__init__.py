@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -52,13 +53,13 @@ LAYOUTS = {
         Layout("psp", "pSp (eladrich/pixel2style2pixel)",
                r"(state_dict/)?(encoder[./]input_layer|decoder[./]to_rgb1)\.", psp.networks, psp.model),
         Layout("stylegan2-rosinality", "StyleGAN2 (rosinality/stylegan2-pytorch)", r"(g_ema|g)/to_rgb1\.|d/convs\.",
-               stylegan2.rosinality, prior_model(stylegan2.rosinality)),
+               stylegan2.rosinality, partial(prior_model, stylegan2.rosinality)),
         Layout("stylegan2-genforce", "StyleGAN2 (genforce/genforce)", r"generator(_smooth)?/(mapping|synthesis)\.",
-               stylegan2.genforce, prior_model(stylegan2.genforce)),
+               stylegan2.genforce, partial(prior_model, stylegan2.genforce)),
         Layout("stylegan2-nvidia", "StyleGAN2 (NVlabs/stylegan2-ada-pytorch)", r"(G_ema|G)/synthesis\.b4\.|D/b4\.",
-               stylegan2_nvidia.networks, prior_model(stylegan2_nvidia.networks), read=read_nvidia),
+               stylegan2_nvidia.networks, partial(prior_model, stylegan2_nvidia.networks), read=read_nvidia),
         Layout("progan-genforce", "ProGAN (genforce/genforce, genforce/mganprior)", r"(generator(_smooth)?/)?layer0\.",
-               progan.networks, prior_model(progan.networks), omits=progan.OMITTED),
+               progan.networks, partial(prior_model, progan.networks), omits=progan.OMITTED),
         Layout("inception-fid", "Inception-v3 (mseitzer/pytorch-fid)", r"(.*/)?Conv2d_1a_3x3\.", features.inception),
         Layout("vgg16", "VGG16 (torchvision)", r"(.*/)?features\.28\.weight", features.vgg16),
         Layout("squeezenet", "SqueezeNet 1.0 (torchvision)", r"(.*/)?features\.5\.squeeze\.", features.squeezenet),

@@ -2,8 +2,6 @@
 
 import shlex
 
-from torch import nn
-
 from pixgraft.layouts.selfcheck import FLAT, LARGEST, NOISE, SATURATED, SMALLEST, STRIPES, Checked, Marks
 from pixgraft.methods.base import Method
 
@@ -50,15 +48,15 @@ def model_card(
 
     `origin` has the name of the published file ("source"), its SHA-256 ("source_sha256"), and its "layout".
     """
-    listed = ", ".join(f"{each} ({_millions(method.get_submodule(each))} M parameters)" for each in networks)
-    settings = {field: getattr(method.config, field) for field in method.config.__dataclass_fields__}
+    counts = {each: sum(tensor.numel() for tensor in method.get_submodule(each).parameters()) for each in networks}
+    listed = ", ".join(f"{each} ({number / 1e6:.2f} M parameters)" for each, number in counts.items())
     lines = [
         f"# {name}",
         "",
         f"{_TITLES[method.name]}, converted by pixgraft from a published file.",
         "",
         f"- method: {method.name}",
-        f"- sizes: {_SIZES[method.name].format(**settings)}",
+        f"- sizes: {_SIZES[method.name].format_map(vars(method.config))}",
         f"- networks: {listed}",
         f"- from: `{origin['source']}`, SHA-256 `{origin['source_sha256']}`",
         f"- layout: {origin['layout']}",
@@ -70,10 +68,6 @@ def model_card(
     commands = (f"pixgraft {use.format(shlex.quote(name))}" for use in _USES[method.name])
     lines += ["## Use", "", "```bash", *commands, "```", "", "Its licence is that of the published file."]
     return "\n".join(lines) + "\n"
-
-
-def _millions(network: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.2f}"
 
 
 def _figures(marks: Marks) -> list[str]:

@@ -12,6 +12,8 @@ from pixgraft.errors import PixgraftError
 Network = TypeVar("Network", bound=nn.Module)
 Tensors = Mapping[str, Tensor]
 StateDicts = Mapping[str, Tensors]
+Reader = Callable[[Tensors, str], nn.Module]
+"""A group of tensors, and its name for errors, to the network."""
 Renaming = Sequence[tuple[str, str]]
 """Patterns and their replacements, applied to a published name one after the other."""
 
@@ -75,6 +77,14 @@ def empty(build: Callable[[], Network]) -> Network:
     with torch.device("meta"):
         network = build()
     return network.to_empty(device="cpu")
+
+
+def read_all(groups: StateDicts, readers: Mapping[str, Reader], none: str) -> dict[str, nn.Module]:
+    """The networks of the groups that there are, each by the reader of its name; PixgraftError(`none`) without any."""
+    networks = {name: reader(groups[name], name) for name, reader in readers.items() if name in groups}
+    if not networks:
+        raise PixgraftError(none)
+    return networks
 
 
 def shape_of(tensors: Tensors, name: str, dimensions: int, group: str, model: str = "StyleGAN2") -> torch.Size:

@@ -58,9 +58,8 @@ def _trunk_kind(tensors: Tensors, renaming: Renaming) -> Trunk:
     names = {renamed(name, renaming) for name in tensors}
     # the second convolution has another number in each
     marks: dict[Trunk, str] = {"alex": "trunk.3.weight", "vgg": "trunk.2.weight", "squeeze": "trunk.3.squeeze.weight"}
-    for kind, mark in marks.items():
-        if mark in names:
-            return kind
+    if kind := next((kind for kind, mark in marks.items() if mark in names), None):
+        return kind
     raise PixgraftError(f"no trunk of LPIPS: its second convolution is none of those of {', '.join(TAPS)}")
 
 

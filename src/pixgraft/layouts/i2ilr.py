@@ -50,10 +50,9 @@ def _discriminator_renaming(tensors: Tensors) -> Renaming:
     """The renaming for `last_block`, one numbered sequence: residual blocks, activation, final, activation, logits."""
     places = [int(match[1]) for match in (re.match(r"last_block\.(\d+)\.", name) for name in tensors) if match]
     logits = max(places, default=-1)
-    main: Renaming = [(rf"^main\.{i + 1}\.", f"blocks.{i}.") for i in range(count(tensors, r"main\.(\d+)\.") - 1)]
     return [
         (r"^main\.0\.conv\.", "from_rgb."),
-        *main,
+        *((rf"^main\.{i + 1}\.", f"blocks.{i}.") for i in range(count(tensors, r"main\.(\d+)\.") - 1)),
         (rf"^last_block\.{logits}\.conv\.", "to_logits."),
         (rf"^last_block\.{logits - 2}\.conv\.", "final."),
         (r"^last_block\.", "joint."),
@@ -79,14 +78,14 @@ def _config(groups: StateDicts) -> I2ILRConfig:
     levels = count(generator, r"down_block\.(\d+)\.") - 1
     if levels < 1:
         raise PixgraftError("no I2I-LR checkpoint: its generator has no down_block")
+    gamma = generator.get("block.0.norm1.conv_weight.weight")
     settings: dict[str, Any] = {
         "generator_channels": _width(generator, "from_rgb.0.conv.weight_orig"),
         "generator_max_channels": _width(generator, f"down_block.{levels}.conv1.conv.weight_orig"),
         "lr_size": 8,
         "image_size": 8 << levels,
+        "target": "grey" if gamma is not None and gamma.shape[1:2] == (1,) else "color",
     }
-    gamma = generator.get("block.0.norm1.conv_weight.weight")
-    settings["target"] = "grey" if gamma is not None and gamma.shape[1:2] == (1,) else "color"
     if "Dis" in groups:
         first = _width(groups["Dis"], "main.0.conv.weight_orig")
         settings["image_size"] = 2**14 // first

@@ -32,7 +32,6 @@ _MAX_PARTS = 1_000_000
 _NETWORK = "torch_utils.persistence._reconstruct_persistent_obj"
 _VERSION = 6
 _DICTS = {"collections.OrderedDict", "dnnlib.util.EasyDict", "dnnlib.EasyDict"}
-_SET = "builtins.set"
 _PARAMETER, _TENSOR = "torch._utils._rebuild_parameter", "torch._utils._rebuild_tensor_v2"
 _STORAGE = "torch.storage._load_from_bytes"
 _SCALAR, _DTYPE = "numpy.core.multiarray.scalar", "numpy.dtype"
@@ -43,8 +42,8 @@ _STORAGES = {
     "torch.ShortStorage": torch.int16, "torch.CharStorage": torch.int8, "torch.ByteStorage": torch.uint8,
 }  # fmt: skip
 _NAMES = {
-    _NETWORK, *_DICTS, _SET, _PARAMETER, _TENSOR, _STORAGE, _SCALAR, _DTYPE, _ARRAY, _NEW_ARRAY, "numpy.ndarray",
-    *_STORAGES,
+    _NETWORK, *_DICTS, "builtins.set", _PARAMETER, _TENSOR, _STORAGE, _SCALAR, _DTYPE, _ARRAY, _NEW_ARRAY,
+    "numpy.ndarray", *_STORAGES,
 }  # fmt: skip
 _STORAGE_MAGIC, _STORAGE_VERSION = 0x1950A86A20F9469CFC6C, 1001
 """The beginning of PyTorch's old format, in which each storage is a pickle by itself."""
@@ -163,19 +162,16 @@ def _records(stream: BinaryIO) -> Any:
         elif kind == "ADDITEMS":
             values = since_mark()
             _expect(stack[-1], set).update(map(_key, values))
-        elif kind in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
-        elif kind == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
+        elif kind in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if kind == "MEMOIZE" else argument] = stack[-1]
         elif kind in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
-        elif kind == "GLOBAL":
-            stack.append(_allowed(*argument.split(" ", 1)))
-        elif kind == "STACK_GLOBAL":
-            stack.append(_allowed(*popped(2)))
+        elif kind in ("GLOBAL", "STACK_GLOBAL"):
+            stack.append(_allowed(*(argument.split(" ", 1) if kind == "GLOBAL" else popped(2))))
         elif kind in ("REDUCE", "NEWOBJ"):
             function, arguments = popped(2)
-            stack.append(_called(_expect(function, _Name).name, _expect(arguments, tuple)))
+            name, given = _expect(function, _Name).name, _expect(arguments, tuple)
+            stack.append({} if name in _DICTS and not given else _Call(name, given))
         elif kind == "BINPERSID":
             stack.append(_Call("", _expect(stack.pop(), tuple)))
         elif kind == "BUILD":
@@ -195,10 +191,6 @@ def _allowed(module: str, name: str) -> _Name:
     if full not in _NAMES:
         raise _RefusedError(f"names {full[:80]!a}, which no StyleGAN2 needs: nothing of it was run; get another copy")
     return _Name(full)
-
-
-def _called(name: str, arguments: tuple[Any, ...]) -> Any:
-    return {} if name in _DICTS and not arguments else _Call(name, arguments)
 
 
 def _key(value: Any) -> Any:
@@ -346,5 +338,4 @@ def _dtype(call: Any) -> np.dtype[Any]:
     (code, *_), state = _call(call, _DTYPE).arguments, call.state
     if not re.fullmatch(r"[biuf][1248]", code) or state[1] not in ("<", ">", "|"):
         raise ValueError("numbers of an unknown type")
-    dtype: np.dtype[Any] = np.dtype(state[1] + code)
-    return dtype
+    return np.dtype(f"{state[1]}{code}")

@@ -28,31 +28,22 @@ CHECKED_PIXELS = 2**18
 """The most pixels that the self-check draws, in at least two images: one of 1024 x 1024 takes seconds on a CPU."""
 
 
-def prior_model(networks: Callable[[StateDicts], Networks]) -> Callable[[Content], tuple[Method, Networks]]:
-    """The function from the content of a file of these networks to a method with them."""
-
-    def model(content: Content) -> tuple[Method, Networks]:
-        read = networks(content.groups)
-        return prior(read), read
-
-    return model
-
-
-def prior(networks: Networks) -> StyleGAN2 | ProGAN:
-    """The method of these networks, which are named as their groups; it has their sizes.
+def prior_model(read: Callable[[StateDicts], Networks], content: Content) -> tuple[Method, Networks]:
+    """The networks that `read` gives for the content of a file, and the method with them and of their sizes.
 
     A sub-module for which there is no network is on torch's "meta" device, without values.
 
-    Raises PixgraftError if there is no generator, or a discriminator of images of another size.
+    Raises PixgraftError if there is no generator, or a discriminator of images of another size, and as `read`.
     """
+    networks = read(content.groups)
     generator = next((networks[name] for name in GENERATORS if name in networks), None)
     if isinstance(generator, progan.Generator):
-        return _progan(generator)
+        return _progan(generator), networks
     if not isinstance(generator, stylegan2.Generator):
         names = ", ".join(GENERATORS)
         raise PixgraftError(f"no generator among its networks ({', '.join(networks)}): a prior has one of {names}")
     discriminator = next((each for each in networks.values() if isinstance(each, stylegan2.Discriminator)), None)
-    return _stylegan2(generator, discriminator)
+    return _stylegan2(generator, discriminator), networks
 
 
 def is_prior(method: Method) -> bool:
@@ -77,10 +68,8 @@ def _stylegan2(generator: stylegan2.Generator, discriminator: stylegan2.Discrimi
     base, most = channel_limits("of the generator", channels)
     discriminator_channels = channels
     if discriminator is not None:
-        discriminator_channels = [
-            width(discriminator.final, 0),
-            *(width(block.get_submodule("conv1"), 0) for block in reversed(discriminator.blocks)),
-        ]
+        convolutions = [block.get_submodule("conv1") for block in reversed(discriminator.blocks)]
+        discriminator_channels = [width(layer, 0) for layer in (discriminator.final, *convolutions)]
         if len(discriminator_channels) != len(channels):
             sides = f"{2 << len(discriminator_channels)} pixels, the generator makes {2 << len(channels)}"
             raise PixgraftError(f"the discriminator takes images of {sides}: choose another file")

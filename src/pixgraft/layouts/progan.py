@@ -9,10 +9,9 @@ training has not yet added, 0 at its end. A file of mganprior is one generator; 
 from torch import nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled, renamed
+from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled, read_all, renamed
 from pixgraft.networks.progan import Generator
 
-GROUPS = ("generator", "generator_smooth")
 OMITTED = {"discriminator": "in what groups it compares images, its file does not tell"}
 
 _RENAMING: Renaming = [
@@ -26,10 +25,8 @@ def networks(groups: StateDicts) -> dict[str, nn.Module]:
     """The generators "generator" and "generator_smooth", its average; tensors without groups are one generator."""
     if groups and all(list(tensors) == [name] for name, tensors in groups.items()):
         groups = {"generator": {name: tensors[name] for name, tensors in groups.items()}}
-    read: dict[str, nn.Module] = {name: _generator(groups[name], name) for name in GROUPS if name in groups}
-    if not read:
-        raise PixgraftError(f"no ProGAN checkpoint: none of the groups {', '.join(GROUPS)}: choose another layout")
-    return read
+    none = "no ProGAN checkpoint: none of the groups generator, generator_smooth: choose another layout"
+    return read_all(groups, {"generator": _generator, "generator_smooth": _generator}, none)
 
 
 def _generator(tensors: Tensors, group: str) -> Generator:

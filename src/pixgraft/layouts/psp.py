@@ -7,7 +7,6 @@ tensors, and the options may not contradict them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -25,51 +24,24 @@ from pixgraft.networks.stylegan2 import Generator
 Encoder = StyleEncoder | SingleStyleEncoder
 
 
-@dataclass(frozen=True)
-class Parts:
-    """A published model: its images are `decoder.synthesis(encoder(conditions) + average)`.
-
-    `average` is (L, D), zeros if the run did not begin from the average code. The decoder's `w_mean` is the mean of
-    `latent_avg` over the styles, or estimated if the file has none.
-    """
-
-    encoder: Encoder
-    decoder: Generator
-    average: Tensor
-
-
 def model(content: Content) -> tuple[PSP, dict[str, nn.Module]]:
-    """The model of a file as a method, and its networks; PixgraftError as `psp_parts` raises it."""
-    opts = content.values.get("opts", {})
-    method = psp_method(psp_parts(content.groups, opts), opts)
-    return method, dict(method.named_children())
+    """The model of a file as a method, and its networks; images are `generator.synthesis(encoder(conditions) + start)`.
 
-
-def psp_parts(groups: StateDicts, opts: Mapping[str, Plain]) -> Parts:
-    """The model of the groups "state_dict", or "encoder" and "decoder", with "latent_avg" if there is one.
+    Its tensors are in "state_dict", or in groups "encoder" and "decoder". "latent_avg" gives the start codes, and their
+    mean over the styles the decoder's `w_mean`; without it they are zeros, and `w_mean` is estimated. The options may
+    be missing. They give the kind of the conditions; without them the number of channels does: 1 is a sketch, 3 an
+    image to be inverted, and any other number one channel for each label.
 
     Raises PixgraftError for tensors that are missing, unknown or misshapen, for networks that do not fit each other,
-    and for an option that contradicts them. Options may be missing.
+    and for an option that contradicts them.
     """
-    read = networks(groups)
+    opts, read = content.values.get("opts", {}), networks(content.groups)
     encoder, decoder = read.get("encoder"), read.get("decoder")
     if not isinstance(encoder, Encoder) or not isinstance(decoder, Generator):
         missing = "decoder" if encoder else "encoder"
         raise PixgraftError(f"no whole model of pSp: it has no tensors of the {missing}: choose another file")
-    latent_avg = lone_tensor(groups, "latent_avg")
+    latent_avg = lone_tensor(content.groups, "latent_avg")
     _check_opts(opts, encoder, decoder, latent_avg)
-    shape = (encoder.layers, encoder.code_dim)
-    average = torch.zeros(shape) if latent_avg is None else latent_avg.float().expand(shape).clone()
-    return Parts(encoder, decoder, average)
-
-
-def psp_method(parts: Parts, opts: Mapping[str, Plain]) -> PSP:
-    """The model as a method.
-
-    The options give the kind of its conditions. Without them the number of channels does: 1 is a sketch, 3 an image to
-    be inverted, and any other number one channel for each label.
-    """
-    encoder, decoder = parts.encoder, parts.decoder
     channels = encoder.condition_channels
     condition: Kind
     if opts.get("label_nc") or channels not in (1, 3):
@@ -94,41 +66,37 @@ def psp_method(parts: Parts, opts: Mapping[str, Plain]) -> PSP:
     )
     with torch.device("meta"):
         method = PSP(config)
-    method.encoder, method.generator = encoder, decoder
-    method.start = Start(encoder.layers, encoder.code_dim)
-    method.start.codes.copy_(parts.average)
-    return method
+    method.encoder, method.generator, method.start = encoder, decoder, Start(encoder.layers, encoder.code_dim)
+    if latent_avg is not None:
+        method.start.codes.copy_(latent_avg)
+    return method, dict(method.named_children())
 
 
 def networks(groups: StateDicts) -> dict[str, nn.Module]:
-    """The encoder and the decoder, each if it is in the groups.
+    """The encoder and the decoder, each if it is in the groups; PixgraftError as from `model`.
 
-    Raises PixgraftError as `psp_parts` does. An encoder of one code needs a decoder, which gives the number of styles.
+    An encoder of one code needs a decoder, which gives the number of styles.
     """
     groups = _split(groups)
-    read: dict[str, nn.Module] = {}
     decoder = _decoder(groups) if "decoder" in groups else None
-    if "encoder" in groups:
-        read["encoder"] = encoder = _encoder(groups["encoder"], decoder)
-        if decoder and (encoder.layers, encoder.code_dim) != (decoder.synthesis.layers, len(decoder.w_mean)):
-            raise PixgraftError(
-                f"group encoder gives {encoder.layers} codes of {encoder.code_dim}, and group decoder takes "
-                f"{decoder.synthesis.layers} of {len(decoder.w_mean)}: they are not of one model"
-            )
-    if decoder:
-        read["decoder"] = decoder
-    if not read:
+    encoder = _encoder(groups["encoder"], decoder) if "encoder" in groups else None
+    read: dict[str, nn.Module | None] = {"encoder": encoder, "decoder": decoder}
+    if encoder and decoder and (encoder.layers, encoder.code_dim) != (decoder.synthesis.layers, len(decoder.w_mean)):
+        raise PixgraftError(
+            f"group encoder gives {encoder.layers} codes of {encoder.code_dim}, and group decoder takes "
+            f"{decoder.synthesis.layers} of {len(decoder.w_mean)}: they are not of one model"
+        )
+    if not encoder and not decoder:
         raise PixgraftError("no checkpoint of pSp: it has neither encoder nor decoder: choose another file or layout")
-    return read
+    return {name: network for name, network in read.items() if network}
 
 
 def _split(groups: StateDicts) -> StateDicts:
     """The groups, with those inside "state_dict" as groups of their own names."""
     split: dict[str, Tensors] = {name: tensors for name, tensors in groups.items() if name != "state_dict"}
     for name in ("encoder", "decoder"):
-        begin = f"{name}."
-        tensors = {key[len(begin) :]: x for key, x in groups.get("state_dict", {}).items() if key.startswith(begin)}
-        if tensors:
+        whole = groups.get("state_dict", {}).items()
+        if tensors := {key.partition(".")[2]: x for key, x in whole if key.startswith(f"{name}.")}:
             split[name] = tensors
     return split
 
@@ -153,23 +121,14 @@ def _encoder(tensors: Tensors, decoder: Generator | None) -> Encoder:
     if len(stages) != 4:
         raise PixgraftError(f"group encoder, as of pSp: widths {widths} of its blocks are not of four stages")
     styles = count(tensors, r"styles\.(\d+)\.")
-    encoder: Encoder
-    if styles:
-        code_dim = shape_of(tensors, "styles.0.linear.weight", 2, "encoder", "pSp")[0]
-        size = 16 << count(tensors, r"styles\.0\.convs\.(\d+)\.")
-        encoder = empty(
-            lambda: StyleEncoder(
-                condition_channels=channels, styles=styles, code_dim=code_dim, input_size=size, stages=stages
-            )
-        )
-    elif decoder:
-        code_dim, layers = shape_of(tensors, "linear.weight", 2, "encoder", "pSp")[0], decoder.synthesis.layers
-        encoder = empty(
-            lambda: SingleStyleEncoder(condition_channels=channels, styles=layers, code_dim=code_dim, stages=stages)
-        )
-    else:
+    layers = styles or (decoder.synthesis.layers if decoder else 0)
+    if not layers:
         raise PixgraftError("group encoder, of one code: how many styles it is for is the group decoder's to say")
-    return filled(encoder, tensors, "encoder")
+    kind: type[Encoder] = StyleEncoder if styles else SingleStyleEncoder
+    code_dim = shape_of(tensors, "styles.0.linear.weight" if styles else "linear.weight", 2, "encoder", "pSp")[0]
+    size = 16 << count(tensors, r"styles\.0\.convs\.(\d+)\.") if styles else PSPConfig.input_size
+    sizes = {"condition_channels": channels, "styles": layers, "code_dim": code_dim, "input_size": size}
+    return filled(empty(lambda: kind(**sizes, stages=stages)), tensors, "encoder")
 
 
 def _check_opts(opts: Mapping[str, Plain], encoder: Encoder, decoder: Generator, latent_avg: Tensor | None) -> None:

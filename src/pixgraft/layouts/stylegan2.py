@@ -13,33 +13,22 @@ from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.filtered import TAPS
-from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, empty, filled, lone_tensor, shape_of
+from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, empty, filled, lone_tensor, read_all, shape_of
 from pixgraft.networks.stylegan2 import Discriminator, Generator, widths
-
-_STYLED: Renaming = [
-    (r"\.conv\.modulation\.", ".conv.affine."),
-    (r"\.noise\.weight$", ".noise_strength"),
-    (r"\.activate\.bias$", ".conv.bias"),
-]
-_SINGLE: Renaming = [(r"(to_rgb\.\d+\.)conv\.modulation\.", r"\1affine."), (r"(to_rgb\.\d+\.)conv\.", r"\1")]
 
 
 def rosinality(groups: StateDicts) -> dict[str, nn.Module]:
     """The networks of the groups that there are; without "latent_avg" the mean w of a generator is estimated."""
-    networks: dict[str, nn.Module] = {}
-    for name in ("g_ema", "g"):
-        if name in groups:
-            mean = lone_tensor(groups, "latent_avg") if name == "g_ema" else None
-            networks[name] = rosinality_generator(groups[name], name, mean)
-    if "d" in groups:
-        networks["d"] = _discriminator(groups["d"], "d")
-    if not networks:
-        missing = "it has neither a group g_ema, g nor d"
-        raise PixgraftError(f"no checkpoint of StyleGAN2: {missing}: choose another file or layout")
-    return networks
+    readers = {
+        "g_ema": lambda tensors, name: rosinality_generator(tensors, name, lone_tensor(groups, "latent_avg")),
+        "g": rosinality_generator,
+        "d": _discriminator,
+    }
+    none = "no checkpoint of StyleGAN2: it has neither a group g_ema, g nor d: choose another file or layout"
+    return read_all(groups, readers, none)
 
 
-def rosinality_generator(tensors: Tensors, group: str, w_mean: Tensor | None) -> Generator:
+def rosinality_generator(tensors: Tensors, group: str, w_mean: Tensor | None = None) -> Generator:
     """The generator of a group, with `w_mean` (D,); None estimates it from 4096 codes.
 
     Raises PixgraftError for tensors that are missing, unknown or misshapen, and for a mean of another shape.
@@ -62,8 +51,11 @@ def rosinality_generator(tensors: Tensors, group: str, w_mean: Tensor | None) ->
         (r"^conv1\.", "synthesis.first."),
         *((rf"^convs\.{2 * i}\.", f"synthesis.blocks.{i}.up.") for i in range(blocks)),
         *((rf"^convs\.{2 * i + 1}\.", f"synthesis.blocks.{i}.conv.") for i in range(blocks)),
-        *_SINGLE,
-        *_STYLED,
+        (r"(to_rgb\.\d+\.)conv\.modulation\.", r"\1affine."),
+        (r"(to_rgb\.\d+\.)conv\.", r"\1"),
+        (r"\.conv\.modulation\.", ".conv.affine."),
+        (r"\.noise\.weight$", ".noise_strength"),
+        (r"\.activate\.bias$", ".conv.bias"),
     ]
     filled(network, {**tensors, "w_mean": mean.reshape(w_dim)}, group, renaming)
     if w_mean is None:
@@ -73,10 +65,8 @@ def rosinality_generator(tensors: Tensors, group: str, w_mean: Tensor | None) ->
 
 def genforce(groups: StateDicts) -> dict[str, nn.Module]:
     """The networks of the groups that there are, one of which must be a generator."""
-    names = [name for name in ("generator", "generator_smooth") if name in groups]
-    if not names:
-        raise PixgraftError("no checkpoint of genforce's StyleGAN2: it has neither a group generator nor its average")
-    networks: dict[str, nn.Module] = {name: _genforce_generator(groups[name], name) for name in names}
+    none = "no checkpoint of genforce's StyleGAN2: it has neither a group generator nor its average"
+    networks = read_all(groups, dict.fromkeys(("generator", "generator_smooth"), _genforce_generator), none)
     if "discriminator" in groups:
         networks["discriminator"] = _genforce_discriminator(groups["discriminator"], "discriminator")
     return networks
@@ -164,9 +154,11 @@ def _genforce_discriminator(tensors: Tensors, group: str) -> Discriminator:
 def _plain(tensors: Tensors, group: str) -> dict[str, Tensor]:
     """The tensors without filters, and without the single dimensions that our tensors lack."""
     plain: dict[str, Tensor] = {}
+    taps = torch.tensor(TAPS) / sum(TAPS)
     for name, tensor in tensors.items():
         if name.endswith(".kernel"):
-            if not _is_filter(tensor):
+            kernel = tensor.float().squeeze()  # its sum does not count; for upsampling it is 4
+            if kernel.shape != (4, 4) or not torch.allclose(kernel / kernel.sum(), torch.outer(taps, taps)):
                 raise PixgraftError(f"group {group}: {name} is not the filter [1, 3, 3, 1], the only one there is here")
         elif tensor.ndim == 5 and len(tensor) == 1:
             plain[name] = tensor.squeeze(0)
@@ -175,12 +167,6 @@ def _plain(tensors: Tensors, group: str) -> dict[str, Tensor]:
         else:
             plain[name] = tensor
     return plain
-
-
-def _is_filter(kernel: Tensor) -> bool:
-    """Whether a kernel is the filter `TAPS`, whatever its sum; for upsampling the sum is 4."""
-    taps, values = torch.tensor(TAPS) / sum(TAPS), kernel.float().squeeze()
-    return values.shape == (4, 4) and torch.allclose(values / values.sum(), torch.outer(taps, taps))
 
 
 def channel_limits(group: str, channels: list[int]) -> tuple[int, int]:

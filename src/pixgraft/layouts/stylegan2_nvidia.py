@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.filtered import TAPS
-from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled, shape_of
+from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled, read_all, shape_of
 from pixgraft.layouts.nvidia_pickle import PickledNetwork, read_nvidia_pickle
 from pixgraft.layouts.reading import Content
 from pixgraft.layouts.stylegan2 import empty_discriminator, empty_generator
@@ -31,12 +31,10 @@ LEAST_CLAMP = 256
 _GROUP_SIZE = 4
 """The group size of our minibatch deviation."""
 
-_ANY = {
+_ANY_VALUE = {
     # without effect on the outputs of a network without labels
     "w_avg_beta", "freeze_layers", "freeze_embed", "num_fp16_res", "use_fp16", "fp16_channels_last", "channels_last",
     "fused_modconv_default", "cmap_dim", "embed_features",
-}  # fmt: skip
-_SIZES = {
     # compared with the shapes of the tensors
     "img_resolution", "z_dim", "w_dim", "num_layers", "channel_base", "channel_max", "layer_features",
     "mbstd_num_channels",
@@ -76,15 +74,8 @@ def read_nvidia(file: Path) -> Content:
 
 def networks(groups: StateDicts) -> dict[str, nn.Module]:
     """The networks of the groups that there are."""
-    read: dict[str, nn.Module] = {name: _generator(groups[name], name) for name in ("G_ema", "G") if name in groups}
-    if "D" in groups:
-        read["D"] = _discriminator(groups["D"], "D")
-    if not read:
-        raise PixgraftError("no networks of NVIDIA's StyleGAN2: there is neither a group G_ema, G nor D")
-    return read
-
-
-# --- the arguments ---
+    none = "no networks of NVIDIA's StyleGAN2: there is neither a group G_ema, G nor D"
+    return read_all(groups, {"G_ema": _generator, "G": _generator, "D": _discriminator}, none)
 
 
 def _arguments(name: str, network: PickledNetwork) -> list[tuple[str, Any]]:
@@ -108,7 +99,7 @@ def _check_kind(name: str, class_name: str, arguments: list[tuple[str, Any]]) ->
         raise PixgraftError(f"{name} is a {class_name[:60]!a}, not StyleGAN2's {kind}: choose another file")
     expected = {**_FIXED, "architecture": architecture}
     for key, value in arguments:
-        if key in _ANY | _SIZES or (key == "mbstd_group_size" and name == "D"):
+        if key in _ANY_VALUE or (key == "mbstd_group_size" and name == "D"):
             continue
         if key == "conv_clamp":
             if value is not None and not (isinstance(value, int | float) and value >= LEAST_CLAMP):
@@ -136,9 +127,6 @@ def _check_sizes(name: str, tensors: Tensors, arguments: dict[str, Any]) -> None
         raise PixgraftError(f"{name}: its tensors have other widths than channel_base {base} and channel_max {most}")
 
 
-# --- the tensors ---
-
-
 def _sides(tensors: Tensors, group: str) -> list[int]:
     """The sides of the blocks, in pixels: 4, 8, and so on."""
     blocks = {match[1] for match in (re.match(r"(?:synthesis\.)?b(\d{1,9})\.", name) for name in tensors) if match}
@@ -152,14 +140,14 @@ def _sides(tensors: Tensors, group: str) -> list[int]:
 def _widths(tensors: Tensors, sides: list[int], group: str) -> list[int]:
     """The channels at each side; PixgraftError, which names the architecture, if it is not ours."""
     if group == "D":
-        colours, expected = [f"b{side}.fromrgb.weight" in tensors for side in sides[:-1]], "resnet"
+        block, colour, expected = "b", "fromrgb", "resnet"
         names = ["b4.conv", *(f"b{side}.conv0" for side in sides[1:])]
-        residual = any(f"b{side}.skip.weight" in tensors for side in sides)
     else:
-        colours, expected = [f"synthesis.b{side}.torgb.weight" in tensors for side in sides[:-1]], "skip"
+        block, colour, expected = "synthesis.b", "torgb", "skip"
         names = [f"synthesis.b{side}.torgb" for side in sides]
-        residual = any(f"synthesis.b{side}.skip.weight" in tensors for side in sides)
-    kind = "resnet" if residual else "skip" if any(colours) else "orig"
+    residual = any(f"{block}{side}.skip.weight" in tensors for side in sides)
+    coloured = any(f"{block}{side}.{colour}.weight" in tensors for side in sides[:-1])
+    kind = "resnet" if residual else "skip" if coloured else "orig"
     if kind != expected and len(sides) > 1:
         raise PixgraftError(f"group {group}: its architecture is {kind!r}, and ours {expected!r}: choose another file")
     return [shape_of(tensors, f"{name}.weight", 4, group)[0 if group == "D" else 1] for name in names]
@@ -177,6 +165,7 @@ def _generator(tensors: Tensors, group: str) -> Generator:
             tensors[name] = tensor.unsqueeze(0)
         elif name.endswith(".noise_const"):
             tensors[name] = tensor[None, None]
+    blocks = list(enumerate(sides[1:]))
     renaming: Renaming = [
         (r"^mapping\.w_avg$", "w_mean"),
         (r"^mapping\.fc", "mapping.layers."),
@@ -184,17 +173,11 @@ def _generator(tensors: Tensors, group: str) -> Generator:
         (r"^synthesis\.b4\.conv1\.noise_const$", "synthesis.noise_0"),
         (r"^synthesis\.b4\.conv1\.", "synthesis.first."),
         (r"^synthesis\.b4\.torgb\.", "synthesis.to_rgb.0."),
-        *(
-            rule
-            for i, side in enumerate(sides[1:])
-            for rule in (
-                (rf"^synthesis\.b{side}\.conv0\.noise_const$", f"synthesis.noise_{2 * i + 1}"),
-                (rf"^synthesis\.b{side}\.conv1\.noise_const$", f"synthesis.noise_{2 * i + 2}"),
-                (rf"^synthesis\.b{side}\.conv0\.", f"synthesis.blocks.{i}.up."),
-                (rf"^synthesis\.b{side}\.conv1\.", f"synthesis.blocks.{i}.conv."),
-                (rf"^synthesis\.b{side}\.torgb\.", f"synthesis.to_rgb.{i + 1}."),
-            )
-        ),
+        *((rf"^synthesis\.b{side}\.conv0\.noise_const$", f"synthesis.noise_{2 * i + 1}") for i, side in blocks),
+        *((rf"^synthesis\.b{side}\.conv1\.noise_const$", f"synthesis.noise_{2 * i + 2}") for i, side in blocks),
+        *((rf"^synthesis\.b{side}\.conv0\.", f"synthesis.blocks.{i}.up.") for i, side in blocks),
+        *((rf"^synthesis\.b{side}\.conv1\.", f"synthesis.blocks.{i}.conv.") for i, side in blocks),
+        *((rf"^synthesis\.b{side}\.torgb\.", f"synthesis.to_rgb.{i + 1}.") for i, side in blocks),
         (r"^(synthesis\.(?:first|blocks\.\d+\.(?:up|conv))\.)(weight$|bias$|affine\.)", r"\1conv.\2"),
     ]
     return filled(network, tensors, group, renaming)
