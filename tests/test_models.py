@@ -150,7 +150,8 @@ def test_a_bundled_model_opens_by_its_name(tmp_path: Path, model: Path, monkeypa
     opened = pixgraft.load("portraits", device="cpu")
     assert opened.model.name == "portraits"
     assert opened.model.weights_sha256 == load_model(model).weights_sha256
-    with pytest.raises(PixgraftError, match="portrait: no such folder; no bundled model named portrait: did you mean portraits"):
+    expected = "portrait: no such folder; no bundled model named portrait: did you mean portraits"
+    with pytest.raises(PixgraftError, match=expected):
         load_model("portrait")
 
 
