@@ -56,12 +56,7 @@ def train(
     world = distributed.start(devices.pick(device).type)
     try:
         picked = devices.pick(device, world.local_rank)
-        group = METHODS[experiment.kind].batch_multiple * world.size
-        if experiment.train.batch % group:
-            raise PixgraftError(
-                f"a batch of {experiment.train.batch} does not divide over {world.size} processes: "
-                f"set train.batch to a multiple of {group}"
-            )
+        _check_shares(experiment, world)
         experiment = with_available_networks(experiment)
         folder = Path(out)
         with contextlib.ExitStack() as stack:
@@ -76,6 +71,14 @@ def train(
             return _run(trainer, feed, folder, quiet=quiet or world.rank > 0)
     finally:
         distributed.stop()
+
+
+def _check_shares(experiment: Experiment, world: World) -> None:
+    """Raise PixgraftError if the batch does not divide over the processes."""
+    group, batch = METHODS[experiment.kind].batch_multiple * world.size, experiment.train.batch
+    if batch % group:
+        problem = f"a batch of {batch} does not divide over {world.size} processes"
+        raise PixgraftError(f"{problem}: set train.batch to a multiple of {group}")
 
 
 def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
