@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pixgraft.data.conditions import ConditionKind, Palette, palette_kind, read_palette
+from pixgraft.data.conditions import ConditionKind, Palette, condition_kind, read_palette
 from pixgraft.data.images import decode, fit, to_tensor, to_uint8
 from pixgraft.errors import PixgraftError
+from pixgraft.layers.conditions import ConditionSpec
 
 Array = npt.NDArray[np.uint8]
 
@@ -194,9 +195,9 @@ def test_a_palette_file_that_is_none(tmp_path: Path) -> None:
 def test_a_palette_file_of_another_number_of_colours(tmp_path: Path, classes: int) -> None:
     file = tmp_path / "palette.txt"
     file.write_text("".join(f"class{i} {r} {g} {b}\n" for i, (r, g, b) in enumerate(COLORS)))
-    assert palette_kind(file, classes=4) == COLOR
-    assert palette_kind(file, classes=4, mirrored=((1, 2),)).mirrored == ((1, 2),)
-    message = refusal(lambda: palette_kind(file, classes=classes))
+    assert condition_kind(ConditionSpec("labels", 8, 4), file) == COLOR
+    assert condition_kind(ConditionSpec("labels", 8, 4), file, mirrored=((1, 2),)).mirrored == ((1, 2),)
+    message = refusal(lambda: condition_kind(ConditionSpec("labels", 8, classes), file))
     assert message.startswith(f"{file}: 4 different colours for {classes} classes: ")
     assert all(each in message for each in ("data.palette", "--palette", "method.classes=4"))
 

@@ -16,7 +16,6 @@ from pixgraft.data.check import CheckReport, check
 from pixgraft.data.conditions import ConditionKind
 from pixgraft.data.dataset import Dataset, Loader, SampleOrder
 from pixgraft.data.pairs import ItemSource, UnpairedFile, open_images, open_pairs
-from pixgraft.errors import PixgraftError
 from test_conditions import class_map, encoded, refusal
 
 LABELS = ConditionKind(kind="labels", classes=4, mirrored=((1, 2),))
@@ -88,7 +87,7 @@ def test_layouts(tmp_path: Path, kind: str, image: str, condition: str, under: s
     source = open_pairs(write(tmp_path / "data", files, kind), under=under)
     assert names(source) == [(image, condition)]
     assert (source.read_image(0), source.read_condition(0)) == (b"image", b"condition")
-    assert source.condition_label(0) == condition
+    assert source.condition_names[0] == condition
     assert source.skipped == ["readme.txt"]
     source.close()
 
@@ -108,23 +107,6 @@ def test_folders_by_other_names(tmp_path: Path) -> None:
     assert "with test/ above or below" in message
     assert message.endswith("; or another --split)")
     assert "two folders" in refusal(lambda: open_pairs(path, images="rgb", conditions="rgb/"))
-
-
-@pytest.mark.parametrize("kind", ["folder", "zip"])
-def test_images_and_conditions_in_two_places(tmp_path: Path, kind: str) -> None:
-    images = write(tmp_path / "photos", {"train/a.jpg": b"1", "train/b.jpg": b"2", "test/c.jpg": b""}, kind)
-    conditions = write(tmp_path / "maps", {"train/a.png": b"3", "train/b.png": b"4", "x.txt": b""})
-    source = open_pairs(images, conditions_path=conditions, under="train")
-    assert names(source) == [("train/a.jpg", "train/a.png"), ("train/b.jpg", "train/b.png")]
-    assert (source.path, source.read_image(1), source.read_condition(1)) == (images, b"2", b"4")
-    assert source.condition_label(0) == "maps/train/a.png"  # the folder tells which of two such names
-    assert source.skipped == ([] if kind else ["x.txt"])
-
-
-def test_a_folder_around_all_of_one_side_is_passed_over(tmp_path: Path) -> None:
-    images = write(tmp_path / "a", {"CelebA-HQ-img/0.jpg": b"", "CelebA-HQ-img/1.jpg": b""}, "zip")
-    conditions = write(tmp_path / "b", {"0.png": b"", "1.png": b""})
-    assert names(open_pairs(images, conditions_path=conditions))[1] == ("CelebA-HQ-img/1.jpg", "1.png")
 
 
 # --- files without a counterpart ---
@@ -355,18 +337,3 @@ def test_the_check_of_sound_pairs_and_strays(tmp_path: Path, kind: str) -> None:
     assert found["notes.txt"].usable
     for name, problem in FAULTS.items():
         assert (found[name].problem, found[name].usable) == (problem, False)
-
-
-def test_the_check_of_two_places_tells_them_apart(tmp_path: Path) -> None:
-    images = write(tmp_path / "photos", {f"{i}.png": photo(i) for i in range(2)})
-    maps = write(tmp_path / "maps", {"0.png": mask(0), "1.png": b"text"})
-    report = check(open_pairs(images, conditions_path=maps), size=SIZE, kind=LABELS)
-    (finding,) = report.findings
-    assert finding.name == "maps/1.png"
-    assert finding.problem.startswith("not an image")
-    (maps / "1.png").unlink()
-    (maps / "1.bmp").write_bytes(encoded(Image.fromarray(class_map(24, 20)), "BMP"))
-    data = Dataset(open_pairs(images, conditions_path=maps), size=SIZE, kind=LABELS)
-    (maps / "1.bmp").unlink()
-    with pytest.raises(PixgraftError, match=r"maps/1\.bmp: not there"):
-        data[1]

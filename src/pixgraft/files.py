@@ -18,16 +18,21 @@ def write_bytes(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{os.getpid()}.{path.name[-40:]}.tmp")
     try:
         try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_flushed(temporary, data)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         mend = "choose a folder that exists, may be written to and has space left"
         raise PixgraftError(f"cannot write {path}: {error.strerror or error}; {mend}") from error
+
+
+def write_flushed(path: Path, data: bytes) -> None:
+    """Write `data` to `path` and flush it to the disk; not atomic. Raises OSError."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def json_sha256(content: dict[str, Any]) -> str:

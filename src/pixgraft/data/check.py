@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pixgraft.data.conditions import ConditionKind
@@ -57,23 +57,18 @@ class CheckReport:
 
 @dataclass(frozen=True)
 class _ItemCheck:
-    """The findings about one item."""
-
     name: str
-    findings: tuple[Finding, ...]
+    findings: list[Finding]
     usable: bool
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] | None
     """The image's (width, height); None if it does not decode."""
-    digest: bytes = b""
+    digest: bytes
 
 
 def check(
-    source: ItemSource,
-    *,
-    size: int,
-    kind: ConditionKind | None = None,
+    source: ItemSource, *, size: int, kind: ConditionKind | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> CheckReport:
+) -> CheckReport:  # fmt: skip
     """Decode every image of `source`, and its conditions of `kind`, and list what is unusable or odd for training.
 
     Unusable, as in training: files that `Dataset` refuses at `size`, such as an image that would be enlarged more than
@@ -117,37 +112,32 @@ def without_name(name: str, error: PixgraftError) -> str:
 
 def _check_item(source: ItemSource, index: int, size: int, kind: ConditionKind | None) -> _ItemCheck:
     """The findings about an image and, if `kind` is given, its condition."""
-    item = _check_image(source, index, size)
-    if kind is None:
-        return item
-    try:
-        read_condition(source, index, item.size, size=size, kind=kind)
-    except PixgraftError as error:
-        name = source.condition_label(index)
-        findings = [replace(finding, usable=False) for finding in item.findings]
-        findings.append(Finding(name, without_name(name, error), usable=False))
-        return replace(item, findings=tuple(findings), usable=False)
-    return item
-
-
-def _check_image(source: ItemSource, index: int, size: int) -> _ItemCheck:
     name = source.names[index]
+    remarks: list[tuple[str, str]] = []
+    shape: tuple[int, int] | None = None
+    usable, digest = False, b""
     try:
         data = source.read_image(index)
         image = decode(data, name)
     except PixgraftError as error:
-        return _ItemCheck(name, (Finding(name, without_name(name, error), usable=False),), usable=False)
-    kind, suffix = image_format(data), PurePosixPath(name).suffix.lower()
-    notes: list[str] = []
-    if kind != SUFFIXES[suffix]:
-        notes.append(f"a {kind} file, though its name ends in {suffix}")
-    side = min(image.size)
-    shape = f"{image.width} x {image.height}"
-    usable = side * MAX_ENLARGEMENT >= size
-    if not usable:
-        notes.append(f"too small: {shape}, needs {-(-size // MAX_ENLARGEMENT)} on the shorter side")
-    elif side < size:
-        notes.append(f"small: {shape}, will be enlarged")
-    digest = hashlib.blake2b(str(image.size).encode() + image.tobytes(), digest_size=16).digest()
-    findings = tuple(Finding(name, note, usable) for note in notes)
-    return _ItemCheck(name, findings, usable, image.size, digest)
+        remarks.append((name, without_name(name, error)))
+    else:
+        shape, side = image.size, min(image.size)
+        found, suffix = image_format(data), PurePosixPath(name).suffix.lower()
+        if found != SUFFIXES[suffix]:
+            remarks.append((name, f"a {found} file, though its name ends in {suffix}"))
+        usable = side * MAX_ENLARGEMENT >= size
+        pixels = f"{image.width} x {image.height}"
+        if not usable:
+            needed = -(-size // MAX_ENLARGEMENT)
+            remarks.append((name, f"too small: {pixels}, needs {needed} on the shorter side"))
+        elif side < size:
+            remarks.append((name, f"small: {pixels}, will be enlarged"))
+        digest = hashlib.blake2b(str(shape).encode() + image.tobytes(), digest_size=16).digest()
+    if kind is not None:
+        try:
+            read_condition(source, index, shape, size=size, kind=kind)
+        except PixgraftError as error:
+            usable, condition = False, source.condition_names[index]
+            remarks.append((condition, without_name(condition, error)))
+    return _ItemCheck(name, [Finding(*remark, usable) for remark in remarks], usable, shape, digest)

@@ -4,7 +4,6 @@ A label map is (1, H, W) with a class index in each pixel, a sketch (1, H, W) gr
 Files are untrusted: any fault in them ends in a `PixgraftError` that names the file.
 """
 
-import contextlib
 import io
 import re
 from dataclasses import dataclass
@@ -14,16 +13,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from pixgraft.data.degrade import Enlarging, enlarged
-from pixgraft.data.images import decode, fit, image_format, pixels, to_tensor, to_uint8
+from pixgraft.data.images import decode, fit, image_format, pixels, to_tensor, to_uint8, upright
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import ConditionSpec
 
 Color = tuple[int, int, int]
-
 Values = npt.NDArray[np.int64]
 Classes = npt.NDArray[np.uint8]
 
@@ -161,20 +159,10 @@ def condition_kind(
         return ConditionKind(kind=spec.kind, classes=spec.classes, mirrored=mirrored if spec.classes else ())
     if spec.kind != "labels":
         raise PixgraftError(f"palette {palette}: the conditions are of kind {spec.kind}, not labels: leave it out")
-    return palette_kind(palette, classes=spec.classes, mirrored=mirrored)
-
-
-def palette_kind(
-    path: str | Path, *, classes: int, mirrored: tuple[tuple[int, int], ...] = ()
-) -> ConditionKind:
-    """Label maps of `classes` classes in the colours of a palette file; `mirrored` as in `ConditionKind`.
-
-    Raises PixgraftError, which names the file, if it cannot be read or has another number of colours.
-    """
-    colors = read_palette(path).colors
-    if len(colors) != classes:
-        raise PixgraftError(f"{path}: {_too_few_or_many(len(colors), classes)}")
-    return ConditionKind(kind="color", classes=classes, colors=colors, mirrored=mirrored)
+    colors = read_palette(palette).colors
+    if len(colors) != spec.classes:
+        raise PixgraftError(f"{palette}: {_too_few_or_many(len(colors), spec.classes)}")
+    return ConditionKind(kind="color", classes=spec.classes, colors=colors, mirrored=mirrored)
 
 
 def _too_few_or_many(colors: int, classes: int) -> str:
@@ -197,9 +185,7 @@ def _indices(data: bytes, name: str) -> Values:
             f"{name}: an image of mode {image.mode}, not of class indices (P, L or 1): "
             "save it as one, or name a palette of its colours (data.palette in training, else --palette)"
         )
-    with contextlib.suppress(Exception):  # metadata that cannot be read is no reason to refuse sound pixels
-        ImageOps.exif_transpose(image, in_place=True)
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(upright(image)).astype(np.int64)
     if kind == "PNG" and image.mode == "L":
         values //= _PACKED_GREY.get(data[24], 1)  # the header's bits a sample
     return values
@@ -209,7 +195,7 @@ def _checked(values: Values, classes: int, name: str) -> Classes:
     """The class indices (H, W) as uint8. Raises PixgraftError, naming the first value beyond the classes."""
     wrong = (values < 0) | (values >= classes)
     if wrong.any():
-        y, x = _first(wrong)
+        y, x = np.argwhere(wrong)[0]
         raise PixgraftError(
             f"{name}: value {values[y, x]} at ({x}, {y}), but there are {classes} classes, 0 to {classes - 1}: "
             "give the right number of classes, or mend the file"
@@ -226,7 +212,7 @@ def _classes_of(pixels: Classes, colors: tuple[Color, ...], name: str) -> Classe
     classes = order[place]
     wrong = known[classes] != codes
     if wrong.any():
-        y, x = _first(wrong)
+        y, x = np.argwhere(wrong)[0]
         red, green, blue = pixels[y, x]
         raise PixgraftError(
             f"{name}: colour {red} {green} {blue} at ({x}, {y}) is not in the palette: "
@@ -240,9 +226,3 @@ def _codes(colors: npt.ArrayLike) -> Values:
     red, green, blue = np.moveaxis(np.asarray(colors, dtype=np.int64), -1, 0)
     codes: Values = red << 16 | green << 8 | blue
     return codes
-
-
-def _first(wrong: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """Row and column of the first True."""
-    y, x = divmod(int(wrong.argmax()), wrong.shape[1])
-    return y, x

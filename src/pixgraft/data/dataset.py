@@ -4,6 +4,7 @@ The n-th sample is a function of (seed, n) alone. A resumed run therefore needs 
 distributed run need not communicate to divide a step among them.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,14 +50,9 @@ class Dataset:
     """
 
     def __init__(
-        self,
-        source: ItemSource,
-        *,
-        size: int,
-        kind: ConditionKind | None = None,
-        degradation: Degradation | None = None,
-        seed: int = 0,
-    ) -> None:
+        self, source: ItemSource, *, size: int, kind: ConditionKind | None = None,
+        degradation: Degradation | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
         """Raises PixgraftError for fewer than 2 images, and for a degradation that `size` does not allow."""
         if len(source.names) < 2:
             raise PixgraftError(f"{source.path}: training needs at least 2 images, found {len(source.names)}")
@@ -109,9 +105,7 @@ class Dataset:
 
         Raises PixgraftError, which names the first unusable file and counts them.
         """
-        if not self._caches:
-            return
-        problems = list(self.problems().values())
+        problems = list(self.problems().values()) if self._caches else []
         if problems:
             more = f" (and {len(problems) - 1:,} more: pixgraft data check lists them)" if len(problems) > 1 else ""
             raise PixgraftError(problems[0] + more)
@@ -153,7 +147,7 @@ def read_condition(
 
     Raises PixgraftError if it is unusable for training, as `Dataset` says.
     """
-    name = source.condition_label(index)
+    name = source.condition_names[index]
     picture = kind.decode(source.read_condition(index), name)
     if image_size and picture.width * image_size[1] != picture.height * image_size[0]:
         raise PixgraftError(
@@ -173,20 +167,17 @@ class SampleOrder:
 
     def __init__(self, count: int, *, seed: int, flip: bool) -> None:
         self.count, self.seed, self.flip = count, seed, flip
-        self._permutations: dict[int, Tensor] = {}
 
     def __getitem__(self, number: int) -> tuple[int, bool]:
         """(index into the data set, whether it is mirrored) of sample `number`, from 0."""
         epoch, place = divmod(number, self.count)
-        permutation = self._permutations.get(epoch)
-        if permutation is None:
-            permutation = torch.randperm(self.count, generator=generator(self.seed, "order", epoch))
-            # A step spans two passes at most, and no later step returns to an earlier pass.
-            self._permutations = {
-                key: value for key, value in self._permutations.items() if key >= epoch - 1
-            } | {epoch: permutation}
         mirrored = self.flip and derive(self.seed, "flip", number) % 2 == 1
-        return int(permutation[place]), mirrored
+        return int(_permutation(self.count, self.seed, epoch)[place]), mirrored
+
+
+@functools.lru_cache(maxsize=4)  # the steps that are loaded at a time span few passes, and none returns to an earlier
+def _permutation(count: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=generator(seed, "order", epoch))
 
 
 def collate(items: Sequence[Item]) -> tuple[Tensor, Tensor | None]:

@@ -4,6 +4,7 @@ In memory an image is float32 (3, H, W), RGB, in [-1, 1], or uint8; on disk it h
 Files are untrusted: any fault in them ends in a `PixgraftError` that names the file.
 """
 
+import contextlib
 import io
 import re
 from collections.abc import Iterable
@@ -26,22 +27,14 @@ SUFFIXES = {
 """The suffixes of image files (lower case), each with its format."""
 
 _SIGNATURES = {
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "JPEG": rb"\xff\xd8\xff",
-    "WEBP": rb"RIFF....WEBP",
-    "TIFF": rb"II[*+]\0|MM\0[*+]",
-    "GIF": rb"GIF8[79]a",
-    "PPM": rb"P[1-6f]\s",
-    "BMP": rb"BM",
-}
+    "PNG": rb"\x89PNG\r\n\x1a\n", "JPEG": rb"\xff\xd8\xff", "WEBP": rb"RIFF....WEBP",
+    "TIFF": rb"II[*+]\0|MM\0[*+]", "GIF": rb"GIF8[79]a", "PPM": rb"P[1-6f]\s", "BMP": rb"BM",
+}  # fmt: skip
 
 
 def image_format(data: bytes) -> str | None:
     """The format by its signature, one of the values of `SUFFIXES`; None if it is none of them."""
-    for name, signature in _SIGNATURES.items():
-        if re.match(signature, data, re.DOTALL):
-            return name
-    return None
+    return next((name for name, signature in _SIGNATURES.items() if re.match(signature, data, re.DOTALL)), None)
 
 
 def decode(data: bytes, name: str) -> Image.Image:
@@ -59,8 +52,7 @@ def decode(data: bytes, name: str) -> Image.Image:
         raise PixgraftError(f"{name}: the file is empty; replace or remove it")
     kind = image_format(data)
     if kind is None:
-        known = ", ".join(_SIGNATURES)
-        raise PixgraftError(f"{name}: not an image of a known format ({known}); convert or remove it")
+        raise PixgraftError(f"{name}: not an image of a known format ({', '.join(_SIGNATURES)}); convert or remove it")
     too_large = f"more than the {MAX_PIXELS:,} allowed; shrink or remove it"
     try:
         # The plugin is called directly: Image.open warns about, or refuses, sizes by a limit that is global to the
@@ -70,28 +62,22 @@ def decode(data: bytes, name: str) -> Image.Image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise PixgraftError(f"{name}: {width} x {height} pixels, {too_large}")
-        return upright_rgb(image)
+        image.load()
+        return _to_rgb(upright(image))
     except PixgraftError:
         raise
     except Image.DecompressionBombError:  # some plugins check a frame or a tile by Pillow's limit
         raise PixgraftError(f"{name}: has {too_large}") from None
     except Exception as error:  # on damaged bytes the plugins raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        problem = f"cut short, damaged or an unsupported kind of {kind} ({reason})"
-        raise PixgraftError(f"{name}: {problem}; save it anew or remove it") from error
+        problem = f"{name}: cut short, damaged or an unsupported kind of {kind} ({reason})"
+        raise PixgraftError(f"{problem}; save it anew or remove it") from error
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as `decode` returns it. Raises Pillow's exceptions if its pixels cannot be read."""
-    image.load()
-    return _to_rgb(_upright(image))
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
+def upright(image: Image.Image) -> Image.Image:
+    """The image itself, turned in place by its EXIF orientation."""
+    with contextlib.suppress(Exception):  # metadata that cannot be read is no reason to refuse sound pixels
         ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # metadata that cannot be read is no reason to refuse sound pixels
-        return image
     return image
 
 
@@ -184,10 +170,8 @@ def gif_bytes(frames: Iterable[Tensor], *, milliseconds: int, loop: bool, commen
     pictures = (to_picture(frame).quantize(256) for frame in frames)
     first = next(pictures)
     file = io.BytesIO()
-    again = {"loop": 0} if loop else {}
-    first.save(
-        file, "GIF", save_all=True, append_images=pictures, duration=milliseconds, comment=comment.encode(), **again
-    )
+    options = {"duration": milliseconds, "comment": comment.encode(), **({"loop": 0} if loop else {})}
+    first.save(file, "GIF", save_all=True, append_images=pictures, **options)
     return file.getvalue()
 
 
@@ -202,8 +186,8 @@ def read_lr(image: Image.Image, *, hr: int, lr: int) -> Tensor:
     """
     side = min(image.size)
     if side < lr:
-        size = f"{image.width} x {image.height}"
-        raise PixgraftError(f"{size} pixels are too few for a target; it needs at least {lr} x {lr}")
+        shape = f"{image.width} x {image.height}"
+        raise PixgraftError(f"{shape} pixels are too few for a target; it needs at least {lr} x {lr}")
     if image.size == (lr, lr):
         return to_tensor(image)
     if side >= hr:

@@ -25,14 +25,10 @@ class ItemSource:
     """Image files, each with its condition file if there are conditions; built by `open_images` and `open_pairs`."""
 
     def __init__(
-        self,
-        images: ImageSource,
-        names: Sequence[str],
-        conditions: ImageSource | None = None,
-        condition_names: Sequence[str] = (),
+        self, source: ImageSource, names: Sequence[str], condition_names: Sequence[str] = (),
         unpaired: Sequence[UnpairedFile] = (),
-    ) -> None:
-        self.path = images.path
+    ) -> None:  # fmt: skip
+        self.path = source.path
         """The folder or zip of the images, as errors name the data."""
         self.names = list(names)
         """The images, sorted, relative to the folder's or zip's root."""
@@ -40,16 +36,9 @@ class ItemSource:
         """Their conditions, in the same order; empty for images alone."""
         self.unpaired = list(unpaired)
         """The image files without a counterpart, or with several."""
-        self.skipped = sorted({*images.skipped, *(conditions.skipped if conditions else ())})
-        """The other visible files: their suffix is not an image's."""
-        self._images, self._conditions = images, conditions
-
-    def condition_label(self, index: int) -> str:
-        """The name by which errors call condition `index`."""
-        name = self.condition_names[index]
-        if self._conditions is None or self._conditions is self._images:
-            return name
-        return f"{self._conditions.path.name}/{name}"  # it may have the image's name
+        self.skipped = source.skipped
+        """The other visible files, sorted: their suffix is not an image's."""
+        self._source = source
 
     def without(self, indices: Iterable[int]) -> "ItemSource":
         """The same source without the items of these indices."""
@@ -58,22 +47,19 @@ class ItemSource:
             [name for index, name in enumerate(each) if index not in excluded]
             for each in (self.names, self.condition_names)
         )
-        return ItemSource(self._images, names, self._conditions, condition_names, self.unpaired)
+        return ItemSource(self._source, names, condition_names, self.unpaired)
 
     def read_image(self, index: int) -> bytes:
         """The image file's bytes. Raises PixgraftError, which names the file, if it cannot be read."""
-        return self._images.read(self.names[index])
+        return self._source.read(self.names[index])
 
     def read_condition(self, index: int) -> bytes:
-        """The condition file's bytes. Raises PixgraftError, which names the file, if it cannot be read."""
-        assert self._conditions is not None
-        return self._conditions.read(self.condition_names[index])
+        """The condition file's bytes; errors as in `read_image`."""
+        return self._source.read(self.condition_names[index])
 
     def close(self) -> None:
         """Close the files that are held open."""
-        self._images.close()
-        if self._conditions is not None:
-            self._conditions.close()
+        self._source.close()
 
 
 def open_images(path: str | Path, *, under: str = "") -> ItemSource:
@@ -83,34 +69,22 @@ def open_images(path: str | Path, *, under: str = "") -> ItemSource:
 
 
 def open_pairs(
-    path: str | Path,
-    *,
-    conditions_path: str | Path | None = None,
-    images: str = "images",
-    conditions: str = "masks",
-    under: str = "",
-    skip_bad: bool = False,
+    path: str | Path, *, images: str = "images", conditions: str = "masks", under: str = "", skip_bad: bool = False
 ) -> ItemSource:
     """The pairs in a folder or zip with a folder named `images` and one named `conditions`, at any depth.
 
-    With `conditions_path` the images are all those of `path` and the conditions all those there; both are folders or
-    zips. `under` selects the files beneath one folder, such as "train", which may be above or below the two.
+    `under` selects the files beneath one folder, such as "train", which may be above or below the two.
 
     Raises PixgraftError if nothing matches; and, unless `skip_bad`, if an image has no condition, a condition no image,
     or a file several counterparts: it names the first such file and counts them. With `skip_bad` these are `unpaired`.
     """
-    if conditions_path is None:
-        one, two = images.strip("/"), conditions.strip("/")
-        if one == two:
-            raise PixgraftError(f"{path}: images and conditions cannot both be in {one}: name two folders")
-        first = second = open_source(path)
-        keyed = _beneath(first, one, two, under, "images"), _beneath(second, two, one, under, "conditions")
-    else:
-        first, second = open_source(path, under=under), open_source(conditions_path, under=under)
-        keyed = _by_stem(first.names), _by_stem(second.names)
-        if not keyed[0].keys() & keyed[1].keys():
-            keyed = _without_root(keyed[0]), _without_root(keyed[1])
-    pairs, unpaired = _matched(*keyed)
+    one, two = images.strip("/"), conditions.strip("/")
+    if one == two:
+        raise PixgraftError(f"{path}: images and conditions cannot both be in {one}: name two folders")
+    source = open_source(path)
+    pairs, unpaired = _matched(
+        _beneath(source, one, two, under, "images"), _beneath(source, two, one, under, "conditions")
+    )
     if not pairs:
         raise PixgraftError(
             f"{path}: no image and condition share a name but for the suffix, such as {unpaired[0].name}: rename them"
@@ -119,59 +93,34 @@ def open_pairs(
         more = f" (and {len(unpaired) - 1:,} more: pixgraft data check lists them)" if len(unpaired) > 1 else ""
         raise PixgraftError(f"{path}: {unpaired[0].name}: {unpaired[0].problem}{more}")
     names, condition_names = zip(*pairs, strict=True)
-    return ItemSource(first, names, second, condition_names, unpaired)
+    return ItemSource(source, names, condition_names, unpaired)
 
 
 KeyedNames = dict[str, list[str]]
 """File names by the part of the path that an image and its condition share."""
 
 
-def _keyed(names: Iterable[str], folder: str, other: str) -> KeyedNames:
-    """The names that have `folder` among their folders, by their path without it and without the suffix.
-
-    A name that has `other` too belongs to the folder that comes first.
-    """
-    keyed: KeyedNames = {}
-    for name in names:
-        above, between, below = f"/{name}".partition(f"/{folder}/")
-        if between and f"/{other}/" not in f"{above}/":
-            keyed.setdefault(_stem(f"{above}/{below}".lstrip("/")), []).append(name)
-    return keyed
-
-
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
-
-
 def _beneath(source: ImageSource, folder: str, other: str, under: str, option: str) -> KeyedNames:
     """The names in `folder` that are beneath `under` too, which may be above or below it.
 
-    Raises PixgraftError, which names `option`, if there are none.
+    A name's key is its path without `folder` and the suffix. A name that has `other` among its folders too belongs to
+    the one that comes first. Raises PixgraftError, which names `option`, if there are none.
     """
     inside = under.strip("/").removeprefix("./")
     prefix = f"{inside}/" if inside not in ("", ".") else ""
-    keyed = _keyed(source.names, folder, other)
-    selected = {key: names for key, names in keyed.items() if key.startswith(prefix)}
-    if not selected:
+    keyed: KeyedNames = {}
+    for name in source.names:
+        above, between, below = f"/{name}".partition(f"/{folder}/")
+        key = str(PurePosixPath(f"{above}/{below}".lstrip("/")).with_suffix(""))
+        if between and f"/{other}/" not in f"{above}/" and key.startswith(prefix):
+            keyed.setdefault(key, []).append(name)
+    if not keyed:
         where = f"a folder {folder}/" + (f" with {prefix} above or below it" if prefix else "")
         folders = sorted({f"{PurePosixPath(name).parent}/" for name in source.names})
         options = f"data.{option} in training, else --{option}" + ("; or another --split" if prefix else "")
         problem = f"no images in {where} (it has {', '.join(folders[:5])})"
         raise PixgraftError(f"{source.path}: {problem}: put them there, or name their folder ({options})")
-    return selected
-
-
-def _by_stem(names: Iterable[str]) -> KeyedNames:
-    keyed: KeyedNames = {}
-    for name in names:
-        keyed.setdefault(_stem(name), []).append(name)
     return keyed
-
-
-def _without_root(keyed: KeyedNames) -> KeyedNames:
-    """Keys without the folder that contains all of them, such as the one that a zip was made from."""
-    roots = {key.partition("/")[0] for key in keyed}
-    return {key.partition("/")[2] or key: names for key, names in keyed.items()} if len(roots) == 1 else keyed
 
 
 def _matched(images: KeyedNames, conditions: KeyedNames) -> tuple[list[tuple[str, str]], list[UnpairedFile]]:

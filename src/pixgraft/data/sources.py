@@ -45,7 +45,6 @@ class FolderSource:
         self.path, self.root, self.names, self.skipped = path, root, names, skipped
 
     def read(self, name: str) -> bytes:
-        """The bytes of the file `name`. Raises PixgraftError if it is missing, not a file, or not readable."""
         file = self.root / name
         try:
             if not file.is_file():  # reading a pipe would block
@@ -75,7 +74,7 @@ class ZipSource:
         return ZipSource, (self.path, self.names, self.skipped)
 
     def read(self, name: str) -> bytes:
-        """The bytes of the file `name`, checked by its CRC. Raises PixgraftError if it is damaged."""
+        """As in `ImageSource`; the bytes are checked by their CRC."""
         if self._process != os.getpid():  # after a fork the file position is shared with the parent
             self._open()
         label = f"{self.path}/{name}"
@@ -150,8 +149,7 @@ def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], li
     if not images:
         folders = sorted({name.split("/")[0] + "/" for name in visible if "/" in name})
         beneath = f" under {prefix} (it has {', '.join(folders[:5]) or 'no folders'})" if prefix else ""
-        known = " ".join(SUFFIXES)
-        raise PixgraftError(f"{path}: no images{beneath}; put in files that end in one of {known}")
+        raise PixgraftError(f"{path}: no images{beneath}; put in files that end in one of {' '.join(SUFFIXES)}")
     return images, sorted(set(selected).difference(images))
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from pixgraft.errors import PixgraftError
-from pixgraft.files import json_sha256
+from pixgraft.files import json_sha256, write_flushed
 
 FORMAT = 1
 DESCRIPTION = "checkpoint.json"
@@ -65,22 +65,20 @@ def save(
         _tidy(root)
         temporary.mkdir()
         for group, tensors in groups.items():
-            data = safetensors.torch.save(_separate(tensors))
-            files[f"{group}.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            _write(temporary / f"{group}.safetensors", data)
+            name, data = f"{group}.safetensors", safetensors.torch.save(_separate(tensors))
+            files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            write_flushed(temporary / name, data)
         # No newline at the end: then no shorter file is JSON.
         text = json.dumps({**content, "sha256": json_sha256(content)}, indent=1, allow_nan=False)
-        _write(temporary / DESCRIPTION, text.encode())
+        write_flushed(temporary / DESCRIPTION, text.encode())
         _sync(temporary)
         if folder.exists():
             folder.rename(root / f".{folder.name}.old")
         temporary.rename(folder)
         _sync(root)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise PixgraftError(
-            f"{folder}: the checkpoint was not written: {reason}; mend that and run the same command again"
-        ) from error
+        reason = f"the checkpoint was not written: {error.strerror or error}"
+        raise PixgraftError(f"{folder}: {reason}; mend that and run the same command again") from error
     finally:
         _tidy(root)
     prune(root, keep, newest=images_seen)
@@ -99,9 +97,12 @@ def load(folder: Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _refusal(folder / DESCRIPTION, "not the description of a checkpoint") from error
     stored = {name: _read_verified(folder, name, *expected[name]) for name in expected}
-    groups = {
-        name.removesuffix(".safetensors"): _tensors(folder / name, stored.pop(name)) for name in expected
-    }
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name in expected:
+        try:
+            groups[name.removesuffix(".safetensors")] = safetensors.torch.load(stored.pop(name))
+        except safetensors.SafetensorError as error:
+            raise _refusal(folder / name, "not a safetensors file") from error
     return Checkpoint(images_seen, groups, meta, sha256)
 
 
@@ -109,9 +110,10 @@ def latest(root: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest sound checkpoint under `root`, None if there is none; and why each newer one was refused."""
     refused: list[str] = []
     for folder in _folders(root):
-        checkpoint = _load_or_refuse(folder, refused)
-        if checkpoint is not None:
-            return checkpoint, refused
+        try:
+            return load(folder), refused
+        except PixgraftError as error:
+            refused.append(str(error))
     return None, refused
 
 
@@ -148,9 +150,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
     return tensors, {"param_groups": state["param_groups"], "values": values}
 
 
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], meta: dict[str, Any]
-) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Restore the state of `optimizer_tensors`, bit for bit; `tensors` are copied.
 
     Raises PixgraftError if the state belongs to other parameters.
@@ -166,26 +166,22 @@ def load_optimizer(
         state.setdefault(int(index), {})[name] = copy
     # JSON has no tuples, and an optimizer does not check that betas are a tuple of floats.
     groups = [
-        {**group, **({"betas": tuple(map(float, group["betas"]))} if "betas" in group else {})}
+        group | ({"betas": tuple(map(float, group["betas"]))} if "betas" in group else {})
         for group in meta["param_groups"]
     ]
     try:
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     except ValueError as error:
-        raise PixgraftError(
-            f"the optimizer's state is of other parameters: {error}; resume with the configuration of its run"
-        ) from error
+        reason = f"the optimizer's state is of other parameters: {error}"
+        raise PixgraftError(f"{reason}; resume with the configuration of its run") from error
 
 
 def _folders(root: Path) -> list[Path]:
     """The checkpoints under `root`, newest first; a `.NAME.old` counts while there is no NAME."""
     folders: dict[str, Path] = {}
-    for path in root.glob("*"):
+    for path in sorted(root.glob("*")):  # the dot sorts first, so that NAME replaces .NAME.old
         if match := _FOLDER.fullmatch(path.name):
-            if match["name"]:
-                folders[match["name"]] = path
-            else:
-                folders.setdefault(match["aside"], path)
+            folders[match["name"] or match["aside"]] = path
     return [folders[name] for name in sorted(folders, reverse=True)]
 
 
@@ -233,23 +229,6 @@ def _read_description(path: Path) -> tuple[dict[str, Any], str]:
     return content, digest
 
 
-def _load_or_refuse(folder: Path, refused: list[str]) -> Checkpoint | None:
-    """The checkpoint, or None with the reason appended to `refused`."""
-    try:
-        return load(folder)
-    except PixgraftError as error:
-        refused.append(str(error))
-        return None
-
-
-def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
-    """The tensors in the bytes of one of a checkpoint's files."""
-    try:
-        return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise _refusal(path, "not a safetensors file") from error
-
-
 def _read_verified(folder: Path, name: str, size: int, sha256: str) -> bytes:
     """The verified bytes of one of a checkpoint's files."""
     if not _GROUP.fullmatch(name.removesuffix(".safetensors")):  # a crafted name could lead anywhere
@@ -275,13 +254,6 @@ def _read(path: Path) -> bytes:
 
 def _refusal(path: Path, reason: str) -> PixgraftError:
     return PixgraftError(f"{path}: {reason}; use another checkpoint")
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:

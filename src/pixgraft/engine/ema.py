@@ -17,10 +17,8 @@ class Averages:
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self._live = dict(modules)
-        self.modules: dict[str, nn.Module] = {
-            name: copy.deepcopy(module).float().eval().requires_grad_(False)
-            for name, module in modules.items()
-        }
+        self.modules = nn.ModuleDict({name: copy.deepcopy(module) for name, module in modules.items()})
+        self.modules.float().eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
@@ -44,11 +42,7 @@ class Averages:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All averaged tensors as "NAME.key"; they are the live ones, not copies."""
-        return {
-            f"{name}.{key}": tensor
-            for name, module in self.modules.items()
-            for key, tensor in module.state_dict().items()
-        }
+        return dict(self.modules.state_dict())
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Load the tensors of `state_dict`; PixgraftError if one is missing, unknown or of another shape."""
@@ -59,8 +53,4 @@ class Averages:
                     f"the averages are of other networks: {key} is missing, unknown or of another shape; "
                     "resume with the configuration they were saved by"
                 )
-        for name, module in self.modules.items():
-            prefix = f"{name}."
-            module.load_state_dict(
-                {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            )
+        self.modules.load_state_dict(state)

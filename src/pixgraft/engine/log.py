@@ -3,13 +3,12 @@
 import json
 import math
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from rich.console import Console, Group
@@ -21,7 +20,7 @@ from rich.text import Text
 from pixgraft.errors import PixgraftError
 from pixgraft.files import write_bytes
 
-SMOOTHING = 30.0  # seconds: the time constant of the displayed speed
+SMOOTHING = 30.0  # seconds: the time constant of the displayed speed's average
 
 
 class RunLog:
@@ -41,23 +40,22 @@ class RunLog:
 
     def lines(self) -> list[dict[str, Any]]:
         """The lines written so far; an incomplete or foreign line is ignored."""
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
-        return [json.loads(line) for line in data.split(b"\n") if _is_within(line, sys.maxsize)]
+        return [json.loads(line) for line in self._read().split(b"\n") if _is_within(line, math.inf)]
 
     def truncate(self, images_seen: int) -> None:
         """Before a resume at `images_seen`: drop the lines whose "images" are beyond it, and an incomplete line."""
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise PixgraftError(f"{self.path}: unreadable: {error.strerror}; mend that") from error
+        data = self._read()
         remaining = b"".join(line + b"\n" for line in data.split(b"\n") if _is_within(line, images_seen))
         if remaining != data:
             write_bytes(self.path, remaining)
+
+    def _read(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise PixgraftError(f"{self.path}: unreadable: {error.strerror}; mend that") from error
 
 
 def _finite(value: Any) -> Any:
@@ -71,7 +69,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _is_within(line: bytes, images_seen: int) -> bool:
+def _is_within(line: bytes, images_seen: float) -> bool:
     try:
         values = json.loads(line)
     except ValueError:
@@ -87,20 +85,12 @@ class Progress:
     """
 
     def __init__(
-        self,
-        total: int,
-        start: int = 0,
-        *,
-        enabled: bool = True,
-        console: Console | None = None,
+        self, total: int, start: int = 0, *, enabled: bool = True, console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._total = total
-        self._images = start
-        self._enabled = enabled
+    ) -> None:  # fmt: skip
+        self._total, self._images, self._enabled = total, start, enabled
         self._console = console or Console(highlight=False)
-        self._clock = clock
-        self._time = clock()
+        self._clock, self._time = clock, clock()
         self._speed: float | None = None  # images a second
         self._live: Live | None = None
 
@@ -111,9 +101,7 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -122,7 +110,13 @@ class Progress:
         """Report that `images` have been seen, and the current losses."""
         if not self._enabled:
             return
-        self._measure(images)
+        now = self._clock()
+        elapsed = now - self._time
+        if elapsed > 0:  # an exponential average of the speed that allows for uneven updates
+            speed = (images - self._images) / elapsed
+            weight = -math.expm1(-elapsed / SMOOTHING)
+            self._speed = speed if self._speed is None else self._speed + weight * (speed - self._speed)
+            self._time, self._images = now, images
         losses = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         if self._live is not None:
             self._live.update(self._drawing(Text(losses)))
@@ -133,16 +127,6 @@ class Progress:
         """Print one line, above the bar if there is one; `always`: even if not enabled."""
         if self._enabled or always:
             self._print(text)
-
-    def _measure(self, images: int) -> None:
-        """Update the speed, an exponential average over `SMOOTHING` seconds that allows for uneven updates."""
-        now = self._clock()
-        elapsed = now - self._time
-        if elapsed > 0:
-            speed = (images - self._images) / elapsed
-            weight = -math.expm1(-elapsed / SMOOTHING)
-            self._speed = speed if self._speed is None else self._speed + weight * (speed - self._speed)
-            self._time, self._images = now, images
 
     def _summary(self) -> str:
         summary = f"{self._images:,}/{self._total:,} images"
@@ -179,9 +163,7 @@ class Interrupt:
                 self._former[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
         self._former = {}

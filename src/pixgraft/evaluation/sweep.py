@@ -68,4 +68,4 @@ def _check_measurable(name: str, experiment: Experiment, protocol: Protocol, opt
         sets.append((options.real or options.data, options.real_split))
     for data, split in sets:
         with contextlib.closing(Feed(experiment, data, split=split)) as feed:
-            feed.check()
+            feed.dataset.check()

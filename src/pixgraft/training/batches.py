@@ -8,16 +8,15 @@ from pixgraft.data.conditions import ConditionKind
 from pixgraft.data.dataset import Dataset, Loader, SampleOrder, collate
 from pixgraft.data.degrade import Degradation
 from pixgraft.data.pairs import open_images, open_pairs
-from pixgraft.methods.base import Batch, MethodConfig
+from pixgraft.layers.conditions import ConditionSpec
+from pixgraft.methods.base import Batch
 from pixgraft.training.experiment import Experiment
 
 
 class Feed:
     """The training data of an experiment, as an endless sequence of batches."""
 
-    def __init__(
-        self, experiment: Experiment, data: str | Path, *, split: str = "", skip_bad: bool = False
-    ) -> None:
+    def __init__(self, experiment: Experiment, data: str | Path, *, split: str = "", skip_bad: bool = False) -> None:
         """Open `data`, a folder or zip; `split` names a folder within it. `skip_bad` excludes unusable files.
 
         Raises PixgraftError for data that cannot be opened, or pairs that do not match.
@@ -27,40 +26,25 @@ class Feed:
         self.path = Path(data)
         self.swapped = kind.mirrored if kind is not None and train.flip else ()
         """Classes that change places where a pair is mirrored."""
+        degradation = None
+        if kind is not None and kind.kind == "lr":  # made from the images
+            degradation, kind = Degradation(factors=layout.factors, enlarging=kind.enlarging), None
         if kind is None:
-            self._dataset = Dataset(open_images(data, under=split), size=size)
-        elif kind.kind == "lr":
-            degradation = Degradation(factors=layout.factors, enlarging=kind.enlarging)
             source = open_images(data, under=split)
-            self._dataset = Dataset(source, size=size, degradation=degradation, seed=train.seed)
         else:
-            source = open_pairs(
-                data, images=layout.images, conditions=layout.conditions, under=split, skip_bad=skip_bad
-            )
-            self._dataset = Dataset(source, size=size, kind=kind)
-        self.excluded = [f"{file.name}: {file.problem}" for file in self._dataset.source.unpaired]
+            folders = {"images": layout.images, "conditions": layout.conditions}
+            source = open_pairs(data, **folders, under=split, skip_bad=skip_bad)
+        self.dataset = Dataset(source, size=size, kind=kind, degradation=degradation, seed=train.seed)
+        self.excluded = [f"{file.name}: {file.problem}" for file in source.unpaired]
         """The files that `skip_bad` excluded, with the reason, a line each."""
         if skip_bad:
-            problems = self._dataset.problems()
+            problems = self.dataset.problems()
             self.excluded += problems.values()
-            self._dataset = self._dataset.without(problems)
-        self._loader = Loader(self._dataset, SampleOrder(len(self), seed=train.seed, flip=train.flip))
+            self.dataset = self.dataset.without(problems)
+        self._loader = Loader(self.dataset, SampleOrder(len(self), seed=train.seed, flip=train.flip))
 
     def __len__(self) -> int:
-        return len(self._dataset)
-
-    @property
-    def names(self) -> list[str]:
-        """The images' file names, relative to the root of the data."""
-        return self._dataset.source.names
-
-    def check(self) -> None:
-        """Decode every file now, if they fit into memory; PixgraftError, naming the first, if some are unusable."""
-        self._dataset.check()
-
-    def fingerprint(self) -> str:
-        """SHA-256 of the names in their order."""
-        return self._dataset.fingerprint()
+        return len(self.dataset)
 
     def batches(self, start: int, batch: int, *, rank: int = 0, ranks: int = 1) -> Iterator[Batch]:
         """Endless batches from image `start` on: this rank's share of each step, batch / ranks images."""
@@ -71,13 +55,13 @@ class Feed:
         """At most `count` items, an even number, at equal distances over the data: the same ones each time."""
         count = min(count, len(self) // 2 * 2)
         places = [round(i * (len(self) - 1) / max(count - 1, 1)) for i in range(count)]
-        images, condition = collate([self._dataset[place] for place in places])
+        images, condition = collate([self.dataset[place] for place in places])
         return Batch(images, {}, condition)
 
     def close(self) -> None:
         """End the loader's threads and close the files."""
         self._loader.close()
-        self._dataset.source.close()
+        self.dataset.source.close()
 
 
 def condition_kind(experiment: Experiment) -> ConditionKind | None:
@@ -85,8 +69,7 @@ def condition_kind(experiment: Experiment) -> ConditionKind | None:
 
     Raises PixgraftError if its palette cannot be read or does not fit its classes.
     """
-    config: MethodConfig = experiment.method
-    spec, data = config.condition_spec, experiment.data
+    spec: ConditionSpec | None = experiment.method.condition_spec
     if spec is None or spec.inversion:
         return None
-    return conditions.condition_kind(spec, data.palette, mirrored=data.mirrored)
+    return conditions.condition_kind(spec, experiment.data.palette, mirrored=experiment.data.mirrored)

@@ -43,8 +43,6 @@ class TrainConfig:
     log_every: int = 1_000
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise PixgraftError(f"train.batch is {self.batch}: choose a number of images from 1")
         if self.microbatch < 0:
             raise PixgraftError(f"train.microbatch is {self.microbatch}: choose a number of images, or 0")
         if self.samples < 4 or self.samples % 2:
@@ -53,7 +51,7 @@ class TrainConfig:
             raise PixgraftError(f"train.keep is {self.keep}: choose a number of checkpoints, or 0 to keep all")
         if not 0 <= self.average_decay < 1:
             raise PixgraftError(f"train.average_decay is {self.average_decay}: choose a number from 0 to below 1")
-        for name in ("images", "checkpoint_every", "sample_every", "log_every"):
+        for name in ("batch", "images", "checkpoint_every", "sample_every", "log_every"):
             if getattr(self, name) < 1:
                 raise PixgraftError(f"train.{name} is {getattr(self, name)}: choose a number of images from 1")
         if self.average_half_life < 0 or self.average_ramp < 0:

@@ -40,9 +40,8 @@ def prepare(folder: Path, experiment: Experiment, data: Path) -> None:
         elif any(entry for entry in folder.iterdir() if entry.name != ".lock"):
             raise PixgraftError(f"{folder}: not empty and not a run folder: choose another one")
     except OSError as error:
-        raise PixgraftError(
-            f"{folder}: cannot be used as a run folder: {error.strerror}: choose another one"
-        ) from error
+        problem = f"cannot be used as a run folder: {error.strerror}"
+        raise PixgraftError(f"{folder}: {problem}: choose another one") from error
 
 
 def _differences(former: Experiment, now: Experiment) -> list[str]:

@@ -42,23 +42,16 @@ class Outcome:
 
 
 def train(
-    experiment: Experiment,
-    data: str | Path,
-    out: str | Path,
-    *,
-    split: str = "",
-    device: str = "auto",
-    skip_bad: bool = False,
-    quiet: bool = False,
-) -> Outcome:
+    experiment: Experiment, data: str | Path, out: str | Path, *, split: str = "", device: str = "auto",
+    skip_bad: bool = False, quiet: bool = False,
+) -> Outcome:  # fmt: skip
     """Train `experiment` on the images of `data` in the run folder `out`; a run that is there is resumed.
 
     `split` names a folder within `data` ("train"). `skip_bad` excludes unusable files and lists them. A signal ends the
     run after its step, with a checkpoint.
 
-    Raises:
-        PixgraftError: unusable data, a folder that holds another run or is in use, a full disk, a gradient that is
-            not finite.
+    Raises PixgraftError for unusable data, a batch that does not divide over the processes, a folder that holds another
+    run or is in use, a full disk, and a gradient that is not finite.
     """
     world = distributed.start(devices.pick(device).type)
     try:
@@ -68,7 +61,7 @@ def train(
         folder = Path(out)
         with contextlib.ExitStack() as stack:
             feed = stack.enter_context(contextlib.closing(Feed(experiment, data, split=split, skip_bad=skip_bad)))
-            feed.check()
+            feed.dataset.check()
             # A network that is missing is an error here, before anything is written.
             trainer = Trainer(experiment, picked, world, new=not has_checkpoints(folder))
             if world.rank == 0:
@@ -82,12 +75,10 @@ def train(
 
 def _check_shares(experiment: Experiment, world: World) -> None:
     """Raise PixgraftError if the batch does not divide over the processes."""
-    group = METHODS[experiment.kind].batch_multiple
-    if experiment.train.batch % (group * world.size):
-        raise PixgraftError(
-            f"a batch of {experiment.train.batch} does not divide over {world.size} processes: "
-            f"set train.batch to a multiple of {group * world.size}"
-        )
+    group, batch = METHODS[experiment.kind].batch_multiple * world.size, experiment.train.batch
+    if batch % group:
+        problem = f"a batch of {batch} does not divide over {world.size} processes"
+        raise PixgraftError(f"{problem}: set train.batch to a multiple of {group}")
 
 
 def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
@@ -121,7 +112,7 @@ def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
             if first and (finished or _passes(before, seen, train.sample_every)):
                 previews.write(progress)
             if first and saves:
-                trainer.save(folder / CHECKPOINTS, fingerprint=feed.fingerprint())
+                trainer.save(folder / CHECKPOINTS, fingerprint=feed.dataset.fingerprint())
     distributed.barrier()
     signals = [name for name in distributed.gather_objects(interrupt.requested, world) if name]
     return Outcome(folder, trainer.images_seen, signals[0] if signals and trainer.images_seen < train.images else None)
@@ -133,7 +124,7 @@ def _resume(trainer: Trainer, feed: Feed, folder: Path) -> tuple[Checkpoint | No
     Raises PixgraftError if it was trained on other images, if every checkpoint is damaged, or if the processes do not
     start from the same images, networks and checkpoint, which separate disks may hold.
     """
-    fingerprint = feed.fingerprint()
+    fingerprint = feed.dataset.fingerprint()
     checkpoint, refused = checkpoints.latest(folder / CHECKPOINTS)
     if checkpoint is not None:
         if checkpoint.meta["data"] != fingerprint:
@@ -168,7 +159,7 @@ def _announce(progress: Progress, trainer: Trainer, feed: Feed, refused: list[st
     if feed.swapped:
         classes = ", ".join(f"{one} and {other}" for one, other in feed.swapped)
         progress.note(f"in mirrored pairs these classes change places: {classes} (data.mirrored)")
-    if {"train", "test"} <= {name.split("/")[0] for name in feed.names}:
+    if {"train", "test"} <= {name.split("/")[0] for name in feed.dataset.source.names}:
         progress.note("note: these are the images of train/ and test/ both; --split train keeps the test set apart")
 
 

@@ -150,11 +150,7 @@ class Trainer:
         return checkpoints.save(
             root,
             self.images_seen,
-            {
-                "networks": dict(self.method.state_dict()),
-                "averages": self.averages.state_dict(),
-                "optimizers": tensors,
-            },
+            {"networks": dict(self.method.state_dict()), "averages": self.averages.state_dict(), "optimizers": tensors},
             {
                 "version": __version__,
                 "experiment": configs.to_dict(self.experiment),
@@ -172,12 +168,8 @@ class Trainer:
         self.method.load_state_dict(checkpoint.groups["networks"])
         self.averages.load_state_dict(checkpoint.groups["averages"])
         for name, optimizer in self.optimizers.items():
-            prefix = f"{name}."
-            tensors = {
-                key.removeprefix(prefix): value
-                for key, value in checkpoint.groups["optimizers"].items()
-                if key.startswith(prefix)
-            }
+            prefix, stored = f"{name}.", checkpoint.groups["optimizers"]
+            tensors = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
             checkpoints.load_optimizer(optimizer, tensors, checkpoint.meta["optimizers"][name])
         self.images_seen = checkpoint.images_seen
         self.method.set_progress(self.images_seen)
