@@ -139,7 +139,7 @@ def presets() -> int:
     """List the presets with their image sizes, parameters and how long they train."""
     from rich.console import Console
 
-    from pixgraft.cli.results import presets_table
+    from pixgraft.cli.presets import presets_table
 
     Console().print(presets_table())
     return 0
