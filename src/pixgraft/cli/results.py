@@ -58,8 +58,7 @@ def _figure(values: dict[str, Any], label: str, between: str = "  ") -> str:
 
 def published_table(result: dict[str, Any]) -> Table:
     """The published rows, each figure with what the paper measured it by."""
-    table = Table(box=None, pad_edge=False, style="italic")
-    table.add_column("the paper's own")
+    table = Table("the paper's own", box=None, pad_edge=False, style="italic")
     metrics = list(dict.fromkeys(metric for entry in result["published"] for metric in entry["values"]))
     for metric in metrics:
         heading = next((c["heading"] for c in result["columns"] if c["metric"] == metric), metric)
@@ -92,8 +91,7 @@ def print_comparison(first: dict[str, Any], second: dict[str, Any]) -> int:
     for left, right in zip(first["rows"], second["rows"], strict=False):
         if not left["values"] or not right["values"]:
             continue
-        table = Table(box=None, pad_edge=False)
-        table.add_column("")
+        table = Table("", box=None, pad_edge=False)
         for mark, row in (("A", left), ("B", right)):
             table.add_column(f"{mark}: {escape(row['name'])}", justify="right")
         table.add_column("B - A", justify="right")
