@@ -12,9 +12,9 @@ from cases import tiny_prior
 from pixgraft.cli import main
 from pixgraft.engine.bars import Bars
 from pixgraft.engine.distributed import World
+from pixgraft.evaluation.measure import measure
 from pixgraft.evaluation.options import EvaluationOptions
 from pixgraft.evaluation.protocols import PROTOCOLS
-from pixgraft.evaluation.run import measure
 from pixgraft.evaluation.sample import SamplingTable
 from pixgraft.evaluation.tables import model_measurement
 from pixgraft.layers.noise import Noise as NoiseChoice

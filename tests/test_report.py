@@ -1,11 +1,16 @@
 """Tables on the terminal: presets, and the outputs of a pipeline."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pixgraft.cli import main
 from pixgraft.cli.outputs import print_outputs
+from pixgraft.cli.presets import parameter_count
+from pixgraft.methods import METHODS
 from pixgraft.pipelines.base import Done
 from pixgraft.pipelines.loading import load
 from pixgraft.presets import PRESETS
@@ -23,6 +28,26 @@ def test_the_presets_are_listed_whole_in_a_narrow_terminal(
     rows = {line.split()[0]: line for line in lines}
     assert "codes" in rows["stylegan2-tiny-32"] and "19 labels" in rows["grit-paper-256"]
     assert "lr" in rows["psp-tiny-32"] and "8 color" in rows["i2ilr-tiny-32"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_skipping_the_initialisation_changes_no_parameter_count(name: str) -> None:
+    experiment = PRESETS[name]()
+    with torch.device("meta"):
+        method = METHODS[experiment.kind](experiment.method)
+    assert parameter_count(experiment) == sum(parameter.numel() for parameter in method.parameters())
+
+
+def test_the_presets_are_listed_without_slow_imports() -> None:
+    code = """
+import sys
+from pixgraft.cli import main
+assert main(["presets"]) == 0
+slow = "torch._dynamo", "pixgraft.evaluation.pages", "pixgraft.pipelines.base"
+print(*(name for name in slow if name in sys.modules))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert run.stdout.splitlines()[-1] == ""
 
 
 @pytest.mark.parametrize("count", [20, 23])

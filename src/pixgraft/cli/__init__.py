@@ -33,11 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif arguments[0] == "translate" and len(arguments) > 1 and not arguments[1].startswith("-"):
             status = use.run_translate(arguments[1:])
         else:
-            status = app.cli(
-                prog="pixgraft",
-                description="Image-to-image translation that puts real detail on coarse pictures.",
-                args=arguments,
-            )
+            description = "Image-to-image translation that puts real detail on coarse pictures."
+            status = app.cli(prog="pixgraft", description=description, args=arguments)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except BrokenPipeError:  # the reader, such as head, has seen enough

@@ -9,17 +9,10 @@ from pixgraft.errors import PixgraftError
 
 @data_app.command
 def check(
-    path: Data,
-    /,
-    *,
-    size: int = 64,
-    split: str = "",
+    path: Data, /, *, size: int = 64, split: str = "",
     pairs: Literal["no", "labels", "color", "sketch", "image"] = "no",
-    images: str = "images",
-    conditions: str = "masks",
-    classes: int = 0,
-    palette: Path | None = None,
-) -> int:
+    images: str = "images", conditions: str = "masks", classes: int = 0, palette: Path | None = None,
+) -> int:  # fmt: skip
     """Say which files training would use, and what is wrong with the others.
 
     Args:
@@ -40,14 +33,12 @@ def check(
     if size < 1:
         raise PixgraftError(f"--size {size}: choose a number of pixels from 1")
     kinds = ("labels", "color", "sketch", "image")
-    if images != "images":
-        _goes_with("images", images, kinds, pairs)
-    if conditions != "masks":
-        _goes_with("conditions", conditions, kinds, pairs)
-    if classes:
-        _goes_with("classes", classes, ("labels",), pairs)
-    if palette:
-        _goes_with("palette", palette, ("color",), pairs)
+    for option, value, default, fitting in (
+        ("images", images, "images", kinds), ("conditions", conditions, "masks", kinds),
+        ("classes", classes, 0, ("labels",)), ("palette", palette, None, ("color",)),
+    ):  # fmt: skip
+        if value != default and pairs not in fitting:
+            raise PixgraftError(f"--{option} {value}: leave it out, or give --pairs {' or '.join(fitting)}")
     if pairs == "no":
         report = look(open_images(path, under=split), size=size)
         return print_findings(report.findings, report.summary)
@@ -60,12 +51,6 @@ def check(
     source = open_pairs(path, images=images, conditions=conditions, under=split, skip_bad=True)
     report = look(source, size=size, kind=kind)
     return print_findings(report.findings, report.summary)
-
-
-def _goes_with(option: str, value: object, kinds: tuple[str, ...], pairs: str) -> None:
-    """PixgraftError for an option that was given, but goes with other `pairs` and would go unheard."""
-    if pairs not in kinds:
-        raise PixgraftError(f"--{option} {value}: leave it out, or give --pairs {' or '.join(kinds)}")
 
 
 @data_app.command

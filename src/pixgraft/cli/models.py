@@ -16,18 +16,10 @@ LayoutName = Annotated[str, arg(metavar="NAME")]
 
 @app.command
 def train(
-    preset: Preset,
-    /,
-    *,
-    data: Path,
-    out: Path,
-    split: str = "",
+    preset: Preset, /, *, data: Path, out: Path, split: str = "",
     set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = (),
-    device: str = "auto",
-    resume: bool = False,
-    skip_bad: bool = False,
-    quiet: bool = False,
-) -> int:
+    device: str = "auto", resume: bool = False, skip_bad: bool = False, quiet: bool = False,
+) -> int:  # fmt: skip
     """Train a preset on your images. The same command again resumes, also after ctrl-C or a crash.
 
     Args:
@@ -57,11 +49,8 @@ def train(
 
 @app.command
 def evaluate(
-    model: Annotated[Positional[str], arg(metavar="[MODEL]")] = "",
-    /,
-    *,
-    options: OmitArgPrefixes[EvaluationOptions],
-) -> int:
+    model: Annotated[Positional[str], arg(metavar="[MODEL]")] = "", /, *, options: OmitArgPrefixes[EvaluationOptions],
+) -> int:  # fmt: skip
     """Measure a model on data, one folder against another, or pairs of images.
 
     Three forms: MODEL --data D --protocol P; --real A --fake B; and the latter with --pairs name. Without other
@@ -139,7 +128,7 @@ def presets() -> int:
     """List the presets with their image sizes, parameters and how long they train."""
     from rich.console import Console
 
-    from pixgraft.cli.results import presets_table
+    from pixgraft.cli.presets import presets_table
 
     Console().print(presets_table())
     return 0

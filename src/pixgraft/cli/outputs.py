@@ -58,9 +58,8 @@ def print_outputs(
     finished = sum(done.finished_before for done in results)
     failed = sum(done.report is None for done in results)
     made = len(results) - finished - failed
-    console.print(
-        f"{made:,} made, {finished:,} finished before, {failed:,} failed: {shown(str(out))}", soft_wrap=True
-    )
+    counts = f"{made:,} made, {finished:,} finished before, {failed:,} failed"
+    console.print(f"{counts}: {shown(str(out))}", soft_wrap=True)
     if whole and whole != (out.name,):
         console.print(f"of all of them: {shown(', '.join(whole))}", soft_wrap=True)
     return 1 if failed else 0
@@ -91,11 +90,9 @@ def _table(pipeline: Pipeline, reports: Sequence[tuple[str, dict[str, Any]]]) ->
 def _at(measures: Any, path: str) -> Any:
     """The figure at a dotted path within measures; None if it is not there."""
     for part in path.split("."):
-        if isinstance(measures, list) and part.isdigit() and int(part) < len(measures):
-            measures = measures[int(part)]
-        elif isinstance(measures, dict) and part in measures:
-            measures = measures[part]
-        else:
+        try:
+            measures = measures[int(part) if isinstance(measures, list) else part]
+        except (LookupError, TypeError, ValueError):
             return None
     return measures
 

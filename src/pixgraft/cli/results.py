@@ -1,10 +1,9 @@
-"""Tables of presets, data checks, results and comparisons for the terminal."""
+"""Tables of data checks, results and comparisons for the terminal."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -12,27 +11,6 @@ from rich.table import Table
 from pixgraft.cli.outputs import shown, wide_console
 from pixgraft.data.check import Finding
 from pixgraft.evaluation.pages import cell, figure
-from pixgraft.methods import METHODS
-from pixgraft.presets import PRESETS
-
-
-def presets_table() -> Table:
-    """Every preset with its image size, all its networks' parameters and its training."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("preset", "image", "made from", "parameters", "batch", "images"):
-        left = column == "preset"
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
-    for name, make in PRESETS.items():
-        experiment = make()
-        with torch.device("meta"):  # counted, not allocated
-            method = METHODS[experiment.kind](experiment.method)
-        count = sum(parameter.numel() for parameter in method.parameters())
-        train, config = experiment.train, experiment.method
-        table.add_row(
-            name, str(config.image_size), config.input_summary, f"{count / 1e6:.1f} M", str(train.batch),
-            f"{train.images:,}",
-        )  # fmt: skip
-    return table
 
 
 def print_findings(findings: Sequence[Finding], summary: str) -> int:
@@ -80,8 +58,7 @@ def _figure(values: dict[str, Any], label: str, between: str = "  ") -> str:
 
 def published_table(result: dict[str, Any]) -> Table:
     """The published rows, each figure with what the paper measured it by."""
-    table = Table(box=None, pad_edge=False, style="italic")
-    table.add_column("the paper's own")
+    table = Table("the paper's own", box=None, pad_edge=False, style="italic")
     metrics = list(dict.fromkeys(metric for entry in result["published"] for metric in entry["values"]))
     for metric in metrics:
         heading = next((c["heading"] for c in result["columns"] if c["metric"] == metric), metric)
@@ -114,8 +91,7 @@ def print_comparison(first: dict[str, Any], second: dict[str, Any]) -> int:
     for left, right in zip(first["rows"], second["rows"], strict=False):
         if not left["values"] or not right["values"]:
             continue
-        table = Table(box=None, pad_edge=False)
-        table.add_column("")
+        table = Table("", box=None, pad_edge=False)
         for mark, row in (("A", left), ("B", right)):
             table.add_column(f"{mark}: {escape(row['name'])}", justify="right")
         table.add_column("B - A", justify="right")

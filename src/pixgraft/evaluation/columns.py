@@ -4,7 +4,7 @@ A metric is named as `name` or `name:network`; without a network it takes each o
 standard's label stands only where the standard's weights do: FID and KID are Inception's, LPIPS has its own heads.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pixgraft.errors import PixgraftError, unknown
@@ -38,7 +38,7 @@ class Column:
         return self.label + {"up": " ↑", "down": " ↓", "": ""}[self.metric.better]
 
 
-def columns(metrics: Iterable[str], features: Iterable[str], *, all_used: bool = True) -> list[Column]:
+def columns(metrics: Iterable[str], features: Sequence[str], *, all_used: bool = True) -> list[Column]:
     """The columns of metrics (`name` or `name:network`) and networks, in the metrics' order, each once.
 
     Where `features` has no network of the role that a metric needs, the bundled one is taken; identity has none.
@@ -46,7 +46,6 @@ def columns(metrics: Iterable[str], features: Iterable[str], *, all_used: bool =
     Raises PixgraftError for an unknown metric or network, one that does not fit the other, and, with `all_used`, a
     network that no metric takes.
     """
-    features = tuple(features)
     for network in features:
         if network not in KINDS:
             raise unknown("feature network (--features)", network, KINDS)
@@ -54,8 +53,8 @@ def columns(metrics: Iterable[str], features: Iterable[str], *, all_used: bool =
     for text in metrics:
         name, colon, network = text.partition(":")
         if name not in METRICS:
-            names = ", ".join(METRICS)
-            raise unknown("metric", name, METRICS, f"choose one of {names}, each with :NETWORK if you like")
+            listing = f"choose one of {', '.join(METRICS)}, each with :NETWORK if you like"
+            raise unknown("metric", name, METRICS, listing)
         role = METRICS[name].role
         if colon and (network not in KINDS or role not in KINDS[network].roles):
             fitting = ", ".join(each for each, kind in KINDS.items() if role in kind.roles) or "none"
@@ -71,12 +70,10 @@ def columns(metrics: Iterable[str], features: Iterable[str], *, all_used: bool =
     return list(dict.fromkeys(asked))
 
 
-def _networks(role: Role | None, features: tuple[str, ...], metric: str) -> list[str]:
+def _networks(role: Role | None, features: Sequence[str], metric: str) -> list[str]:
     if role is None:
         return [""]
     fitting = [name for name in features if KINDS[name].roles[0] == role or (name == BUNDLED and role != "identity")]
-    if fitting:
-        return fitting
-    if role == "identity":
+    if not fitting and role == "identity":
         raise PixgraftError(f"--metrics {metric}: needs a face network: add --features mobilefacenet or irse50")
-    return [BUNDLED]
+    return fitting or [BUNDLED]

@@ -8,13 +8,12 @@ from pixgraft import devices
 from pixgraft.data.outputs import output_folder
 from pixgraft.engine import distributed
 from pixgraft.engine.bars import Bars
-from pixgraft.engine.distributed import World
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.columns import columns
+from pixgraft.evaluation.measure import measure, write
 from pixgraft.evaluation.model_table import TASK_OPTIONS
 from pixgraft.evaluation.options import EvaluationOptions
 from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, protocol
-from pixgraft.evaluation.run import measure, write
 from pixgraft.evaluation.sweep import trained
 from pixgraft.evaluation.tables import MODEL_TABLES, folder_measurement, model_measurement
 from pixgraft.features import parse_weights
@@ -32,38 +31,32 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
     that cannot be measured.
     """
     chosen = _checked(model, options)
-    world = distributed.start(devices.pick(options.device).type)  # one group for training and measuring
-    try:
-        return _evaluate(model, options, chosen, world)
-    finally:
-        distributed.stop()
-
-
-def _evaluate(
-    model: str, options: EvaluationOptions, chosen: Protocol | None, world: World
-) -> tuple[dict[str, Any], list[Path]] | None:
     weights = parse_weights(options.weights)
     runs: list[tuple[str, Path | str]] = [(Path(model).name, model)]
-    if chosen is not None and chosen.variants:
-        columns(options.metrics or chosen.metrics, options.features, all_used=False)  # before hours of training
-        layout = {"images": options.images, "conditions": options.conditions, "palette": options.palette or ""}
-        settings = [f"data.{name}={json.dumps(str(value))}" for name, value in layout.items()]
-        runs = [*trained(model, chosen, options, settings=(*settings, *options.set))]
-    with Bars(quiet=options.quiet or world.rank > 0) as bars:
-        if chosen is None:
-            table = folder_measurement(options)
-        else:
-            models = [(name, load(run, device=options.device, local_rank=world.local_rank)) for name, run in runs]
-            table = model_measurement(models, chosen, options, weights)
-        if options.out and world.rank == 0:
-            output_folder(options.out, *(each for each in (options.data, options.real, options.fake) if each))
-        result = measure(
-            table, weights, devices.pick(options.device, world.local_rank),
-            seed=options.seed, replicates=options.bootstrap, world=world, bars=bars,
-        )  # fmt: skip
-    if result is None:
-        return None
-    return result, write(result, table.subjects, options.out) if options.out else []
+    world = distributed.start(devices.pick(options.device).type)  # one group for training and measuring
+    try:
+        if chosen is not None and chosen.variants:
+            columns(options.metrics or chosen.metrics, options.features, all_used=False)  # before hours of training
+            layout = {"images": options.images, "conditions": options.conditions, "palette": options.palette or ""}
+            settings = [f"data.{name}={json.dumps(str(value))}" for name, value in layout.items()]
+            runs = [*trained(model, chosen, options, settings=(*settings, *options.set))]
+        with Bars(quiet=options.quiet or world.rank > 0) as bars:
+            if chosen is None:
+                table = folder_measurement(options)
+            else:
+                models = [(name, load(run, device=options.device, local_rank=world.local_rank)) for name, run in runs]
+                table = model_measurement(models, chosen, options, weights)
+            if options.out and world.rank == 0:
+                output_folder(options.out, *(each for each in (options.data, options.real, options.fake) if each))
+            result = measure(
+                table, weights, devices.pick(options.device, world.local_rank),
+                seed=options.seed, replicates=options.bootstrap, world=world, bars=bars,
+            )  # fmt: skip
+        if result is None:
+            return None
+        return result, write(result, table.subjects, options.out) if options.out else []
+    finally:
+        distributed.stop()
 
 
 def _checked(model: str, options: EvaluationOptions) -> Protocol | None:
@@ -91,8 +84,6 @@ def _checked(model: str, options: EvaluationOptions) -> Protocol | None:
     elif options.out is None:
         raise PixgraftError(f"--protocol {chosen.name}: trains {len(chosen.variants)} models: give --out for them")
     elif not options.split:
-        raise PixgraftError(
-            f"--protocol {chosen.name}: trains on --train-split {options.train_split}: say what to measure on with "
-            "--split, such as test"
-        )
+        trains = f"--protocol {chosen.name}: trains on --train-split {options.train_split}"
+        raise PixgraftError(f"{trains}: say what to measure on with --split, such as test")
     return chosen

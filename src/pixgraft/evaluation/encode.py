@@ -45,21 +45,18 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         # To a model of small images, an image itself is one that was shrunk by 1.
         measured = INVERTED if protocol.factors == (1,) else SHRUNK
         if _kind(condition) not in measured:
-            raise PixgraftError(
-                f"{name}: makes images from conditions of kind {_kind(condition)}: {protocol.name} measures a model "
-                f"of {' or '.join(f'{text} ({kind})' for kind, text in measured.items())}"
-            )
+            kinds = " or ".join(f"{text} ({kind})" for kind, text in measured.items())
+            made = f"{name}: makes images from conditions of kind {_kind(condition)}"
+            raise PixgraftError(f"{made}: {protocol.name} measures a model of {kinds}")
 
     def check_model(self, name: str, pipeline: EncodingPipeline) -> None:
         method, protocol = pipeline.method, self.protocol
         if protocol.by_step and method.max_steps == 1:
-            raise PixgraftError(
-                f"{name}: {method.name} models take one step: {protocol.name} measures models that take several"
-            )
+            measured = f"{protocol.name} measures models that take several"
+            raise PixgraftError(f"{name}: {method.name} models take one step: {measured}")
         if not self.options.metrics and not self._metrics(method.scales):
-            raise PixgraftError(
-                f"{name}: the codes of {method.name} models have no scales: {protocol.name} measures models with scales"
-            )
+            measured = f"{protocol.name} measures models with scales"
+            raise PixgraftError(f"{name}: the codes of {method.name} models have no scales: {measured}")
 
     def open_data(self) -> None:
         assert self.options.data is not None
@@ -70,12 +67,10 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         if factors == (1,):
             small = [name for name, pipeline in self.models if pipeline.condition.kind == "lr"]
             self.notes += [f"{name} takes small images: here they are the references, shrunk by 1" for name in small]
-        for metric in self.protocol.metrics:
-            if not self.options.metrics and metric not in self.metrics:
-                self.notes.append(f"left out: {metric}: the model has no such codes")
-        for factor in factors:
-            if factor not in self.factors:
-                self.notes.append(f"left out: x{factor}, by which images of {self.size} pixels cannot be shrunk")
+        lacking = [] if self.options.metrics else [name for name in self.protocol.metrics if name not in self.metrics]
+        self.notes += [f"left out: {metric}: the model has no such codes" for metric in lacking]
+        cannot = f"by which images of {self.size} pixels cannot be shrunk"
+        self.notes += [f"left out: x{factor}, {cannot}" for factor in factors if factor not in self.factors]
 
     def reals(self, columns: Sequence[Column]) -> Reals | None:
         return self.data if any(column.metric.needs == "real" for column in columns) else None
@@ -159,13 +154,13 @@ class EncoderOutputs:
             "condition": _kind(pipeline.condition),
             "steps": self.method.steps,
         }
-        self._warm_ups = 0
+        self._warm_ups = WARM_UP
 
     def timed(self, condition: Tensor) -> tuple[Tensor, Inputs]:
         """The image of the last step, and the time that encoding took."""
-        while self._warm_ups < WARM_UP:
+        for _ in range(self._warm_ups):
             self.method.encode(condition.to(self.device))
-            self._warm_ups += 1
+        self._warm_ups = 0
         devices.synchronize(self.device)
         start = time.perf_counter()
         image = self.method.encode(condition.to(self.device)).images[-1]
@@ -181,10 +176,8 @@ class EncoderOutputs:
         encoded = self.method.encode(condition.to(self.device), steps=number)
         before = encoded.codes[-2] if number > 1 else self.method.start_codes
         changes = (encoded.codes[-1] - before)[0].double().abs().mean(1).cpu()  # (M,)
-        by_scale = {}
-        for scale in self.scales:
-            in_scale = torch.tensor([each == scale for each in self.method.scales])
-            by_scale[scale] = changes[in_scale].mean().unsqueeze(0)
+        places = {scale: torch.tensor([each == scale for each in self.method.scales]) for scale in self.scales}
+        by_scale = {scale: changes[in_scale].mean().unsqueeze(0) for scale, in_scale in places.items()}
         return self._pixels(encoded.images[-1]), by_scale
 
     def start(self, condition: Tensor) -> tuple[Tensor, Inputs]:

@@ -39,15 +39,13 @@ def _order(
 ) -> str:
     """Says whether each row is better than the one before it, by the differences on the same images."""
     sign = 1 if column.metric.better == "up" else -1
-    right, parts, undecided = True, [], False
+    gains, parts = [], []
     for before, after in pairwise(names):
         apart = sign * (values[after][column] - values[before][column])
-        gain = mean(apart, torch.arange(len(apart)))
-        right &= gain.value > 0
-        undecided |= gain.low <= 0 <= gain.high
-        word = "better" if gain.value > 0 else "not better"
-        parts.append(f"{after} is {word} than {before}, by {_shown(gain)}")
-    order = "in the paper's order" if right else "not in the paper's order"
+        gains.append(gain := mean(apart, torch.arange(len(apart))))
+        parts.append(f"{after} is {'' if gain.value > 0 else 'not '}better than {before}, by {_shown(gain)}")
+    order = "in the paper's order" if all(gain.value > 0 for gain in gains) else "not in the paper's order"
+    undecided = any(gain.low <= 0 <= gain.high for gain in gains)
     doubt = "; an interval that holds 0 leaves it open" if undecided else ""
     return f"{column.label}: {order} (differences on the same images): {'; '.join(parts)}{doubt}."
 
@@ -68,7 +66,7 @@ def _scales(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
 def _fall(rows: Sequence[Row], column: Column) -> str:
     """Says whether the distance falls with each step."""
     values = [row.values[column.label].value for row in rows]
-    rises = [rows[number].name for number in range(1, len(rows)) if values[number] >= values[number - 1]]
+    rises = [row.name for row, (before, after) in zip(rows[1:], pairwise(values), strict=True) if after >= before]
     ends = f"from {_shown(rows[0].values[column.label])} to {_shown(rows[-1].values[column.label])}"
     if not rises:
         return f"{column.label}: the distance falls at each step, {ends}."

@@ -45,12 +45,10 @@ class GraftTable(ModelTable[GraftPipeline]):
         if self.samples < 2:
             raise PixgraftError(f"--samples {self.samples}: diversity needs at least 2 for each target")
         if len(self.data) < self.samples + 2:
-            raise PixgraftError(
-                f"{self.data.path}: {len(self.data)} images, but {self.samples} sources for each target and another "
-                f"face take {self.samples + 2}: give more images or a smaller --samples"
-            )
-        subjects: list[Subject] = []
-        floors: list[Subject] = []
+            taken = f"{self.samples} sources for each target and another face take {self.samples + 2}"
+            count = f"{self.data.path}: {len(self.data)} images"
+            raise PixgraftError(f"{count}, but {taken}: give more images or a smaller --samples")
+        subjects, floors = [], []
         for name, pipeline in self.models:
             mark = f", LR {pipeline.lr_size}" if len(self.models) > 1 else ""
             identity = {"model": name, "weights_sha256": pipeline.model.weights_sha256}

@@ -1,25 +1,35 @@
-"""From groups of images to numbers: passes through the networks, values by column, and estimates with intervals.
+"""A table measured and written: passes through the networks, values by column, estimates, the result and its report.
 
 Processes gather sums and lists only, and sort them by unit before anything is computed, so that several processes give
 the numbers of one. Shape letters: N images, K images of a group, D or E numbers that a network gives of an image.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import io
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pixgraft.data.images import from_uint8
+from pixgraft.engine.bars import Bars
 from pixgraft.engine.distributed import World, gather_to_first
 from pixgraft.errors import PixgraftError
+from pixgraft.evaluation import pages
 from pixgraft.evaluation.columns import Column
-from pixgraft.evaluation.metrics_table import INPUTS
-from pixgraft.evaluation.sets import SetComparison, SetFeatures
-from pixgraft.evaluation.subjects import Group, Reals, Subject
-from pixgraft.features import Feature
+from pixgraft.evaluation.findings import findings
+from pixgraft.evaluation.metrics_table import INPUTS, NEIGHBOURS, SetComparison, SetFeatures
+from pixgraft.evaluation.plots import plots
+from pixgraft.evaluation.result import Row, result_json
+from pixgraft.evaluation.subjects import Group, Reals, Subject, single_images
+from pixgraft.evaluation.tables import Measurement
+from pixgraft.features import Feature, Role, open_feature
+from pixgraft.files import write_bytes
 from pixgraft.metrics.estimate import Estimate, mean_of
 
 PASS = 16
@@ -64,7 +74,7 @@ class Evaluator:
     """The metrics of one table, with their networks."""
 
     def __init__(
-        self, columns: list[Column], features: Mapping[tuple[str, str], Feature], device: torch.device
+        self, columns: list[Column], features: Mapping[tuple[str, Role], Feature], device: torch.device
     ) -> None:
         """`features` are the networks by (network, role)."""
         self.columns, self._features, self._device = columns, features, device
@@ -122,7 +132,9 @@ class Evaluator:
         """Values (K,) of each group."""
         metric, counts = column.metric, [len(group.images) for group in groups]
         assert metric.of_images
-        parts = [images] if metric.by_group or not metric.needs else [images, _input(groups, metric.needs)]
+        parts = [images]
+        if metric.needs and not metric.by_group:
+            parts.append(torch.cat([group.inputs[metric.needs] for group in groups]))
         if metric.role:
             embed = self._points if metric.role == "perceptual" else self._embedded
             parts = [embed(self._features[column.network, metric.role].network, part) for part in parts]
@@ -178,8 +190,101 @@ def passes(network: Callable[[Tensor], Tensor], images: Tensor, device: torch.de
             left -= PASS
 
 
-def _input(groups: list[Group], name: str) -> Tensor:
-    """An input of all images of the groups (N, ...)."""
-    if any(name not in group.inputs for group in groups):
-        raise PixgraftError(f"the images come without {INPUTS[name]}, which a metric needs: leave that metric out")
-    return torch.cat([group.inputs[name] for group in groups])
+def measure(
+    table: Measurement, weights: Mapping[str, Path], device: torch.device, *,
+    seed: int, replicates: int, world: World, bars: Bars,
+) -> dict[str, Any] | None:  # fmt: skip
+    """The result as plain values; None on every process but the first. `replicates` 0: no intervals.
+
+    Raises PixgraftError: a metric whose input the subjects lack, too few images, weights that are missing or wrong, an
+    image that is unusable.
+    """
+    start = time.monotonic()
+    _check(table)
+    needed = dict.fromkeys((each.network, each.metric.role) for each in table.columns if each.metric.role)
+    networks = {
+        (name, role): open_feature(name, weights, device, role=role, note=bars.note) for name, role in needed
+    }
+    evaluator = Evaluator(table.columns, networks, device)
+    curves = [column for column in table.columns if column.metric.is_curve]
+    reals, reals_row = {}, None
+    if table.reals is not None:
+        count = len(table.reals)
+        if any(column.metric.of_sets for column in table.columns):
+            reals = evaluator.reals(table.reals, world, bars.part("reals", _share(count, world)))
+        if curves:
+            single = single_images("reals", table.reals)
+            values = Evaluator(curves, {}, device).measure(single, world, lambda count: None)
+            reals_row = Row("reals", {}, count, {}, _curve(values, curves))
+    rows: list[Row] = []
+    values_of: dict[str, dict[Column, Tensor]] = {}
+    for subject in table.subjects:
+        values = evaluator.measure(subject, world, bars.part(subject.name, _share(subject.images, world)))
+        if world.rank > 0:
+            continue
+        estimates = evaluator.estimates(values, reals, name=subject.name, replicates=replicates, seed=seed)
+        values_of[subject.name] = {column: values.by_unit(column)[0] for column in values.columns}
+        figures = {column.label: estimate for column, estimate in estimates.items()}
+        rows.append(Row(subject.name, figures, subject.images, subject.identity, _curve(values, curves)))
+        del values  # before the next subject's
+    if world.rank > 0:
+        return None
+    protocol = table.protocol | {
+        "metrics": [column.label for column in table.columns],
+        "networks": {f"{network} ({role})": feature.sha256 for (network, role), feature in networks.items()},
+        "neighbours": NEIGHBOURS,
+        "bootstrap": {"replicates": replicates, "interval": "95 %"},
+    }
+    statements = findings(protocol["name"], rows, table.columns, values_of, replicates=replicates, seed=seed)
+    rows += [reals_row] if reals_row else []
+    return result_json(table, rows, protocol, [*table.notes, *statements], time.monotonic() - start)
+
+
+def _share(count: int, world: World) -> int:
+    return -(-count // world.size)
+
+
+def _curve(values: Values, curves: Sequence[Column]) -> list[float] | None:
+    """The mean curve over all images; None if there is none."""
+    for column in curves:
+        return [float(f"{power:.6g}") for power in values.by_unit(column)[0].mean(0).tolist()]
+    return None
+
+
+def _check(table: Measurement) -> None:
+    """Raise PixgraftError for what is wrong with a table before any network runs."""
+    for column in table.columns:
+        metric = column.metric
+        if metric.needs == "real":
+            if table.reals is None:
+                raise PixgraftError(f"--metrics {column.name}: compares with a set of reals: give --real")
+            continue
+        lacking = [subject for subject in table.subjects if metric.needs and metric.needs not in subject.inputs]
+        if lacking and not (metric.may_lack and len(lacking) < len(table.subjects)):
+            has = ", ".join(sorted(lacking[0].inputs)) or "nothing beside them"
+            needed = f"--metrics {column.name}: needs {INPUTS[metric.needs]}"
+            raise PixgraftError(f"{needed}; {lacking[0].name}'s images have {has}")
+    least = max((column.metric.least for column in table.columns if column.metric.of_sets), default=0)
+    counts = [(subject.name, subject.images) for subject in table.subjects]
+    if table.reals is not None:
+        counts.append((str(table.reals.path), len(table.reals)))
+    for name, count in counts:
+        if count < least:
+            raise PixgraftError(f"{name}: {count} images; the metrics on sets need at least {least}: add some")
+
+
+def write(result: dict[str, Any], subjects: Sequence[Subject], out: Path) -> list[Path]:
+    """Write result.json, report.md, report.html, images.png and a NAME.svg for each plot; returns the paths."""
+    file = io.BytesIO()
+    pages.sheet(subjects).save(file, "PNG")
+    drawn = plots(result)
+    contents = {
+        "images.png": file.getvalue(),
+        "report.md": pages.markdown(result).encode(),
+        "report.html": pages.page(result, file.getvalue(), drawn.values()).encode(),
+        **{name: svg.encode() for name, (_, svg) in drawn.items()},
+        "result.json": (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(),
+    }
+    for name, data in contents.items():
+        write_bytes(out / name, data)
+    return [out / name for name in contents]

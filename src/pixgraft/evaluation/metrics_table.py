@@ -1,25 +1,107 @@
 """Every metric of a table, one entry each: its name, labels, inputs, feature network and function.
 
-To add a metric: a pure function in `pixgraft/metrics/`, and an entry in `METRICS`.
+To add a metric: a pure function in `pixgraft/metrics/`, and an entry in `METRICS`. Metrics of whole sets are methods of
+`SetComparison`. Shape letters: N images, D features of an image.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from pixgraft.evaluation.sets import NEIGHBOURS, SetComparison
 from pixgraft.features import Role
 from pixgraft.methods.tasks import SCALES
 from pixgraft.metrics.consistency import consistency
-from pixgraft.metrics.embedded import cosine, mean_pairwise_distance, squared_distance
-from pixgraft.metrics.estimate import Estimate
+from pixgraft.metrics.embedded import mean_pairwise_distance, squared_distance
+from pixgraft.metrics.estimate import Estimate, mean_of
+from pixgraft.metrics.frechet import Moments, frechet
+from pixgraft.metrics.kernel import kernel_distance
 from pixgraft.metrics.paired import l1, l2, psnr, ssim
 from pixgraft.metrics.piqe import piqe
+from pixgraft.metrics.prdc import PRDC, prdc
 from pixgraft.metrics.spectrum import azimuthal_spectrum
+
+NEIGHBOURS = 5
+"""k of precision, recall, density and coverage."""
+
+
+@dataclass
+class SetFeatures:
+    """Statistics of one set of images under one network: moments, features or both."""
+
+    moments: Moments | None = None
+    features: list[Tensor] = field(default_factory=list)
+    units: list[Tensor] = field(default_factory=list)
+
+    def add(self, features: Tensor, units: Tensor, *, into_moments: bool, into_table: bool) -> None:
+        """Add features (N, D) of units (N,) to the moments, which take 16 D^2 numbers, or to the table, or to both."""
+        if into_moments:
+            self.moments = self.moments or Moments(features.shape[1])
+            self.moments.update(features, units)
+        if into_table:
+            self.features.append(features.float())
+            self.units.append(units)
+
+    def merge(self, other: "SetFeatures") -> None:
+        """Add the statistics of another part of the set."""
+        if other.moments is not None:
+            self.moments = other.moments if self.moments is None else self.moments + other.moments
+        self.features += other.features
+        self.units += other.units
+
+    @cached_property
+    def table(self) -> tuple[Tensor, Tensor]:
+        """All features (N, D) in the order of their units, and the units (N,)."""
+        units = torch.cat(self.units)
+        order = units.argsort(stable=True)
+        return torch.cat(self.features)[order], units[order]
+
+
+@dataclass
+class SetComparison:
+    """The reals and one row's images under one network; each method is a metric of `METRICS`."""
+
+    real: SetFeatures
+    fake: SetFeatures
+    labels: tuple[str, str]
+    """Names of the two sets in errors."""
+    replicates: int
+    seed: int
+
+    def frechet(self) -> Estimate:
+        """Fréchet distance of the moments."""
+        assert self.real.moments is not None and self.fake.moments is not None
+        moments = self.real.moments, self.fake.moments
+        return frechet(*moments, replicates=self.replicates, seed=self.seed, labels=self.labels)
+
+    def kernel(self) -> Estimate:
+        """Kernel distance; 0 of a set to itself, where the unbiased estimate is negative."""
+        (real, real_units), (fake, fake_units) = self.real.table, self.fake.table
+        if torch.equal(real, fake):
+            return Estimate(0.0, 0.0, 0.0, len(real))
+        return kernel_distance(
+            real, fake, real_units=real_units, fake_units=fake_units,
+            replicates=self.replicates, seed=self.seed, labels=self.labels,
+        )  # fmt: skip
+
+    def neighbours(self, name: str) -> Estimate:
+        """The "precision" or "density" over the fakes, or the "recall" or "coverage" over the reals."""
+        values = getattr(self._neighbours, name)
+        if name == "recall":
+            distinct = self.fake.table[0].unique(dim=0)
+            if NEIGHBOURS < len(distinct) < len(self.fake.table[0]):  # repeated images have neighbourhoods of no size
+                values = prdc(self.real.table[0], distinct, k=NEIGHBOURS, labels=self.labels).recall
+        images = self.fake if name in ("precision", "density") else self.real
+        return mean_of(values, images.table[1], replicates=self.replicates, seed=self.seed)
+
+    @cached_property
+    def _neighbours(self) -> PRDC:
+        return prdc(self.real.table[0], self.fake.table[0], k=NEIGHBOURS, labels=self.labels)
+
 
 INPUTS = {
     "reference": "a reference",
@@ -32,7 +114,6 @@ INPUTS = {
 }
 """Inputs that a metric may need beside the images, and their descriptions in errors: "samples", the images of a group,
 and the entries of `Group.inputs`."""
-
 
 Better = Literal["up", "down", ""]
 
@@ -72,10 +153,10 @@ def _distance(
     name: str, standard: str, description: str, of_sets: Callable[[SetComparison], Estimate], moments_only: bool = False
 ) -> Metric:
     """A distance between two sets."""
-    label, described = f"{name}-{{network}}", ("inception", standard)
     return Metric(
-        label, "down", description, "real", None, of_sets, "set", standard=described, moments_only=moments_only
-    )
+        f"{name}-{{network}}", "down", description, "real", None, of_sets, "set", standard=("inception", standard),
+        moments_only=moments_only,
+    )  # fmt: skip
 
 
 def _neighbours(name: str, description: str) -> Metric:
@@ -106,9 +187,7 @@ def _consistency(images: Tensor, target: Tensor, *, figure: Literal["mean", "lar
 
 METRICS = {
     "fd": _distance("FD", "FID", "Fréchet distance between the two sets of features", SetComparison.frechet, True),
-    "kd": _distance(
-        "KD", "KID", "kernel distance (unbiased squared MMD) between the two sets", SetComparison.kernel
-    ),
+    "kd": _distance("KD", "KID", "kernel distance (unbiased squared MMD) between the two sets", SetComparison.kernel),
     "precision": _neighbours("precision", "share of images within the reals' manifold,"),
     "recall": _neighbours("recall", "share of reals within the images' manifold,"),
     "density": _neighbours("density", "reals' neighbourhoods that hold an image, over"),
@@ -124,12 +203,12 @@ METRICS = {
     "ssim": Metric("SSIM", "up", "structural similarity, 11 x 11 Gaussian window, RGB channels", "reference", ssim),
     "piqe": Metric("PIQE", "down", "PIQE, a no-reference quality score, 0 (best) to 100", "", piqe),
     "identity": Metric(
-        "identity ({network})", "up", "cosine of the face embeddings of image and source", "source", cosine,
-        role="identity",
+        "identity ({network})", "up", "cosine of the face embeddings of image and source", "source",
+        F.cosine_similarity, role="identity",
     ),
     "identity-other": Metric(
-        "identity to another ({network})", "", "the same with a random other face: the floor", "other", cosine,
-        role="identity",
+        "identity to another ({network})", "", "the same with a random other face: the floor", "other",
+        F.cosine_similarity, role="identity",
     ),
     "consistency": Metric(
         "LR difference", "down", "mean difference of the shrunk image to its target, 0..255", "lr",
@@ -144,9 +223,8 @@ METRICS = {
         may_lack=True,
     ),
     **{
-        f"change-{scale}": Metric(
-            f"{scale} codes", "", f"mean absolute change of the {scale} codes in a step", scale, _given
-        )
+        f"change-{scale}":
+        Metric(f"{scale} codes", "", f"mean absolute change of the {scale} codes in a step", scale, _given)
         for scale in SCALES
     },
     "spectrum": Metric(

@@ -3,7 +3,7 @@
 import base64
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,26 +68,22 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _flat(content: dict[str, Any], where: str = "") -> list[tuple[str, str]]:
-    lines: list[tuple[str, str]] = []
+def _flat(content: dict[str, Any], where: str = "") -> Iterator[tuple[str, str]]:
     for key, value in content.items():
-        place = f"{where}.{key}" if where else key
         if isinstance(value, dict):
-            lines += _flat(value, place)
+            yield from _flat(value, f"{where}{key}.")
         else:
-            lines.append((place, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
-    return lines
+            yield f"{where}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def sheet(subjects: Sequence[Subject]) -> Image.Image:
     """The first images of some groups, a row each: the inputs, then the image of each subject, under captions."""
-    first = subjects[0]
-    count = min(SHEET_ROWS, first.units)
-    units = [round(place * (first.units - 1) / max(count - 1, 1)) for place in range(count)]
+    last = subjects[0].units - 1
+    count = min(SHEET_ROWS, last + 1)
     rows: list[Tensor] = []
     captions: list[str] = []
-    for unit in units:
-        groups = [subject.group(unit) for subject in subjects]
+    for place in range(count):
+        groups = [subject.group(round(place * last / max(count - 1, 1))) for subject in subjects]
         inputs = groups[0].inputs
         shown: list[str] = [name for name in ("source", "reference") if name in inputs]
         pictures = {name: from_uint8(inputs[name][0]) for name in shown}
@@ -100,12 +96,10 @@ def sheet(subjects: Sequence[Subject]) -> Image.Image:
     factor = max(1, SHEET_SIDE // rows[0].shape[-1])
     large = enlarge(torch.stack(rows), factor)
     pixels = to_uint8(tiled(large, gap=4)).permute(1, 2, 0).numpy()
-    font = ImageFont.load_default(12)
-    head = 34
+    font, head = ImageFont.load_default(12), 34
     image = Image.new("RGB", (pixels.shape[1], pixels.shape[0] + head), "white")
     image.paste(Image.fromarray(np.ascontiguousarray(pixels)), (0, head))
-    draw = ImageDraw.Draw(image)
-    width = large.shape[-1] + 4
+    draw, width = ImageDraw.Draw(image), large.shape[-1] + 4
     for place, caption in enumerate(captions):
         text = _wrapped(caption, width - 6, font)
         draw.multiline_text((place * width + 4, 3), text, fill="black", font=font, spacing=2)
@@ -140,10 +134,8 @@ def page(result: dict[str, Any], sheet_png: bytes, plots: Iterable[tuple[str, st
     head = "".join(f'<th title="{html.escape(c["about"])}">{html.escape(c["heading"])}</th>' for c in columns)
     body = []
     for row in result["rows"]:
-        cells = "".join(
-            f"<td>{value}<small>{interval}</small></td>"
-            for value, interval in (cell(row["values"], c["label"]) for c in columns)
-        )
+        texts = (cell(row["values"], c["label"]) for c in columns)
+        cells = "".join(f"<td>{value}<small>{interval}</small></td>" for value, interval in texts)
         body.append(f"<tr><td>{html.escape(row['name'])}</td><td>{row['images']:,}</td>{cells}</tr>")
     for entry in result["published"]:
         cells = "".join(f"<td>{html.escape(text)}</td>" for text in published_cells(entry, columns))

@@ -175,14 +175,10 @@ _PROTOCOLS = (
         "inversion with ProGAN",
         ("psnr", "perceptual", "ssim", "seconds"),
         published=_published(f"{_TIMED} ssim", {
-            "one code": "17.1075 0.3127 0.0219 0.5142",
-            "MC": "20.0149 0.2234 0.0822 0.5873",
-            "MS": "20.2618 0.2189 0.1009 0.5960",
-            "MS DF": "20.8705 0.1865 0.1031 0.6153",
-            "OB": "18.8219 0.2394 0.0981 0.5641",
-            "OB MC": "20.5240 0.1993 0.4023 0.5959",
-            "OB MS": "20.5681 0.1978 0.4988 0.5999",
-            "OB MS DF": "21.4278 0.1600 0.5090 0.6171",
+            "one code": "17.1075 0.3127 0.0219 0.5142", "MC": "20.0149 0.2234 0.0822 0.5873",
+            "MS": "20.2618 0.2189 0.1009 0.5960", "MS DF": "20.8705 0.1865 0.1031 0.6153",
+            "OB": "18.8219 0.2394 0.0981 0.5641", "OB MC": "20.5240 0.1993 0.4023 0.5959",
+            "OB MS": "20.5681 0.1978 0.4988 0.5999", "OB MS DF": "21.4278 0.1600 0.5090 0.6171",
         }),
         variants=tuple(
             _ablation(name, name.lower().replace(" ", "-").replace("one-code", "single"), "progan", name,
@@ -199,8 +195,7 @@ _PROTOCOLS = (
         "Guo et al. 2023, Table 3: what multi-scale codes (MS) and offsets (OB) add to inversion with StyleGAN2",
         ("psnr", "perceptual", "ssim", "seconds"),
         published=_published(f"{_TIMED} ssim", {
-            "single code": "18.3693 0.2362 0.0643 0.5611",
-            "multi-scale codes": "20.9662 0.1620 0.0805 0.6191",
+            "single code": "18.3693 0.2362 0.0643 0.5611", "multi-scale codes": "20.9662 0.1620 0.0805 0.6191",
             "+ offsets": "22.4731 0.1130 0.5807 0.6502",
         }),
         variants=(

@@ -108,11 +108,8 @@ def differences(left: Any, right: Any, where: str = "") -> list[str]:
     if where in NAMES:
         return []
     if isinstance(left, dict) and isinstance(right, dict):
-        lines = []
-        for key in [*left, *(key for key in right if key not in left)]:
-            place = f"{where}.{key}" if where else str(key)
-            lines += differences(left.get(key), right.get(key), place)
-        return lines
+        places = {key: f"{where}.{key}" if where else str(key) for key in left | right}
+        return [line for key, place in places.items() for line in differences(left.get(key), right.get(key), place)]
     return [] if left == right else [f"{where}: {_short(left)} and {_short(right)}"]
 
 
@@ -124,10 +121,7 @@ def _short(value: Any) -> str:
 def comparable(first: Path, second: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both results. Raises PixgraftError, which names the differences, if their protocols differ."""
     left, right = read_result(first), read_result(second)
-    lines = differences(left["protocol"], right["protocol"])
-    if lines:
-        more = f" (and {len(lines) - 4} more)" if len(lines) > 4 else ""
-        raise PixgraftError(
-            f"{first} and {second}: measured by different protocols: {'; '.join(lines[:4])}{more}: measure both alike"
-        )
+    if lines := differences(left["protocol"], right["protocol"]):
+        listed = "; ".join(lines[:4]) + (f" (and {len(lines) - 4} more)" if len(lines) > 4 else "")
+        raise PixgraftError(f"{first} and {second}: measured by different protocols: {listed}: measure both alike")
     return left, right

@@ -77,8 +77,7 @@ class Pictures:
     def __init__(self, path: str | Path, *, split: str = "", size: int = 0) -> None:
         """`size` fits every image to that square; 0 takes them as they are, if they agree in size."""
         self.source: ImageSource = open_source(path, under=split)
-        self.names = self.source.names
-        self.path = self.source.path
+        self.names, self.path = self.source.names, self.source.path
         self.split, self.size = split, size
         if size < 0:
             raise PixgraftError(f"--size {size}: choose a number of pixels, or 0 to take images as they are")
@@ -103,10 +102,9 @@ class Pictures:
             first = image if self.size or index == 0 else decode(self.source.read(self.names[0]), self.names[0])
             self._shape = first.size
         if image.size != self._shape:
-            raise PixgraftError(
-                f"{self.source.path}: mixes sizes: {name} is {image.width} x {image.height}, {self.names[0]} is "
-                f"{self._shape[0]} x {self._shape[1]}: give --size N to fit them all"
-            )
+            (width, height), first_name = self._shape, self.names[0]
+            sizes = f"{name} is {image.width} x {image.height}, {first_name} is {width} x {height}"
+            raise PixgraftError(f"{self.path}: mixes sizes: {sizes}: give --size N to fit them all")
         return pixels(image)
 
     def description(self) -> dict[str, Any]:
@@ -162,7 +160,7 @@ def matched(pictures: Pictures, references: Pictures, pairing: str) -> list[tupl
         stems: dict[str, int] = {}
         for index, name in enumerate(side.names):
             if stems.setdefault(PurePosixPath(name).stem, index) != index:
-                raise PixgraftError(f"{side.source.path}: two files have the stem of {name}: rename one")
+                raise PixgraftError(f"{side.path}: two files have the stem of {name}: rename one")
         sides.append(stems)
     left, right = sides
     if lone := sorted(left.keys() ^ right.keys()):

@@ -33,8 +33,7 @@ def trained(
                 raise PixgraftError(f"{run}: no run for {protocol.name}'s row {name!r}: give a preset to train it")
         return runs
     chosen = preset(model)
-    task = METHODS[chosen.kind].task
-    if task != protocol.task:
+    if (task := METHODS[chosen.kind].task) != protocol.task:
         measured = f"{protocol.name} measures the task {protocol.task}"
         raise PixgraftError(f"{model}: a preset of {chosen.kind}, whose task is {task}: {measured}")
     assert options.data is not None and options.out is not None

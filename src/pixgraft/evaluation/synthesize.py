@@ -32,9 +32,8 @@ class SynthesisTable(ModelTable[SynthesisPipeline]):
 
     def check_model(self, name: str, pipeline: SynthesisPipeline) -> None:
         if self.protocol.components and len(pipeline.method.components) < 2:
-            raise PixgraftError(
-                f"{name}: its images are no sums of components: {self.protocol.name} measures models that add some up"
-            )
+            measured = f"{self.protocol.name} measures models that add some up"
+            raise PixgraftError(f"{name}: its images are no sums of components: {measured}")
 
     def open_data(self) -> None:
         options = self.options
@@ -47,11 +46,9 @@ class SynthesisTable(ModelTable[SynthesisPipeline]):
     def subjects(self, columns: Sequence[Column]) -> list[Subject]:
         if not self.protocol.components:
             return [self._subject(name, pipeline) for name, pipeline in self.models]
-        return [
-            self._subject(component or "sum", pipeline, component)
-            for _, pipeline in self.models
-            for component in (*pipeline.method.components, "")
-        ]
+        models = [pipeline for _, pipeline in self.models]
+        rows = [(model, component) for model in models for component in (*model.method.components, "")]
+        return [self._subject(component or "sum", model, component) for model, component in rows]
 
     def _subject(self, name: str, pipeline: SynthesisPipeline, component: str = "") -> Subject:
         """The images of a model, or a component of them."""
@@ -89,8 +86,7 @@ class References:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Tensor:
-        image, _ = self._pairs[index]
-        return image
+        return self._pairs[index][0]
 
     def description(self) -> dict[str, Any]:
         """As `Pictures.description`, for images and conditions."""

@@ -19,18 +19,13 @@ from pixgraft.features import KINDS, available
 from pixgraft.pipelines.base import Pipeline
 
 MODEL_TABLES: dict[str, type[ModelTable[Any]]] = {
-    "graft": GraftTable,
-    "synthesize": SynthesisTable,
-    "encode": EncodingTable,
-    "sample": SamplingTable,
-}
+    "graft": GraftTable, "synthesize": SynthesisTable, "encode": EncodingTable, "sample": SamplingTable,
+}  # fmt: skip
 """The tables of models by task."""
 
 FOLDERS = Protocol("folders", "", "", ("fd", "kd", "precision", "recall", "density", "coverage"))
 PAIRS = Protocol("pairs", "", "", ("l1", "psnr", "ssim", "perceptual"))
 """The protocols of folders and pairs of images, which measure no model."""
-
-FITTED = "centred square; Lanczos where it shrinks, bicubic where it grows"
 
 
 @dataclass(frozen=True)
@@ -75,12 +70,9 @@ def model_measurement(
     Raises PixgraftError for a model of another task than the protocol's, and for what its table cannot measure.
     """
     for name, pipeline in models:
-        task = pipeline.model.method.task
-        if task != protocol.task:
-            method = pipeline.model.method.name
-            raise PixgraftError(
-                f"{name}: a model of {method}, whose task is {task}: {protocol.name} measures the task {protocol.task}"
-            )
+        if (task := pipeline.model.method.task) != protocol.task:
+            made = f"{name}: a model of {pipeline.model.method.name}, whose task is {task}"
+            raise PixgraftError(f"{made}: {protocol.name} measures the task {protocol.task}")
     table = MODEL_TABLES[protocol.task](models, protocol, options)
     metrics = list(options.metrics or table.metrics)
     notes = [f"{protocol.title}.", *protocol.notes]
@@ -103,6 +95,7 @@ def model_measurement(
 
 def _base(protocol: Protocol, size: int, options: EvaluationOptions) -> dict[str, Any]:
     """The entries of every result's protocol; `size` is the side that images are fitted to, 0 if they are not."""
-    resized = FITTED if size else "none: the images are taken as they are"
+    fitted = "centred square; Lanczos where it shrinks, bicubic where it grows"
+    resized = fitted if size else "none: the images are taken as they are"
     return {"name": protocol.name, "resize_filter": resized, "seed": options.seed}
 

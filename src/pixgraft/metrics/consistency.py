@@ -36,12 +36,7 @@ def consistency(images: Tensor, target: Tensor) -> list[Consistency]:
     """The consistency of each image (N, 3, S, S) with its target (N, C, L, L), both in 0..255."""
     difference = (shrink(images.float(), target) - target).abs()
     return [
-        Consistency(
-            mean=float(each.mean()),
-            largest=float(each.max()),
-            cells=each[0].numel(),
-            beyond=int((each.amax(0) > TOLERANCE).sum()),
-        )
+        Consistency(float(each.mean()), float(each.max()), each[0].numel(), int((each.amax(0) > TOLERANCE).sum()))
         for each in difference
     ]
 

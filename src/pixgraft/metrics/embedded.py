@@ -1,7 +1,6 @@
-"""Metrics of embedded images: distances and cosines of the points that a network gives. N images, E numbers each."""
+"""Metrics of embedded images: distances of the points that a network gives. N images, E numbers each."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -14,8 +13,3 @@ def mean_pairwise_distance(points: Tensor) -> Tensor:
     """Mean squared distance among points (N, E) of two or more images, (1,)."""
     pairs = torch.combinations(torch.arange(len(points)))
     return torch.stack([(points[a] - points[b]).square().sum() for a, b in pairs.tolist()]).mean().unsqueeze(0)
-
-
-def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosines (N,) of the angles between points (N, E)."""
-    return F.cosine_similarity(a, b)

@@ -14,12 +14,6 @@ from pixgraft.errors import PixgraftError
 BLOCKS = 16
 """Number of blocks for metrics that resample blocks: unit u belongs to block u % BLOCKS."""
 
-OUTSIDE = 0.025
-"""Fraction of the resampled values on either side of a 95 % interval."""
-
-NORMAL = 1.96
-"""Half-width of a 95 % interval, in standard errors."""
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -54,7 +48,7 @@ def mean_of(values: Tensor, units: Tensor, *, replicates: int, seed: int) -> Est
     if not means:
         return Estimate(value, value, value, len(distinct))
     means.sort()
-    outside = int(OUTSIDE * len(means))  # whole ranks: interpolation with an infinite mean would give NaN
+    outside = int(0.025 * len(means))  # whole ranks: interpolation with an infinite mean would give NaN
     return Estimate(value, means[outside], means[-1 - outside], len(distinct))
 
 
@@ -65,7 +59,7 @@ def around(value: float, resampled: Tensor, *, units: int, least: float = -torch
     """
     if not len(resampled):
         return Estimate(value, value, value, units)
-    reach = NORMAL * float(resampled.std(correction=0))
+    reach = 1.96 * float(resampled.std(correction=0))
     return Estimate(value, max(value - reach, least), value + reach, units)
 
 

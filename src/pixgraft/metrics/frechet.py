@@ -25,9 +25,7 @@ class Moments:
     """
 
     def __init__(self, dimension: int, blocks: int = BLOCKS, *, label: str = "images") -> None:
-        self.dimension = dimension
-        self.blocks = blocks
-        self.label = label
+        self.dimension, self.blocks, self.label = dimension, blocks, label
         self._counts = torch.zeros(blocks, dtype=torch.float64)
         self._sums = torch.zeros(blocks, dimension, dtype=torch.float64)
         self._products = torch.zeros(blocks, dimension, dimension, dtype=torch.float64)
@@ -42,9 +40,8 @@ class Moments:
         """
         features = checked(features, self.label, at_least=0).to("cpu", torch.float64)
         if features.shape[1] != self.dimension:
-            raise PixgraftError(
-                f"{self.label}: {features.shape[1]} features an image, not {self.dimension}: take all from one network"
-            )
+            count = f"{features.shape[1]} features an image, not {self.dimension}"
+            raise PixgraftError(f"{self.label}: {count}: take all from one network")
         if not len(features):
             return
         if self._origin is None:
@@ -67,9 +64,8 @@ class Moments:
     def __add__(self, other: "Moments") -> "Moments":
         """The moments of the union of two sets, for example of two processes."""
         if (self.dimension, self.blocks) != (other.dimension, other.blocks):
-            raise ValueError(
-                f"{self.dimension} features in {self.blocks} blocks, not {other.dimension} in {other.blocks}"
-            )
+            theirs = f"{other.dimension} in {other.blocks}"
+            raise ValueError(f"{self.dimension} features in {self.blocks} blocks, not {theirs}")
         self._add_up()
         other._add_up()
         merged = Moments(self.dimension, self.blocks, label=self.label)

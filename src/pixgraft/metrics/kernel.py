@@ -15,15 +15,9 @@ PIECE = 2048
 
 
 def kernel_distance(
-    real: Tensor,
-    fake: Tensor,
-    *,
-    real_units: Tensor,
-    fake_units: Tensor,
-    replicates: int,
-    seed: int,
+    real: Tensor, fake: Tensor, *, real_units: Tensor, fake_units: Tensor, replicates: int, seed: int,
     labels: tuple[str, str] = LABELS,
-) -> Estimate:
+) -> Estimate:  # fmt: skip
     """MMD^2 of features (N, D) and (M, D) with the kernel (x . y / D + 1)^3, ± 1.96 bootstrap standard errors.
 
     Pairs of an image with itself are excluded. The estimate is therefore unbiased: for equal distributions its mean is
@@ -35,34 +29,23 @@ def kernel_distance(
     real_pieces, fake_pieces = _pieces(real, real_units), _pieces(fake, fake_units)
     within_real, within_fake = _within(real_pieces), _within(fake_pieces)
     between = _between(real_pieces, fake_pieces)
-    real_counts, fake_counts = (torch.bincount(u.cpu() % BLOCKS, minlength=BLOCKS) for u in (real_units, fake_units))
+    counts = [torch.bincount(each.cpu() % BLOCKS, minlength=BLOCKS).double() for each in (real_units, fake_units)]
 
     generator = torch.Generator().manual_seed(seed)
     once = torch.ones(1, BLOCKS, dtype=torch.float64)
-    real_weights, fake_weights = (
-        torch.cat((once, resampled_weights(counts > 0, generator, replicates=replicates)))
-        for counts in (real_counts, fake_counts)
-    )
-    pairs = (real_weights @ real_counts.double()) * (fake_weights @ fake_counts.double())
-    values = (
-        _mean_within(within_real, real_counts.double(), real_weights)
-        + _mean_within(within_fake, fake_counts.double(), fake_weights)
-        - 2 * _weighted(between, real_weights, fake_weights) / pairs
-    )
+    weights = [torch.cat((once, resampled_weights(each > 0, generator, replicates=replicates))) for each in counts]
+    pairs = (weights[0] @ counts[0]) * (weights[1] @ counts[1])
+    apart = 2 * _weighted(between, *weights) / pairs
+    values = _mean_within(within_real, counts[0], weights[0]) + _mean_within(within_fake, counts[1], weights[1]) - apart
     resampled = values[1:][values[1:].isfinite()]  # a resample of very few images may have no pairs
-    filled = min(int((counts > 0).sum()) for counts in (real_counts, fake_counts))
-    return around(float(values[0]), resampled, units=filled)
+    return around(float(values[0]), resampled, units=min(int((each > 0).sum()) for each in counts))
 
 
 def _pieces(features: Tensor, units: Tensor) -> list[tuple[int, Tensor]]:
     """Pairs (block index, features of at most `PIECE` images of the block)."""
     blocks = units.to(features.device) % BLOCKS
-    return [
-        (block, piece)
-        for block in range(BLOCKS)
-        for piece in features[blocks == block].split(PIECE)
-        if len(piece)
-    ]  # fmt: skip
+    by_block = ((block, features[blocks == block]) for block in range(BLOCKS))
+    return [(block, piece) for block, members in by_block for piece in members.split(PIECE) if len(piece)]
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

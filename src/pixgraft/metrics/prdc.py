@@ -14,7 +14,7 @@ these need an exact distance.
 """
 
 import itertools
-import time
+import timeit
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -91,8 +91,7 @@ class _Set:
     """Features (N, D) relative to an origin (D,), with a cache of rounded copies by dtype."""
 
     def __init__(self, features: Tensor, origin: Tensor) -> None:
-        self.features = features
-        self.origin = origin
+        self.features, self.origin = features, origin
         self._rounded: dict[torch.dtype, _Rounded] = {}
 
     def __len__(self) -> int:
@@ -100,11 +99,8 @@ class _Set:
 
     def rounded(self, dtype: torch.dtype) -> _Rounded:
         """The features minus the origin in `dtype`, cached."""
-        if dtype not in self._rounded:
-            self._rounded[dtype] = self._round(dtype)
-        return self._rounded[dtype]
-
-    def _round(self, dtype: torch.dtype) -> _Rounded:
+        if dtype in self._rounded:
+            return self._rounded[dtype]
         rounded = torch.empty(self.features.shape, dtype=dtype)
         norms = torch.empty(len(self), dtype=torch.float64)
         error = 0.0
@@ -116,7 +112,7 @@ class _Set:
             norms[rows] = centred.square().sum(1)
             lost = centred.sub_(rounded[rows]).square_().sum(1) / norms[rows].clamp(min=torch.finfo(torch.float64).tiny)
             error = max(error, float(lost.max().sqrt()))
-        return _Rounded(rounded, norms, error)
+        return self._rounded.setdefault(dtype, _Rounded(rounded, norms, error))
 
 
 def _bounds(
@@ -186,15 +182,8 @@ def _quick_type(float32_precision: str) -> torch.dtype:
     """The dtype with the fastest products on this machine. The choice changes times, never results."""
     # If PyTorch may use a lower internal precision for float32 products, the bounds would not hold.
     types = [torch.bfloat16, torch.float32 if float32_precision == "highest" else torch.float64]
-    seconds = []
-    for dtype in types:
-        features = torch.ones(256, 1024, dtype=dtype)
-        runs = []
-        for _ in range(3):
-            began = time.perf_counter()
-            features @ features.T
-            runs.append(time.perf_counter() - began)
-        seconds.append(min(runs))
+    features = [torch.ones(256, 1024, dtype=dtype) for dtype in types]
+    seconds = [min(timeit.repeat("x @ x.T", globals={"x": each}, number=1, repeat=3)) for each in features]
     return types[0] if seconds[0] < seconds[1] else types[1]
 
 
@@ -205,8 +194,7 @@ class _Nearest:
     """The k smallest squared distances of each image to others of its set, from pairs in any order."""
 
     def __init__(self, features: Tensor, k: int) -> None:
-        self.features = features
-        self.k = k
+        self.features, self.k = features, k
         self.smallest = torch.full((len(features), k), torch.inf, dtype=torch.float64)
         self.limit = torch.full((len(features),), torch.inf, dtype=torch.float64)
         """(N,) A pair with a larger distance cannot change the k-th smallest."""

@@ -26,9 +26,8 @@ def checked(features: Tensor, label: str, *, at_least: int) -> Tensor:
         raise PixgraftError(f"{label}: features of shape {tuple(features.shape)}: give one row an image")
     check_count(len(features), label, at_least=at_least)
     if features.numel() and not (torch.stack(features.aminmax()).abs() <= LARGEST).all():
-        raise PixgraftError(
-            f"{label}: a feature is beyond ±{LARGEST:g} or no number: look for damaged images or weights"
-        )
+        problem = f"a feature is beyond ±{LARGEST:g} or no number"
+        raise PixgraftError(f"{label}: {problem}: look for damaged images or weights")
     return features.detach() if features.dtype == torch.float64 else features.detach().float()
 
 
@@ -36,9 +35,7 @@ def checked_pair(real: Tensor, fake: Tensor, labels: tuple[str, str], *, at_leas
     """Both sets, checked, with the same dtype. Raises PixgraftError also for different dimensions."""
     real, fake = (checked(each, label, at_least=at_least) for each, label in zip((real, fake), labels, strict=True))
     if real.shape[1] != fake.shape[1]:
-        raise PixgraftError(
-            f"{labels[1]}: {fake.shape[1]} features an image, but {real.shape[1]} in {labels[0]}: "
-            "take both from one network"
-        )
+        counts = f"{fake.shape[1]} features an image, but {real.shape[1]} in {labels[0]}"
+        raise PixgraftError(f"{labels[1]}: {counts}: take both from one network")
     dtype = torch.promote_types(real.dtype, fake.dtype)
     return real.to(dtype), fake.to(dtype)
