@@ -232,10 +232,7 @@ class GRIT(Synthesis):
         if "image" not in batch.shared:
             with torch.no_grad():
                 batch.shared["image"] = self.generate(batch)[0].image
-        return {
-            "real": self.judged(batch, batch.images, 1.0),
-            "fake": self.judged(batch, batch.shared["image"], 0.0),
-        }
+        return {"real": self.judged(batch, batch.images, 1.0), "fake": self.judged(batch, batch.shared["image"], 0.0)}
 
     def r1_losses(self, batch: Batch) -> Losses:
         """gamma / 2 times R1 on the real images with their conditions.

@@ -179,9 +179,7 @@ class Generator(nn.Module):
         """
         return self.samples(condition, style, [noise])[0]
 
-    def samples(
-        self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]
-    ) -> list[Output]:
+    def samples(self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]) -> list[Output]:
         """The output of `forward` for each of `noises`; parts that do not depend on the noise are computed once."""
         h = condition
         skips = []
@@ -232,9 +230,7 @@ class StyleEncoder(nn.Module):
     def __init__(self, *, style_dim: int = 8, channels: Sequence[int] = (64, 128, 192, 256)) -> None:
         super().__init__()
         self.from_rgb = EqualizedConv2d(3, channels[0], 4, stride=2, padding=1)
-        self.blocks = nn.ModuleList(
-            StyleBlock(c_in, c_out) for c_in, c_out in itertools.pairwise(channels)
-        )
+        self.blocks = nn.ModuleList(StyleBlock(c_in, c_out) for c_in, c_out in itertools.pairwise(channels))
         self.to_code = EqualizedLinear(channels[-1], style_dim)
         self.prior = StylePrior(style_dim)
 

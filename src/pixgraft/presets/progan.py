@@ -28,7 +28,5 @@ def small_32() -> Experiment:
 
 def tiny_32() -> Experiment:
     """ProGAN at 32 for tests, fully grown after 200 images; takes seconds on one core."""
-    method = ProGANConfig(
-        image_size=32, z_dim=16, base_channels=256, max_channels=16, fade_images=40, settle_images=20
-    )
+    method = ProGANConfig(image_size=32, z_dim=16, base_channels=256, max_channels=16, fade_images=40, settle_images=20)
     return Experiment(name="progan-tiny-32", kind="progan", method=method, train=TINY)
