@@ -120,7 +120,10 @@ def test_squeezenet_gives_the_published_features(
     tensors = read_tensors(weights / "squeezenet1_0_imagenet.safetensors")
     network = from_state_dicts("squeezenet", {"x": tensors})["x"]
     assert isinstance(network, SqueezeNet)
-    assert distance(network(sized(pictures, 227, 227)), expected["squeezenet_features_mean"]) < 1e-4
+    images = sized(pictures, 227, 227)
+    assert distance(network(images), expected["squeezenet_features_mean"]) < 1e-4
+    logits = network.classifier(network.maps(images)[-1]).mean((2, 3))
+    assert distance(logits, expected["squeezenet_logits"]) < 1e-4
 
 
 def test_the_bundled_squeezenet_is_the_published_one_in_half_precision(

@@ -23,7 +23,7 @@ class SqueezeNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = squeezenet1_0()
-        # Unused, but part of the published layout, which has dropout, without parameters, at index 0.
+        # The published classes' logits; no feature. The layout has dropout, without parameters, at index 0.
         self.classifier = nn.Sequential(nn.Identity(), nn.Conv2d(512, 1000, 1), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
