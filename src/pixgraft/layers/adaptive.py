@@ -176,9 +176,7 @@ def blit_map(flipped: Tensor, quarters: Tensor, right: Tensor, down: Tensor) -> 
     return _scaling(side, torch.ones_like(side)) @ _rotation(cosine, sine) @ _translation(-right, -down)
 
 
-def geometric_map(
-    scale: Tensor, before: Tensor, stretch: Tensor, after: Tensor, right: Tensor, down: Tensor
-) -> Tensor:
+def geometric_map(scale: Tensor, before: Tensor, stretch: Tensor, after: Tensor, right: Tensor, down: Tensor) -> Tensor:
     """The inverse map (N, 3, 3) of: scale, rotate left by `before` (radians), scale x by `stretch` and y by its
     inverse, rotate by `after`, translate by `right` and `down` pixels."""
     return (

@@ -45,11 +45,7 @@ def cutout(x: Tensor, ratio: float = 0.5) -> Tensor:
     return x * (~inside).unsqueeze(1)
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "color": color,
-    "translation": translation,
-    "cutout": cutout,
-}
+AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {"color": color, "translation": translation, "cutout": cutout}
 
 
 def augment(x: Tensor, names: Iterable[str]) -> Tensor:

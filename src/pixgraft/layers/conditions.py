@@ -27,12 +27,22 @@ class ConditionSpec:
     """The condition is the target image itself, so that training data has images alone."""
 
     def check(self, condition: Tensor) -> None:
-        """Raise PixgraftError unless `condition` has this type, shape and classes."""
-        check_stored(condition, self.kind, self.classes, self.size)
+        """Raise PixgraftError unless `condition` has this type, shape and classes, with N of 1 or more."""
+        shape = (stored_channels(self.kind), self.size, self.size)
+        expected = ", ".join(map(str, shape))
+        if condition.shape[1:] != shape or not len(condition):
+            raise PixgraftError(f"conditions are {tuple(condition.shape)}: give (N, {expected})")
+        if condition.dtype != torch.uint8:
+            raise PixgraftError(f"conditions are {condition.dtype}: give uint8 (N, {expected})")
+        if self.kind == "labels" and int(condition.max()) >= self.classes:
+            raise PixgraftError(f"a condition has class {int(condition.max())}: there are 0 to {self.classes - 1}")
 
     def pictured(self, condition: Tensor) -> Tensor:
-        """Conditions (N, C, S, S) as pictures (N, 3, S, S) in [-1, 1], each class in its own colour."""
-        return pictured(condition, self.kind, self.classes)
+        """Conditions (N, C, H, W) as pictures (N, 3, H, W) in [-1, 1], each class in its own colour."""
+        if self.kind == "labels":
+            colors = class_colors(self.classes).to(condition.device)
+            return colors[condition[:, 0].long()].permute(0, 3, 1, 2)
+        return from_levels(condition).expand(-1, 3, -1, -1)
 
 
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -79,27 +89,6 @@ def encoded(condition: Tensor, kind: Condition, classes: int = 0, dtype: torch.d
         found = f"{condition.shape[1]} channels" if condition.ndim == 4 else f"shape {tuple(condition.shape)}"
         raise PixgraftError(f"condition: {found}, but one of kind {kind} has {expected}: give (N, {expected}, H, W)")
     return one_hot(condition, classes, dtype) if kind == "labels" else from_levels(condition, dtype)
-
-
-def check_stored(condition: Tensor, kind: Condition, classes: int, size: int) -> None:
-    """Raise PixgraftError unless conditions are uint8 (N, C, size, size) with N of 1 or more and class indices below
-    `classes`."""
-    shape = (stored_channels(kind), size, size)
-    expected = ", ".join(map(str, shape))
-    if condition.shape[1:] != shape or not len(condition):
-        raise PixgraftError(f"conditions are {tuple(condition.shape)}: give (N, {expected})")
-    if condition.dtype != torch.uint8:
-        raise PixgraftError(f"conditions are {condition.dtype}: give uint8 (N, {expected})")
-    if kind == "labels" and int(condition.max()) >= classes:
-        raise PixgraftError(f"a condition has class {int(condition.max())}: there are 0 to {classes - 1}")
-
-
-def pictured(condition: Tensor, kind: Condition, classes: int = 0) -> Tensor:
-    """Conditions as data keeps them (N, C, H, W) as pictures (N, 3, H, W) in [-1, 1], each class in its own colour."""
-    if kind == "labels":
-        colors = class_colors(classes).to(condition.device)
-        return colors[condition[:, 0].long()].permute(0, 3, 1, 2)
-    return from_levels(condition).expand(-1, 3, -1, -1)
 
 
 def joined(condition: Tensor, image: Tensor, *, kind: Condition, classes: int = 0) -> Tensor:

@@ -53,7 +53,6 @@ class EqualizedLinear(nn.Module):
         in_features: int,
         out_features: int,
         *,
-        bias: bool = True,
         bias_start: float = 0.0,
         gain: float = 1.0,
         bias_gain: float = 1.0,
@@ -61,10 +60,9 @@ class EqualizedLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((out_features,), bias_start / lr_multiplier)) if bias else None
+        self.bias = nn.Parameter(torch.full((out_features,), bias_start / lr_multiplier))
         self.scale = gain * lr_multiplier / math.sqrt(in_features)
         self.bias_scale = bias_gain * lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias * self.bias_scale
-        return F.linear(x, self.weight * self.scale, bias)
+        return F.linear(x, self.weight * self.scale, self.bias * self.bias_scale)

@@ -103,13 +103,7 @@ class ModulatedConv2d(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             style = self.affine(code.to(self.weight.dtype)) * self.scale  # the style is smaller than the weight
         return modulated_conv2d(
-            x,
-            self.weight,
-            style,
-            bias=self.bias * self.gain,
-            gain=self.gain,
-            upsample=self.upsample,
-            form=self.form,
+            x, self.weight, style, bias=self.bias * self.gain, gain=self.gain, upsample=self.upsample, form=self.form
         )
 
 

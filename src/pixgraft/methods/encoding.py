@@ -6,7 +6,7 @@ channels of a stored condition, M codes (one for each layer of StyleGAN2), D dim
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +67,13 @@ class EncodingConfig(MethodConfig):
             raise PixgraftError("the lambdas must be at least 0")
 
     @property
+    def generator_fields(self) -> dict[str, Any]:
+        """The fields that describe the generator, which are its keyword arguments."""
+        names = ["image_size", "base_channels", "max_channels", "z_dim"]
+        names += ["w_dim", "mapping_layers"] if self.generator == "stylegan2" else []
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def training_size(self) -> int:
         return self.input_size
 
@@ -101,23 +108,8 @@ class PriorEncoding(Encoding):
 
     def __init__(self, config: EncodingConfig) -> None:
         super().__init__(config)
-        self.generator: stylegan2.Generator | progan.Generator
-        if config.generator == "stylegan2":
-            self.generator = stylegan2.Generator(
-                image_size=config.image_size,
-                base_channels=config.base_channels,
-                max_channels=config.max_channels,
-                z_dim=config.z_dim,
-                w_dim=config.w_dim,
-                mapping_layers=config.mapping_layers,
-            )
-        else:
-            self.generator = progan.Generator(
-                image_size=config.image_size,
-                z_dim=config.z_dim,
-                base_channels=config.base_channels,
-                max_channels=config.max_channels,
-            )
+        network = stylegan2.Generator if config.generator == "stylegan2" else progan.Generator
+        self.generator: stylegan2.Generator | progan.Generator = network(**config.generator_fields)
         self.start = Start(self.codes, self.code_dim)
         if config.train_generator:
             self.averaged, self.frozen = (*self.averaged, "generator"), ("start",)  # type: ignore[misc]
@@ -176,23 +168,20 @@ class PriorEncoding(Encoding):
                 f"{config.prior}: a model of {prior.name}, but method.generator is {config.generator}: "
                 f"{mend or 'choose another prior'}"
             )
-        names = ["image_size", "base_channels", "max_channels", "z_dim"]
-        names += ["w_dim", "mapping_layers"] if config.generator == "stylegan2" else []
-        for name in names:
-            actual, expected_value = getattr(prior.config, name), getattr(config, name)
-            if actual != expected_value:
+        for name, expected in config.generator_fields.items():
+            actual = getattr(prior.config, name)
+            if actual != expected:
                 raise PixgraftError(
-                    f"{config.prior}: its generator's {name} is {actual}, but the configuration's is {expected_value}: "
+                    f"{config.prior}: its generator's {name} is {actual}, but the configuration's is {expected}: "
                     f"--set method.{name}={actual}, or choose another prior"
                 )
         self.generator.load_state_dict(prior.generator.state_dict())
         if isinstance(prior, StyleGAN2):
             if not prior.generator.w_mean.any():  # an untrained generator
                 prior.generator.estimate_w_mean(random=torch.Generator().manual_seed(0))
-            self.start.codes.copy_(prior.generator.w_mean.expand_as(self.start.codes))
+            self.start.codes.copy_(prior.generator.w_mean)
         else:
-            latents = prior.draw_latents(1, torch.Generator().manual_seed(0))
-            self.start.codes.copy_(latents.expand_as(self.start.codes))
+            self.start.codes.copy_(prior.draw_latents(1, torch.Generator().manual_seed(0)))
 
     def compilable(self) -> list[nn.Module]:
         """The generator's sub-modules, since its own `forward` is not called, and the other networks."""
@@ -234,12 +223,8 @@ class PriorEncoding(Encoding):
             raise PixgraftError(f"codes {tuple(codes.shape)}: the model's are (N, {expected})")
         return self.generate(codes).clamp(-1, 1)
 
+    @torch.no_grad()
     def random_codes(self, count: int, random: torch.Generator | None = None) -> Tensor:
         """Codes w of StyleGAN2 or z of ProGAN."""
-        z = torch.stack([torch.randn(self.config.z_dim, generator=random) for _ in range(count)])
-        z = z.to(self.start.codes)
-        if not isinstance(self.generator, stylegan2.Generator):
-            return z
-        with torch.no_grad():
-            codes: Tensor = self.generator.mapping(z)
-        return codes
+        z = torch.stack([torch.randn(self.config.z_dim, generator=random) for _ in range(count)]).to(self.start.codes)
+        return self.generator.mapping(z) if isinstance(self.generator, stylegan2.Generator) else z

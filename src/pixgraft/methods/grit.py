@@ -93,31 +93,21 @@ class GRITConfig(MethodConfig):
             raise PixgraftError(f"classes is {self.classes}: choose 2 to 256")
         if self.adversarial_into == "residual" and not self.residual:
             raise PixgraftError('adversarial_into is "residual" without a residual: choose "sum"')
-        if self.downsamplings < 1 or s >> self.downsamplings < 4:
-            largest = s.bit_length() - 3
-            raise PixgraftError(
-                f"downsamplings is {self.downsamplings}: with image_size {s} choose from 1 to {largest}"
-            )
+        levels, most = self.downsamplings, s.bit_length() - 1
+        if not 1 <= levels <= most - 2:
+            raise PixgraftError(f"downsamplings is {levels}: with image_size {s} choose from 1 to {most - 2}")
         layers, scales = self.discriminator_layers, self.discriminator_scales
-        if min(layers, scales) < 1 or s >> (layers + scales - 1) < 2:
-            most = s.bit_length() - 1
+        if min(layers, scales) < 1 or layers + scales > most:
             raise PixgraftError(
                 f"discriminator_layers and discriminator_scales are {layers} and {scales}: "
                 f"with image_size {s} choose each from 1, and {most} together at most"
             )
-        if len(self.style_channels) < 2 or s >> len(self.style_channels) < 1:
-            raise PixgraftError(
-                f"style_channels has {len(self.style_channels)} widths: "
-                f"with image_size {s} choose 2 to {s.bit_length() - 1}"
-            )
-        widths = (
-            self.generator_channels,
-            self.generator_max_channels,
-            self.discriminator_channels,
-            self.discriminator_max_channels,
-            *self.style_channels,
-        )
-        if min(*widths, self.style_dim, self.r1_every) < 1 or self.blocks < 0:
+        count = len(self.style_channels)
+        if not 2 <= count <= most:
+            raise PixgraftError(f"style_channels has {count} widths: with image_size {s} choose 2 to {most}")
+        generator = min(self.generator_channels, self.generator_max_channels)
+        discriminator = min(self.discriminator_channels, self.discriminator_max_channels)
+        if min(generator, discriminator, *self.style_channels, self.style_dim, self.r1_every) < 1 or self.blocks < 0:
             raise PixgraftError("channels, style_dim and r1_every must be at least 1, and blocks 0")
         lambdas = (self.lambda_reconstruction, self.lambda_adversarial, self.lambda_style)
         if min(*lambdas, self.r1_gamma, self.noise_start) < 0:
@@ -232,10 +222,7 @@ class GRIT(Synthesis):
         if "image" not in batch.shared:
             with torch.no_grad():
                 batch.shared["image"] = self.generate(batch)[0].image
-        return {
-            "real": self.judged(batch, batch.images, 1.0),
-            "fake": self.judged(batch, batch.shared["image"], 0.0),
-        }
+        return {"real": self.judged(batch, batch.images, 1.0), "fake": self.judged(batch, batch.shared["image"], 0.0)}
 
     def r1_losses(self, batch: Batch) -> Losses:
         """gamma / 2 times R1 on the real images with their conditions.
@@ -256,11 +243,10 @@ class GRIT(Synthesis):
             {"params": style, "lr": config.style_lr},
             {"params": list(self.style_encoder.prior.parameters()), "lr": PRIOR_LR},
         ]
+        discriminator = self.discriminator.parameters()
         return {
             "generator": Adam(groups, betas=config.betas, fused=True),
-            "discriminator": Adam(
-                self.discriminator.parameters(), lr=config.discriminator_lr, betas=config.betas, fused=True
-            ),
+            "discriminator": Adam(discriminator, lr=config.discriminator_lr, betas=config.betas, fused=True),
         }
 
     # --- inference ---
@@ -302,10 +288,6 @@ class GRIT(Synthesis):
             )
         outputs: list[Output] = self.generator.samples(self.encode(condition, codes.dtype), codes, noises)
         return [
-            Synthesized(
-                each.image.clamp(-1, 1),
-                {"reconstruction": each.reconstruction}
-                | ({} if each.residual is None else {"residual": each.residual}),
-            )
+            Synthesized(each.image.clamp(-1, 1), {name: getattr(each, name) for name in self.components})
             for each in outputs
         ]

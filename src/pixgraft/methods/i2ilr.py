@@ -19,12 +19,7 @@ from pixgraft.layers.augment import augment
 from pixgraft.layers.normalize import Statistic
 from pixgraft.layers.spectral import power_iterate
 from pixgraft.layers.straight_through import round_to
-from pixgraft.losses.adversarial import (
-    fake_loss,
-    minimax_generator_loss,
-    non_saturating_generator_loss,
-    real_loss,
-)
+from pixgraft.losses.adversarial import fake_loss, minimax_generator_loss, non_saturating_generator_loss, real_loss
 from pixgraft.losses.penalties import r1_of_logits, r1_of_loss
 from pixgraft.losses.reconstruction import l1
 from pixgraft.methods.base import Batch, Losses, Phase, check_adam
@@ -32,6 +27,7 @@ from pixgraft.methods.tasks import Graft, GraftConfig
 from pixgraft.networks.i2ilr import Discriminator, Generator, GeneratorOptions
 
 GREY_LEVEL = 2 / 255  # one step of an 8-bit image in [-1, 1]
+Augmentations = tuple[Literal["translation", "cutout", "color"], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +71,7 @@ class I2ILRConfig(GraftConfig):
     """Lazy regularisation: R1 at every n-th step, times n."""
     r1_batch: int = 8
     """Only for `r1_of` "loss": batch size of the mean whose gradient is taken."""
-    augment: tuple[Literal["translation", "cutout", "color"], ...] = ()
+    augment: Augmentations = ()
     """Differentiable augmentation (Zhao et al. 2020) of all images for the discriminator, for small data sets."""
 
     generator_lr: float = 1e-3

@@ -132,8 +132,7 @@ class OME(PriorEncoding):
     def moved(self, condition: Tensor, codes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """One step (eqs. 1 to 4): the next codes (N, M, D) and images (N, 3, S, S) from the current ones."""
         inputs = joined(condition, image.clamp(-1, 1), kind=self.condition.kind, classes=self.condition.classes)
-        offsets: Tensor = self.encoder(inputs)
-        codes = codes + offsets
+        codes = codes + self.encoder(inputs)
         return codes, self.generate(codes)
 
     def started(self, count: int) -> tuple[Tensor, Tensor]:
@@ -152,23 +151,21 @@ class OME(PriorEncoding):
         ]
 
     def step_losses(self, number: int, batch: Batch) -> Losses:
-        """Eq. 15 after step `number`, counted from 1."""
-        condition = self.condition_of(batch)
-        codes, image = self._inputs_of_step(number, batch, condition)
-        codes, image = self.moved(condition, codes, image)
-        batch.shared[f"codes{number}"], batch.shared[f"image{number}"] = codes.detach(), image.detach()
-        return self.compared(image, batch.images, f"_{number}")
+        """Eq. 15 after step `number`, counted from 1, which starts from the outputs of the step before.
 
-    def _inputs_of_step(self, number: int, batch: Batch, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes and images that step `number` starts from: popped from `batch.shared`, or computed if not there."""
-        names = f"codes{number - 1}", f"image{number - 1}"
-        if names[0] in batch.shared:
-            return batch.shared.pop(names[0]), batch.shared.pop(names[1])
-        codes, image = self.started(len(batch.images))
-        with torch.no_grad():
-            for _ in range(number - 1):
-                codes, image = self.moved(condition, codes, image)
-        return codes, image
+        These are popped from `batch.shared`, or computed if not there.
+        """
+        condition, shared = self.condition_of(batch), batch.shared
+        if f"codes{number - 1}" in shared:
+            codes, image = shared.pop(f"codes{number - 1}"), shared.pop(f"image{number - 1}")
+        else:
+            codes, image = self.started(len(batch.images))
+            with torch.no_grad():
+                for _ in range(number - 1):
+                    codes, image = self.moved(condition, codes, image)
+        codes, image = self.moved(condition, codes, image)
+        shared[f"codes{number}"], shared[f"image{number}"] = codes.detach(), image.detach()
+        return self.compared(image, batch.images, f"_{number}")
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Ranger for the encoder, the fusion network and, with `train_generator`, the generator."""

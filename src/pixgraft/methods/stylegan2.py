@@ -165,16 +165,12 @@ class StyleGAN2(Sampling):
         config = self.config
         phases = [Phase(name="generator", losses=self.generator_losses, optimizer="generator")]
         if config.path_weight:
-            phases.append(
-                Phase(
-                    name="path", losses=self.path_losses, optimizer="generator", every=config.path_every, precise=True
-                )
-            )
+            every = config.path_every
+            phases.append(Phase(name="path", losses=self.path_losses, optimizer="generator", every=every, precise=True))
         phases.append(Phase(name="discriminator", losses=self.discriminator_losses, optimizer="discriminator"))
         if config.r1_gamma:
-            phases.append(
-                Phase(name="r1", losses=self.r1_losses, optimizer="discriminator", every=config.r1_every, precise=True)
-            )
+            every = config.r1_every
+            phases.append(Phase(name="r1", losses=self.r1_losses, optimizer="discriminator", every=every, precise=True))
         return phases
 
     def generator_losses(self, batch: Batch) -> Losses:
@@ -227,15 +223,9 @@ class StyleGAN2(Sampling):
         if "real_sign" in observed:
             self.signs += torch.stack((observed["real_sign"], torch.ones_like(observed["real_sign"]))).to(self.signs)
             if self.signs[1] >= ADAPT_EVERY:
-                self.probability.fill_(
-                    adapted(
-                        float(self.probability),
-                        float(self.signs[0] / self.signs[1]),
-                        target=config.augment_target,
-                        images=images * ADAPT_EVERY,
-                        speed=config.augment_images,
-                    )
-                )
+                mean, count = self.signs[0] / self.signs[1], images * ADAPT_EVERY
+                target, speed = config.augment_target, config.augment_images
+                self.probability.fill_(adapted(self.probability, mean, target=target, images=count, speed=speed))
                 self.signs.zero_()
 
     def optimizers(self) -> dict[str, Optimizer]:
@@ -245,17 +235,14 @@ class StyleGAN2(Sampling):
         betas are raised to that power (appendix B).
         """
         config = self.config
-        lazy = {
-            "generator": config.path_every if config.path_weight else 0,
-            "discriminator": config.r1_every if config.r1_gamma else 0,
-        }
-        rates = {"generator": config.generator_lr, "discriminator": config.discriminator_lr}
         optimizers: dict[str, Optimizer] = {}
-        for name, every in lazy.items():
+        for name, lr, every in (
+            ("generator", config.generator_lr, config.path_every if config.path_weight else 0),
+            ("discriminator", config.discriminator_lr, config.r1_every if config.r1_gamma else 0),
+        ):
             factor = every / (every + 1) if every else 1.0
             betas = (config.betas[0] ** factor, config.betas[1] ** factor)
-            network = self.get_submodule(name)
-            optimizers[name] = Adam(network.parameters(), lr=rates[name] * factor, betas=betas, fused=True)
+            optimizers[name] = Adam(self.get_submodule(name).parameters(), lr=lr * factor, betas=betas, fused=True)
         return optimizers
 
     # --- inference ---

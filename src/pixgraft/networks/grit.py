@@ -8,7 +8,8 @@ Shape letters: N images, C channels, S side of an image, K channels of a conditi
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -47,36 +48,19 @@ class Down(nn.Module):
         return F.relu(self.norm(self.conv(x)))
 
 
-class ContentBlock(nn.Module):
-    """A residual block of the content encoder, with instance norm."""
+class ResidualBlock(nn.Module):
+    """A residual block at the lowest resolution: `norm` is InstanceNorm, or AdaIN, which takes a style."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.conv1 = EqualizedConv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm1 = InstanceNorm(channels)
+        self.norm1 = norm(channels)
         self.conv2 = EqualizedConv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm2 = InstanceNorm(channels)
+        self.norm2 = norm(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.norm1(self.conv1(x)))
-        out: Tensor = x + self.norm2(self.conv2(h))
-        return out
-
-
-class StyledBlock(nn.Module):
-    """A residual block of the decoder, with AdaIN."""
-
-    def __init__(self, channels: int, style_dim: int) -> None:
-        super().__init__()
-        self.conv1 = EqualizedConv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm1 = AdaIN(channels, style_dim)
-        self.conv2 = EqualizedConv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm2 = AdaIN(channels, style_dim)
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        h = F.relu(self.norm1(self.conv1(x), style))
-        out: Tensor = x + self.norm2(self.conv2(h), style)
-        return out
+    def forward(self, x: Tensor, *style: Tensor) -> Tensor:
+        h = F.relu(self.norm1(self.conv1(x), *style))
+        return torch.add(x, self.norm2(self.conv2(h), *style))
 
 
 class StyledConv(nn.Module):
@@ -149,19 +133,15 @@ class Generator(nn.Module):
         self.noise_sides = [side for side in sides for _ in range(2)] if noise else []
 
         encoder = [Down(condition_channels, widths[0], 7)]
-        encoder += [Down(widths[level], widths[level + 1], 3, stride=2) for level in range(downsamplings)]
+        encoder += [Down(c_in, c_out, 3, stride=2) for c_in, c_out in itertools.pairwise(widths)]
         self.encoder = nn.ModuleList(encoder)
-        self.content = nn.Sequential(*(ContentBlock(widths[-1]) for _ in range(blocks)))
-        self.styled = nn.ModuleList(StyledBlock(widths[-1], style_dim) for _ in range(blocks))
+        self.content = nn.Sequential(*(ResidualBlock(widths[-1], InstanceNorm) for _ in range(blocks)))
+        adain = partial(AdaIN, style_dim=style_dim)
+        self.styled = nn.ModuleList(ResidualBlock(widths[-1], adain) for _ in range(blocks))
+        start = noise_start if noise else None
         self.decoder = nn.ModuleList(
-            Up(
-                2 * widths[level + 1],
-                widths[level],
-                style_dim=style_dim,
-                noise=noise_start if noise else None,
-                normalize=normalize,
-            )
-            for level in reversed(range(downsamplings))
+            Up(2 * c_in, c_out, style_dim=style_dim, noise=start, normalize=normalize)
+            for c_in, c_out in itertools.pairwise(reversed(widths))
         )
         self.to_reconstruction = EqualizedConv2d(2 * widths[0], 3, 1, gain=1)
         self.to_residual = EqualizedConv2d(2 * widths[0], 3, 1, gain=1) if residual else None
@@ -179,9 +159,7 @@ class Generator(nn.Module):
         """
         return self.samples(condition, style, [noise])[0]
 
-    def samples(
-        self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]
-    ) -> list[Output]:
+    def samples(self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]) -> list[Output]:
         """The output of `forward` for each of `noises`; parts that do not depend on the noise are computed once."""
         h = condition
         skips = []
@@ -232,9 +210,7 @@ class StyleEncoder(nn.Module):
     def __init__(self, *, style_dim: int = 8, channels: Sequence[int] = (64, 128, 192, 256)) -> None:
         super().__init__()
         self.from_rgb = EqualizedConv2d(3, channels[0], 4, stride=2, padding=1)
-        self.blocks = nn.ModuleList(
-            StyleBlock(c_in, c_out) for c_in, c_out in itertools.pairwise(channels)
-        )
+        self.blocks = nn.ModuleList(StyleBlock(c_in, c_out) for c_in, c_out in itertools.pairwise(channels))
         self.to_code = EqualizedLinear(channels[-1], style_dim)
         self.prior = StylePrior(style_dim)
 
@@ -259,8 +235,7 @@ class StyleBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.leaky_relu(x, SLOPE))
         h = self.conv2(F.leaky_relu(h, SLOPE))
-        out: Tensor = F.avg_pool2d(h, 2) + self.skip(F.avg_pool2d(x, 2))
-        return out
+        return torch.add(F.avg_pool2d(h, 2), self.skip(F.avg_pool2d(x, 2)))
 
 
 class StylePrior(nn.Module):
@@ -295,27 +270,15 @@ class PatchDiscriminator(nn.Module):
     """PatchGAN (Isola et al. 2017): `layers` convolutions of stride 2, then two of stride 1 to a map of logits."""
 
     def __init__(
-        self,
-        *,
-        in_channels: int,
-        base_channels: int = 32,
-        max_channels: int = 512,
-        layers: int = 3,
-        normalize: bool = True,
+        self, *, in_channels: int, base_channels: int, max_channels: int, layers: int, normalize: bool
     ) -> None:
         super().__init__()
         widths = [min(base_channels << level, max_channels) for level in range(layers + 1)]
         self.first = EqualizedConv2d(in_channels, widths[0], 4, stride=2, padding=1)
+        strides = [2] * (layers - 1) + [1]
         self.convs = nn.ModuleList(
-            EqualizedConv2d(
-                widths[level],
-                widths[level + 1],
-                4,
-                stride=2 if level < layers - 1 else 1,
-                padding=1 if level < layers - 1 else 2,
-                bias=not normalize,
-            )
-            for level in range(layers)
+            EqualizedConv2d(c_in, c_out, 4, stride=stride, padding=3 - stride, bias=not normalize)
+            for (c_in, c_out), stride in zip(itertools.pairwise(widths), strides, strict=True)
         )
         self.norms = nn.ModuleList(InstanceNorm(width) if normalize else nn.Identity() for width in widths[1:])
         self.to_logits = EqualizedConv2d(widths[-1], 1, 4, padding=2, gain=1)
@@ -360,7 +323,4 @@ class Discriminator(nn.Module):
     def forward(self, condition: Tensor, images: Tensor) -> list[Tensor]:
         """Map conditions (N, K, S, S) and images (N, 3, S, S) to logits (N, 1, h, w) per scale, largest first."""
         x = torch.cat((condition, images), dim=1)
-        logits = []
-        for level, patch in enumerate(self.scales):
-            logits.append(patch(x if level == 0 else F.avg_pool2d(x, 2**level)))
-        return logits
+        return [patch(F.avg_pool2d(x, 2**level) if level else x) for level, patch in enumerate(self.scales)]

@@ -86,8 +86,7 @@ class DecoderBlock(nn.Module):
             h, x, lr = (upsample(t, 2, align_corners=self.align_corners) for t in (h, x, lr))
         h = self.conv2(F.leaky_relu(self.norm2(h, lr), SLOPE))
         h = self.shortcut2(h, *first)
-        out: Tensor = (x + h) * UNIT_VARIANCE
-        return out
+        return torch.mul(x + h, UNIT_VARIANCE)
 
 
 class Generator(nn.Module):
@@ -167,8 +166,7 @@ class DiscriminatorBlock(nn.Module):
         h = self.conv2(F.leaky_relu(h, SLOPE))
         if self.skip is not None:
             x = self.skip(x)
-        out: Tensor = (x + h) * UNIT_VARIANCE
-        return out
+        return torch.mul(x + h, UNIT_VARIANCE)
 
 
 class Discriminator(nn.Module):

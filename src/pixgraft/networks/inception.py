@@ -25,8 +25,7 @@ class ConvBN(nn.Module):
         self.bn = nn.BatchNorm2d(c_out, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.bn(self.conv(x)).relu()
-        return out
+        return F.relu(self.bn(self.conv(x)))
 
 
 def _average_pool(x: Tensor) -> Tensor:

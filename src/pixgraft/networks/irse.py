@@ -6,6 +6,7 @@ pSp's encoder (Richardson et al. 2021) also uses `input_layer` and `irse50_body`
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -53,8 +54,7 @@ class IRSEBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H / stride, W / stride)."""
-        out: Tensor = self.shortcut_layer(x) + self.res_layer(x)
-        return out
+        return torch.add(self.shortcut_layer(x), self.res_layer(x))
 
 
 def input_layer(channels: int, width: int = STAGES[0][0]) -> nn.Sequential:

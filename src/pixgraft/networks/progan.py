@@ -66,12 +66,7 @@ class Generator(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        image_size: int,
-        z_dim: int = 512,
-        base_channels: int = BASE_CHANNELS,
-        max_channels: int = MAX_CHANNELS,
+        self, *, image_size: int, z_dim: int = 512, base_channels: int = BASE_CHANNELS, max_channels: int = MAX_CHANNELS
     ) -> None:
         super().__init__()
         widths = stage_widths(image_size, base_channels, max_channels)

@@ -23,10 +23,21 @@ COARSE, MIDDLE = 3, 7
 
 
 class _Backbone(nn.Module):
-    """The common trunk of both encoders: the body of IR-SE-50, with four stages. `layers` is L."""
+    """The common trunk of both encoders: the body of IR-SE-50, with four stages. `layers` is L.
+
+    `styles` is L, 2 log2(side) - 2 for the side of the generator's images. `stages` holds the body's (channels,
+    blocks), `input_size` the conditions' side. The defaults are the published network; smaller inputs have fewer
+    layers in the heads.
+    """
 
     def __init__(
-        self, condition_channels: int, styles: int, code_dim: int, input_size: int, stages: Sequence[tuple[int, int]]
+        self,
+        *,
+        condition_channels: int,
+        styles: int,
+        code_dim: int = 512,
+        input_size: int = 256,
+        stages: Sequence[tuple[int, int]] = STAGES,
     ) -> None:
         super().__init__()
         if len(stages) != 4:
@@ -38,6 +49,11 @@ class _Backbone(nn.Module):
         self.input_layer = input_layer(condition_channels, stages[0][0])
         self.body = irse50_body(stages)
         self._ends = list(itertools.accumulate(count for _, count in stages))
+        self._add_heads()
+
+    def _add_heads(self) -> None:
+        """Make the layers from features to codes."""
+        raise NotImplementedError
 
     def _features(self, conditions: Tensor) -> list[Tensor]:
         """The outputs of the stages, with the sides S / 2, S / 4, S / 8 and S / 16."""
@@ -69,26 +85,12 @@ class StyleHead(nn.Module):
 
 
 class StyleEncoder(_Backbone):
-    """W+ encoder: a code for each style, from features of the style's scale.
+    """W+ encoder: a code for each style, from features of the style's scale."""
 
-    `styles` is L, 2 log2(side) - 2 for the side of the generator's images. `stages` holds the body's (channels,
-    blocks), `input_size` the conditions' side. The defaults are the published network; smaller inputs have fewer
-    layers in the heads.
-    """
-
-    def __init__(
-        self,
-        *,
-        condition_channels: int,
-        styles: int,
-        code_dim: int = 512,
-        input_size: int = 256,
-        stages: Sequence[tuple[int, int]] = STAGES,
-    ) -> None:
-        super().__init__(condition_channels, styles, code_dim, input_size, stages)
-        (fine, _), (middle, _), (coarse, _) = stages[1:]
-        sides = [input_size // (16 if i < COARSE else 8 if i < MIDDLE else 4) for i in range(styles)]
-        self.styles = nn.ModuleList(StyleHead(coarse, code_dim, side=side) for side in sides)
+    def _add_heads(self) -> None:
+        (fine, _), (middle, _), (coarse, _) = self.stages[1:]
+        sides = [self.input_size // (16 if i < COARSE else 8 if i < MIDDLE else 4) for i in range(self.layers)]
+        self.styles = nn.ModuleList(StyleHead(coarse, self.code_dim, side=side) for side in sides)
         self.latlayer1 = nn.Conv2d(middle, coarse, 1)
         self.latlayer2 = nn.Conv2d(fine, coarse, 1)
 
@@ -107,17 +109,8 @@ class StyleEncoder(_Backbone):
 class SingleStyleEncoder(_Backbone):
     """W encoder, with the parameters of `StyleEncoder`: one code for all styles from the smallest features' mean."""
 
-    def __init__(
-        self,
-        *,
-        condition_channels: int,
-        styles: int,
-        code_dim: int = 512,
-        input_size: int = 256,
-        stages: Sequence[tuple[int, int]] = STAGES,
-    ) -> None:
-        super().__init__(condition_channels, styles, code_dim, input_size, stages)
-        self.linear = EqualizedLinear(stages[-1][0], code_dim)
+    def _add_heads(self) -> None:
+        self.linear = EqualizedLinear(self.stages[-1][0], self.code_dim)
 
     def forward(self, conditions: Tensor) -> Tensor:
         """Map conditions (N, C, S, S) to codes (N, L, D), equal for all L styles; otherwise as `StyleEncoder`."""

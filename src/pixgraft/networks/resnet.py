@@ -8,6 +8,7 @@ first 1x1 convolution does. Shape letters: N images, C channels, S side of an im
 import itertools
 from typing import Literal
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 BLOCKS = (3, 4, 6, 3)
@@ -31,8 +32,7 @@ class BasicBlock(nn.Module):
         """Map (N, c_in, s, s) to (N, c_out, s / stride, s / stride)."""
         h = self.bn1(self.conv1(x)).relu()
         h = self.bn2(self.conv2(h))
-        out: Tensor = h + (x if self.downsample is None else self.downsample(x))
-        return out.relu()
+        return F.relu(h + (x if self.downsample is None else self.downsample(x)))
 
 
 class Bottleneck(nn.Module):
@@ -54,8 +54,7 @@ class Bottleneck(nn.Module):
         h = self.bn1(self.conv1(x)).relu()
         h = self.bn2(self.conv2(h)).relu()
         h = self.bn3(self.conv3(h))
-        out: Tensor = h + (x if self.downsample is None else self.downsample(x))
-        return out.relu()
+        return F.relu(h + (x if self.downsample is None else self.downsample(x)))
 
 
 def _downsample(c_in: int, c_out: int, stride: int) -> nn.Sequential | None:

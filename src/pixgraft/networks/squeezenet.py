@@ -23,17 +23,13 @@ class SqueezeNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = squeezenet1_0()
-        # The published layout has dropout, without parameters, at index 0.
+        # The published classes' logits; no feature. The layout has dropout, without parameters, at index 0.
         self.classifier = nn.Sequential(nn.Identity(), nn.Conv2d(512, 1000, 1), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 3, H, W) in [-1, 1], resized to 227 x 227 with antialiasing, to non-negative (N, 512)."""
-        return self._last(images).mean((2, 3))
-
-    def logits(self, images: Tensor) -> Tensor:
-        """Logits (N, 1000) of ImageNet's classes, which SqueezeNet clamps at zero, for the images of `forward`."""
-        out: Tensor = self.classifier(self._last(images)).mean((2, 3))
-        return out
+        last: Tensor = self.features(_centred(resized(images, SIDE, SIDE)))
+        return last.mean((2, 3))
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Seven feature maps with 96, 128, 256, 384, 384, 512 and 512 channels; the images are not resized.
@@ -41,10 +37,6 @@ class SqueezeNet(nn.Module):
         Images are (N, 3, H, W) in [-1, 1], at least 32 x 32. Heights are about H/2, H/4 (two), H/8 (three) and H/16.
         """
         return tapped(self.features, _centred(images), TAPS)
-
-    def _last(self, images: Tensor) -> Tensor:
-        out: Tensor = self.features(_centred(resized(images, SIDE, SIDE)))
-        return out
 
 
 class SqueezeNetDistance(nn.Module):

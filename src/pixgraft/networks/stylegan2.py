@@ -43,13 +43,11 @@ def widths(image_size: int, base_channels: int, max_channels: int) -> dict[int, 
 class Mapping(nn.Module):
     """f: a multilayer perceptron from codes z, normalised to a mean square of 1, to codes w."""
 
-    def __init__(
-        self, *, z_dim: int = 512, w_dim: int = 512, mapping_layers: int = 8, lr_multiplier: float = 0.01
-    ) -> None:
+    def __init__(self, *, z_dim: int, w_dim: int, mapping_layers: int) -> None:
         super().__init__()
         sizes = [z_dim, *[w_dim] * mapping_layers]
         self.layers = nn.ModuleList(
-            EqualizedLinear(n_in, n_out, gain=GAIN, bias_gain=GAIN, lr_multiplier=lr_multiplier)
+            EqualizedLinear(n_in, n_out, gain=GAIN, bias_gain=GAIN, lr_multiplier=0.01)
             for n_in, n_out in itertools.pairwise(sizes)
         )
 
@@ -99,9 +97,7 @@ class Synthesis(nn.Module):
     `noise_sides` holds the sides of the noise maps.
     """
 
-    def __init__(
-        self, *, image_size: int, base_channels: int = 32768, max_channels: int = 512, w_dim: int = 512
-    ) -> None:
+    def __init__(self, *, image_size: int, base_channels: int, max_channels: int, w_dim: int) -> None:
         super().__init__()
         channels = widths(image_size, base_channels, max_channels)
         self.layers = 2 * len(channels)
@@ -224,8 +220,7 @@ class DiscriminatorBlock(nn.Module):
         """Map (N, c_in, s, s) to (N, c_out, s / 2, s / 2)."""
         h = F.leaky_relu(self.conv1(x), SLOPE)
         h = F.leaky_relu(self.conv2(blur(h, padding=2)), SLOPE)
-        out: Tensor = h + self.skip(filtered_downsample(x))
-        return out
+        return torch.add(h, self.skip(filtered_downsample(x)))
 
 
 class Discriminator(nn.Module):

@@ -8,14 +8,9 @@ from pixgraft.presets.schedules import GPU_128, SMALL_64, TINY
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 FACES = GRITConfig(
-    classes=8,
-    noise_start=0.1,
-    noise_into="residual",
-    discriminator_norm=False,
-    r1_gamma=3.0,
-    style_lr=1e-3,
+    classes=8, noise_start=0.1, noise_into="residual", discriminator_norm=False, r1_gamma=3.0, style_lr=1e-3,
     discriminator_lr=4e-3,
-)
+)  # fmt: skip
 """Configuration for a few thousand faces with eight labels: background, face, brows, eyes, nose, mouth.
 
 docs/grit.md explains its differences from the paper's: with so few images the discriminator otherwise stays at chance.
@@ -25,73 +20,35 @@ FACES_DATA = DataConfig(mirrored=((2, 3), (4, 5)))
 
 def paper_256() -> Experiment:
     """Suri et al. at 256 with CelebAMask-HQ's 19 labels; sizes and learning rates that the paper omits are StEP's."""
-    return Experiment(
-        name="grit-paper-256",
-        kind="grit",
-        data=DataConfig(mirrored=mirrored("celebamask-hq")),
-        method=GRITConfig(),
-        train=TrainConfig(batch=8, images=900_000),
-    )
+    data, train = DataConfig(mirrored=mirrored("celebamask-hq")), TrainConfig(batch=8, images=900_000)
+    return Experiment(name="grit-paper-256", kind="grit", data=data, method=GRITConfig(), train=train)
 
 
 def paper_512() -> Experiment:
     """`paper_256` at 512."""
-    return Experiment(
-        name="grit-paper-512",
-        kind="grit",
-        data=DataConfig(mirrored=mirrored("celebamask-hq")),
-        method=GRITConfig(image_size=512),
-        train=TrainConfig(batch=8, images=900_000),
-    )
+    return replace(paper_256(), name="grit-paper-512", method=GRITConfig(image_size=512))
 
 
 def faces_128() -> Experiment:
     """GRIT at 128 for a GPU."""
-    return Experiment(
-        name="grit-faces-128",
-        kind="grit",
-        data=FACES_DATA,
-        method=replace(FACES, image_size=128),
-        train=replace(GPU_128, images=1_500_000),
-    )
+    method, train = replace(FACES, image_size=128), replace(GPU_128, images=1_500_000)
+    return Experiment(name="grit-faces-128", kind="grit", data=FACES_DATA, method=method, train=train)
 
 
 def small_64() -> Experiment:
     """GRIT at 64 for a laptop's CPU."""
-    return Experiment(
-        name="grit-small-64",
-        kind="grit",
-        data=FACES_DATA,
-        method=replace(
-            FACES,
-            image_size=64,
-            generator_channels=24,
-            generator_max_channels=192,
-            blocks=2,
-            style_channels=(16, 32, 48, 64),
-        ),
-        train=SMALL_64,
-    )
+    method = replace(
+        FACES, image_size=64, generator_channels=24, generator_max_channels=192, blocks=2,
+        style_channels=(16, 32, 48, 64),
+    )  # fmt: skip
+    return Experiment(name="grit-small-64", kind="grit", data=FACES_DATA, method=method, train=SMALL_64)
 
 
 def tiny_32() -> Experiment:
     """GRIT at 32 for tests, which takes seconds on one core."""
-    return Experiment(
-        name="grit-tiny-32",
-        kind="grit",
-        method=GRITConfig(
-            image_size=32,
-            classes=4,
-            generator_channels=8,
-            generator_max_channels=16,
-            downsamplings=2,
-            blocks=1,
-            style_channels=(8, 16),
-            discriminator_channels=8,
-            discriminator_max_channels=16,
-            discriminator_layers=2,
-            discriminator_scales=2,
-            style_lr=1e-3,
-        ),
-        train=TINY,
-    )
+    method = GRITConfig(
+        image_size=32, classes=4, generator_channels=8, generator_max_channels=16, downsamplings=2, blocks=1,
+        style_channels=(8, 16), discriminator_channels=8, discriminator_max_channels=16, discriminator_layers=2,
+        discriminator_scales=2, style_lr=1e-3,
+    )  # fmt: skip
+    return Experiment(name="grit-tiny-32", kind="grit", method=method, train=TINY)

@@ -1,56 +1,39 @@
 """Experiments with I2I-LR (Abid et al. 2021): the paper's and this library's."""
 
-import dataclasses
-from typing import Literal
+from dataclasses import replace
 
-from pixgraft.methods.i2ilr import I2ILRConfig, published
+from pixgraft.methods.i2ilr import Augmentations, I2ILRConfig, published
 from pixgraft.presets.schedules import GPU_128, SMALL_64, TINY
 from pixgraft.training.experiment import Experiment, TrainConfig
 
 
 def paper_128() -> Experiment:
     """Abid et al. 2021, section 4.1, at 128; "a batch size of 8" read as 8 sources and 8 targets."""
-    return Experiment(
-        name="i2ilr-paper-128",
-        kind="i2ilr",
-        method=I2ILRConfig(),
-        train=TrainConfig(batch=16, images=8_000_000),
-    )
+    train = TrainConfig(batch=16, images=8_000_000)
+    return Experiment(name="i2ilr-paper-128", kind="i2ilr", method=I2ILRConfig(), train=train)
 
 
 def paper_256() -> Experiment:
     """`paper_128` at 256, with a smaller cycle weight and StarGAN v2's discriminator width for that size."""
-    return Experiment(
-        name="i2ilr-paper-256",
-        kind="i2ilr",
-        method=I2ILRConfig(image_size=256, lambda_cycle=0.1, discriminator_channels=64),
-        train=TrainConfig(batch=16, images=8_000_000),
-    )
+    method = I2ILRConfig(image_size=256, lambda_cycle=0.1, discriminator_channels=64)
+    return replace(paper_128(), name="i2ilr-paper-256", method=method)
 
 
 def official_128() -> Experiment:
     """The published code's configuration, except that the generator's update precedes the discriminator's."""
-    return Experiment(
-        name="i2ilr-official-128",
-        kind="i2ilr",
-        method=published(128),
-        train=TrainConfig(batch=8, images=8_000_000, average_warmup=False),
-    )
+    train = TrainConfig(batch=8, images=8_000_000, average_warmup=False)
+    return Experiment(name="i2ilr-official-128", kind="i2ilr", method=published(128), train=train)
 
 
 def _practical(
-    image_size: int,
-    *,
-    generator: tuple[int, int],
-    discriminator: tuple[int, int],
-    augment: tuple[Literal["translation", "cutout", "color"], ...] = (),
+    image_size: int, *, generator: tuple[int, int], discriminator: tuple[int, int], augment: Augmentations = ()
 ) -> I2ILRConfig:
     """A configuration for small budgets: published networks and LR difference, non-saturating loss, lazy R1.
 
     The cycle weight is high enough to transfer the source's detail within tens of thousands of images. The pairs are
     the first and the largest number of channels.
     """
-    return dataclasses.replace(
+    return replace(
         published(image_size),
         generator_channels=generator[0],
         generator_max_channels=generator[1],
@@ -67,33 +50,17 @@ def _practical(
 
 def portraits_128() -> Experiment:
     """I2I-LR at 128 for a GPU and about a thousand portraits; half-precision weights take less than 16 MiB."""
-    return Experiment(
-        name="i2ilr-portraits-128",
-        kind="i2ilr",
-        method=_practical(
-            128, generator=(64, 256), discriminator=(64, 256), augment=("color", "translation")
-        ),
-        train=GPU_128,
-    )
+    method = _practical(128, generator=(64, 256), discriminator=(64, 256), augment=("color", "translation"))
+    return Experiment(name="i2ilr-portraits-128", kind="i2ilr", method=method, train=GPU_128)
 
 
 def small_64() -> Experiment:
     """I2I-LR at 64 for a laptop's CPU."""
-    return Experiment(
-        name="i2ilr-small-64",
-        kind="i2ilr",
-        method=_practical(64, generator=(24, 192), discriminator=(16, 192)),
-        train=SMALL_64,
-    )
+    method = _practical(64, generator=(24, 192), discriminator=(16, 192))
+    return Experiment(name="i2ilr-small-64", kind="i2ilr", method=method, train=SMALL_64)
 
 
 def tiny_32() -> Experiment:
     """I2I-LR at 32 for tests, which takes seconds on one core."""
-    return Experiment(
-        name="i2ilr-tiny-32",
-        kind="i2ilr",
-        method=_practical(
-            32, generator=(8, 16), discriminator=(8, 16), augment=("color", "translation")
-        ),
-        train=TINY,
-    )
+    method = _practical(32, generator=(8, 16), discriminator=(8, 16), augment=("color", "translation"))
+    return Experiment(name="i2ilr-tiny-32", kind="i2ilr", method=method, train=TINY)

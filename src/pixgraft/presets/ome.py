@@ -4,88 +4,48 @@ from dataclasses import replace
 
 from pixgraft.methods.ome import OMEConfig
 from pixgraft.presets import stylegan2
-from pixgraft.presets.schedules import ENCODER_32, TINY
+from pixgraft.presets.schedules import ENCODER_32, ENCODER_128, TINY
 from pixgraft.presets.stylegan2 import generator_sizes
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 
 def paper_stylegan2_1024() -> Experiment:
     """The paper's faces with StyleGAN2; batch size and duration, which the paper omits, are pSp's."""
-    return Experiment(
-        name="ome-paper-stylegan2-1024",
-        kind="ome",
-        method=OMEConfig(),
-        train=TrainConfig(batch=8, images=4_000_000),
-    )
+    train = TrainConfig(batch=8, images=4_000_000)
+    return Experiment(name="ome-paper-stylegan2-1024", kind="ome", method=OMEConfig(), train=train)
 
 
 def paper_progan_1024() -> Experiment:
     """The paper's faces with ProGAN: 20 codes, fused after layer 8."""
-    return Experiment(
-        name="ome-paper-progan-1024",
-        kind="ome",
-        method=OMEConfig(generator="progan", base_channels=2**14),
-        train=TrainConfig(batch=8, images=4_000_000),
-    )
+    method = OMEConfig(generator="progan", base_channels=2**14)
+    return replace(paper_stylegan2_1024(), name="ome-paper-progan-1024", method=method)
 
 
 def portraits_128() -> Experiment:
     """OME at 128 for a GPU, with the prior of stylegan2-portraits-128."""
-    return Experiment(
-        name="ome-portraits-128",
-        kind="ome",
-        method=OMEConfig(
-            prior="stylegan2-portraits-128",
-            **generator_sizes(stylegan2.portraits_128()),
-            input_size=128,
-            perceptual="squeezenet",
-            lambda_identity=0.0,
-            depth=34,
-            encoder_channels=32,
-            pyramid_channels=128,
-            small_stem=True,
-        ),
-        train=TrainConfig(batch=16, images=400_000, precision="bfloat16", channels_last=True),
-    )
+    method = OMEConfig(
+        prior="stylegan2-portraits-128", **generator_sizes(stylegan2.portraits_128()), input_size=128,
+        perceptual="squeezenet", lambda_identity=0.0, depth=34, encoder_channels=32, pyramid_channels=128,
+        small_stem=True,
+    )  # fmt: skip
+    return Experiment(name="ome-portraits-128", kind="ome", method=method, train=ENCODER_128)
 
 
 def small_32() -> Experiment:
     """OME at 32 for a laptop's CPU, with the prior of stylegan2-small-32."""
-    return Experiment(
-        name="ome-small-32",
-        kind="ome",
-        method=OMEConfig(
-            prior="stylegan2-portraits-32",
-            **generator_sizes(stylegan2.small_32()),
-            input_size=32,
-            perceptual="squeezenet",
-            lambda_identity=0.0,
-            depth=34,
-            encoder_channels=8,
-            pyramid_channels=32,
-            small_stem=True,
-        ),
-        data=DataConfig(factors=(1, 2, 4, 8, 16)),
-        train=replace(ENCODER_32, images=40_000),
-    )
+    method = OMEConfig(
+        prior="stylegan2-portraits-32", **generator_sizes(stylegan2.small_32()), input_size=32,
+        perceptual="squeezenet", lambda_identity=0.0, depth=34, encoder_channels=8, pyramid_channels=32,
+        small_stem=True,
+    )  # fmt: skip
+    data, train = DataConfig(factors=(1, 2, 4, 8, 16)), replace(ENCODER_32, images=40_000)
+    return Experiment(name="ome-small-32", kind="ome", method=method, data=data, train=train)
 
 
 def tiny_32() -> Experiment:
     """OME at 32 with two steps for tests, with the prior of stylegan2-tiny-32; takes seconds on one core."""
-    return Experiment(
-        name="ome-tiny-32",
-        kind="ome",
-        method=OMEConfig(
-            **generator_sizes(stylegan2.tiny_32()),
-            input_size=32,
-            lambda_perceptual=0.0,
-            lambda_identity=0.0,
-            steps=2,
-            depth=34,
-            encoder_channels=4,
-            pyramid_channels=8,
-            small_stem=True,
-        ),
-        data=DataConfig(factors=(1, 4)),
-        train=TINY,
-    )
+    method = OMEConfig(
+        **generator_sizes(stylegan2.tiny_32()), input_size=32, lambda_perceptual=0.0, lambda_identity=0.0, steps=2,
+        depth=34, encoder_channels=4, pyramid_channels=8, small_stem=True,
+    )  # fmt: skip
+    return Experiment(name="ome-tiny-32", kind="ome", method=method, data=DataConfig(factors=(1, 4)), train=TINY)

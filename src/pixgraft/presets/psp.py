@@ -2,71 +2,40 @@
 
 from pixgraft.methods.psp import PSPConfig
 from pixgraft.presets import stylegan2
-from pixgraft.presets.schedules import ENCODER_32, TINY
+from pixgraft.presets.schedules import ENCODER_32, ENCODER_128, TINY
 from pixgraft.presets.stylegan2 import generator_sizes
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 
 def paper_1024() -> Experiment:
     """The paper's sizes, loss weights and learning rate, with an FFHQ prior at 1024; half a million steps of 8."""
-    return Experiment(
-        name="psp-paper-1024",
-        kind="psp",
-        method=PSPConfig(),
-        train=TrainConfig(batch=8, images=4_000_000),
-    )
+    train = TrainConfig(batch=8, images=4_000_000)
+    return Experiment(name="psp-paper-1024", kind="psp", method=PSPConfig(), train=train)
 
 
 def portraits_128() -> Experiment:
     """pSp at 128 for a GPU, with the prior of stylegan2-portraits-128."""
-    return Experiment(
-        name="psp-portraits-128",
-        kind="psp",
-        method=PSPConfig(
-            prior="stylegan2-portraits-128",
-            **generator_sizes(stylegan2.portraits_128()),
-            input_size=128,
-            stages=((32, 2), (64, 2), (128, 4), (256, 2)),
-            perceptual="squeezenet",
-            lambda_identity=0.0,
-            lr=3e-4,
-        ),
-        train=TrainConfig(batch=16, images=400_000, precision="bfloat16", channels_last=True),
-    )
+    method = PSPConfig(
+        prior="stylegan2-portraits-128", **generator_sizes(stylegan2.portraits_128()), input_size=128,
+        stages=((32, 2), (64, 2), (128, 4), (256, 2)), perceptual="squeezenet", lambda_identity=0.0, lr=3e-4,
+    )  # fmt: skip
+    return Experiment(name="psp-portraits-128", kind="psp", method=method, train=ENCODER_128)
 
 
 def small_32() -> Experiment:
     """pSp at 32 for a laptop's CPU, with the prior of stylegan2-small-32."""
-    return Experiment(
-        name="psp-small-32",
-        kind="psp",
-        method=PSPConfig(
-            prior="stylegan2-portraits-32",
-            **generator_sizes(stylegan2.small_32()),
-            input_size=32,
-            stages=((16, 1), (32, 1), (64, 2), (128, 1)),
-            perceptual="squeezenet",
-            lambda_identity=0.0,
-            lr=1e-3,
-        ),
-        data=DataConfig(factors=(1, 2, 4, 8, 16)),
-        train=ENCODER_32,
-    )
+    method = PSPConfig(
+        prior="stylegan2-portraits-32", **generator_sizes(stylegan2.small_32()), input_size=32,
+        stages=((16, 1), (32, 1), (64, 2), (128, 1)), perceptual="squeezenet", lambda_identity=0.0, lr=1e-3,
+    )  # fmt: skip
+    data = DataConfig(factors=(1, 2, 4, 8, 16))
+    return Experiment(name="psp-small-32", kind="psp", method=method, data=data, train=ENCODER_32)
 
 
 def tiny_32() -> Experiment:
     """pSp at 32 for tests, with the prior of stylegan2-tiny-32; takes seconds on one core."""
-    return Experiment(
-        name="psp-tiny-32",
-        kind="psp",
-        method=PSPConfig(
-            **generator_sizes(stylegan2.tiny_32()),
-            input_size=32,
-            stages=((8, 1), (8, 1), (16, 1), (16, 1)),
-            lambda_perceptual=0.0,
-            lambda_identity=0.0,
-            lr=1e-3,
-        ),
-        data=DataConfig(factors=(1, 4)),
-        train=TINY,
-    )
+    method = PSPConfig(
+        **generator_sizes(stylegan2.tiny_32()), input_size=32, stages=((8, 1), (8, 1), (16, 1), (16, 1)),
+        lambda_perceptual=0.0, lambda_identity=0.0, lr=1e-3,
+    )  # fmt: skip
+    return Experiment(name="psp-tiny-32", kind="psp", method=method, data=DataConfig(factors=(1, 4)), train=TINY)

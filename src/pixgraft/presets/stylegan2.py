@@ -4,18 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 from pixgraft.methods.stylegan2 import StyleGAN2Config
-from pixgraft.presets.schedules import SMALL_32
+from pixgraft.presets.schedules import SMALL_32, TINY
 from pixgraft.training.experiment import Experiment, TrainConfig
 
 
 def paper_1024() -> Experiment:
     """Karras et al. 2020, configuration F, for FFHQ."""
-    return Experiment(
-        name="stylegan2-paper-1024",
-        kind="stylegan2",
-        method=StyleGAN2Config(),
-        train=TrainConfig(batch=32, images=25_000_000, average_half_life=10_000, average_ramp=0.0),
-    )
+    train = TrainConfig(batch=32, images=25_000_000, average_half_life=10_000, average_ramp=0.0)
+    return Experiment(name="stylegan2-paper-1024", kind="stylegan2", method=StyleGAN2Config(), train=train)
 
 
 def paper_256() -> Experiment:
@@ -23,66 +19,33 @@ def paper_256() -> Experiment:
 
     The minibatch deviation is over groups of 4 images; in that paper it is over 8.
     """
-    return Experiment(
-        name="stylegan2-paper-256",
-        kind="stylegan2",
-        method=StyleGAN2Config(
-            image_size=256,
-            base_channels=16384,
-            discriminator_base_channels=16384,
-            r1_gamma=1.0,
-            generator_lr=0.0025,
-            discriminator_lr=0.0025,
-        ),
-        train=TrainConfig(batch=64, images=25_000_000, average_half_life=20_000, average_ramp=0.0),
-    )
+    method = StyleGAN2Config(
+        image_size=256, base_channels=16384, discriminator_base_channels=16384, r1_gamma=1.0, generator_lr=0.0025,
+        discriminator_lr=0.0025,
+    )  # fmt: skip
+    train = TrainConfig(batch=64, images=25_000_000, average_half_life=20_000, average_ramp=0.0)
+    return Experiment(name="stylegan2-paper-256", kind="stylegan2", method=method, train=train)
 
 
 def portraits_128() -> Experiment:
     """StyleGAN2 at 128 for a GPU and about a thousand portraits; half-precision weights take less than 32 MiB."""
-    return Experiment(
-        name="stylegan2-portraits-128",
-        kind="stylegan2",
-        method=StyleGAN2Config(
-            image_size=128,
-            base_channels=8192,
-            max_channels=256,
-            mapping_layers=4,
-            discriminator_base_channels=8192,
-            discriminator_max_channels=256,
-            r1_gamma=0.2,
-            augment_target=0.6,
-            generator_lr=0.0025,
-            discriminator_lr=0.0025,
-        ),
-        train=TrainConfig(
-            batch=32, images=3_000_000, precision="bfloat16", channels_last=True, average_half_life=10_000
-        ),
-    )
+    method = StyleGAN2Config(
+        image_size=128, base_channels=8192, max_channels=256, mapping_layers=4, discriminator_base_channels=8192,
+        discriminator_max_channels=256, r1_gamma=0.2, augment_target=0.6, generator_lr=0.0025, discriminator_lr=0.0025,
+    )  # fmt: skip
+    train = TrainConfig(batch=32, images=3_000_000, precision="bfloat16", channels_last=True, average_half_life=10_000)
+    return Experiment(name="stylegan2-portraits-128", kind="stylegan2", method=method, train=train)
 
 
 def small_32() -> Experiment:
     """StyleGAN2 at 32 for a laptop's CPU."""
-    return Experiment(
-        name="stylegan2-small-32",
-        kind="stylegan2",
-        method=StyleGAN2Config(
-            image_size=32,
-            base_channels=1024,
-            max_channels=128,
-            z_dim=128,
-            w_dim=128,
-            mapping_layers=4,
-            discriminator_base_channels=1024,
-            discriminator_max_channels=128,
-            r1_gamma=0.05,
-            augment_target=0.6,
-            augment_images=100_000,
-            generator_lr=0.0025,
-            discriminator_lr=0.0025,
-        ),
-        train=replace(SMALL_32, average_half_life=5_000),
-    )
+    method = StyleGAN2Config(
+        image_size=32, base_channels=1024, max_channels=128, z_dim=128, w_dim=128, mapping_layers=4,
+        discriminator_base_channels=1024, discriminator_max_channels=128, r1_gamma=0.05, augment_target=0.6,
+        augment_images=100_000, generator_lr=0.0025, discriminator_lr=0.0025,
+    )  # fmt: skip
+    train = replace(SMALL_32, average_half_life=5_000)
+    return Experiment(name="stylegan2-small-32", kind="stylegan2", method=method, train=train)
 
 
 def faces_64() -> Experiment:
@@ -105,29 +68,10 @@ def generator_sizes(prior: Experiment) -> dict[str, Any]:
 
 def tiny_32() -> Experiment:
     """StyleGAN2 at 32 for tests, which takes seconds on one core."""
-    return Experiment(
-        name="stylegan2-tiny-32",
-        kind="stylegan2",
-        method=StyleGAN2Config(
-            image_size=32,
-            base_channels=256,
-            max_channels=16,
-            z_dim=16,
-            w_dim=16,
-            mapping_layers=2,
-            discriminator_base_channels=256,
-            discriminator_max_channels=16,
-            r1_gamma=1.0,
-            augment_target=0.6,
-            augment_images=2_000,
-        ),
-        train=TrainConfig(
-            batch=4,
-            images=400,
-            average_half_life=40,
-            checkpoint_every=40,
-            sample_every=80,
-            samples=4,
-            log_every=8,
-        ),
-    )
+    method = StyleGAN2Config(
+        image_size=32, base_channels=256, max_channels=16, z_dim=16, w_dim=16, mapping_layers=2,
+        discriminator_base_channels=256, discriminator_max_channels=16, r1_gamma=1.0, augment_target=0.6,
+        augment_images=2_000,
+    )  # fmt: skip
+    train = replace(TINY, average_half_life=40)
+    return Experiment(name="stylegan2-tiny-32", kind="stylegan2", method=method, train=train)
