@@ -104,7 +104,7 @@ def test_recall_is_of_distinct_images(sets: Path, tmp_path: Path) -> None:
     assert set(values(measured(tmp_path / "out", *asked)).values()) == {1.0}
 
 
-@pytest.mark.parametrize("harm", WORSE)
+@pytest.mark.parametrize("harm", [pytest.param(h, marks=pytest.mark.slow if h == "blur" else ()) for h in WORSE])
 def test_worse_images_are_measured_as_worse(harm: str, sets: Path, tmp_path: Path) -> None:
     """Every metric goes its own way with each grade, from the harmless on."""
     grades = [sets / "good", *(sets / f"{harm}{grade}" for grade in range(len(WORSE[harm])))]

@@ -284,7 +284,7 @@ def painted(seed: int) -> Batch:
     return Batch(images, {}, labels.to(torch.uint8))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_grit_overfits_four_pairs(seed: int) -> None:
     """What no one image for all reaches, nor the condition in another's style, nor the style on another's condition."""
     settings = [f"train.seed={seed}", "method.generator_lr=1e-2", "method.style_lr=5e-3"]

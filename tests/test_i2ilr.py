@@ -25,7 +25,7 @@ def lr_difference(method: I2ILR, images: Tensor) -> tuple[float, float]:
     return float((made - partner).abs().mean()), float((own - partner).abs().mean())
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_i2ilr_overfits_four_images(seed: int) -> None:
     settings = ["method.lr_size=16", "method.augment=[]", "method.generator_lr=3e-3", "method.discriminator_lr=3e-3"]
     trainer = trainer_of(replaced(preset("i2ilr-tiny-32"), [*settings, f"train.seed={seed}"]))

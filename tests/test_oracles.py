@@ -287,7 +287,7 @@ COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
 }
 
 
-SLOW = {"progan_1024", "stylegan2_256", "psp_encoder_19in_18styles"}
+SLOW = {"i2ilr_128_8", "i2ilr_64_16", "progan_1024", "stylegan2_256", "psp_encoder_19in_18styles"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in COMPUTED])

@@ -75,6 +75,7 @@ def test_stopped_at_step_7_and_resumed_to_12(pairs: Path, whole: Path, tmp_path:
     assert tree(out / "samples") == tree(whole / "samples")
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(pairs: Path, tmp_path: Path) -> None:
     """Without noise, of which each process draws its own."""
     settings = ("method.noise=false", "train.flip=false", "train.images=8", "train.checkpoint_every=4")

@@ -312,7 +312,7 @@ def last_gradients(trainer: Trainer) -> dict[str, Tensor]:
     }
 
 
-@EACH
+@pytest.mark.parametrize("kind", ["stylegan2", pytest.param("progan", marks=pytest.mark.slow)])
 def test_two_processes_average_their_gradients_and_what_they_saw(kind: str, data: Path, tmp_path: Path) -> None:
     """Each draws codes of its own: so the gradients are the mean of what each has alone."""
     settings = ["train.images=4", "train.flip=false"]

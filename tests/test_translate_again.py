@@ -1,9 +1,7 @@
-"""Grafting when not all is well: bad inputs, second runs, several processes. No input is ever lost."""
+"""Grafting when not all is well: bad inputs, second runs. No input is ever lost."""
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,23 +124,3 @@ def test_other_weights_make_everything_anew(
         shutil.copytree(kept, model)
     assert "16 made, 0 finished before" in capsys.readouterr().out
     assert not set(pictures(out).values()) & set(pictures(done).values())
-
-
-# --- several processes ---
-
-
-def torchrun(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pixgraft"]
-    return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
-
-
-def test_torchrun_says_every_process_s_failures_once(model: Path, work: Path, done: Path, tmp_path: Path) -> None:
-    """The bad source's only pair is the second process's, and the first must say it."""
-    (work / "s" / "01.png").write_bytes(b"")
-    finished = torchrun(*command(model, work, tmp_path / "out", "--seed", 7, "--grid", "--pairs", "order"))
-    assert finished.returncode == 1, finished.stderr
-    assert finished.stdout.count("01.png: the file is empty") == 1
-    assert finished.stdout.count("3 made, 0 finished before, 1 failed") == 1
-    whole = pictures(done)
-    assert pictures(tmp_path / "out") == {n: whole[n] for n in ("00__00.png", "02__02.png", "03__03.png")}
-    assert (tmp_path / "out" / "grid.png").is_file()
