@@ -32,7 +32,7 @@ FLOORS = {
     "devices": (4, ()),
     "models": (4, ("config", "devices")),
     "layouts": (4, ("config",)),
-    "features": (4, ("layouts", "training.experiment")),
+    "features": (4, ("layouts",)),
     "faces": (4, ("features", "layouts")),
     "convert": (5, ()),
     "training": (5, ()),

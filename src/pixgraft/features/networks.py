@@ -4,7 +4,6 @@ Weights are bundled with the package (SqueezeNet, the heads of LPIPS), in a file
 into which they are downloaded. A published file is known by its SHA-256; another file under its name is refused.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.features.weights import WEIGHTS, MissingWeightsError, Note, asset, cache_folder, find_weights
+from pixgraft.features.weights import WEIGHTS, Note, asset, cache_folder, find_weights
 from pixgraft.layouts import from_state_dicts
 from pixgraft.layouts.features import lpips_from_trunk
 from pixgraft.layouts.reading import file_sha256, read_tensors
 from pixgraft.methods.base import Method
 from pixgraft.networks.squeezenet import SqueezeNet, SqueezeNetDistance
-from pixgraft.training.experiment import Experiment
 
 Role = Literal["set", "perceptual", "identity"]
 """The use of a network: distances between sets of images, between two images, or between two faces."""
@@ -117,18 +115,6 @@ def attach_features(method: Method, device: torch.device) -> dict[str, str]:
         method.attach_network(role, feature.network)
         attached[role] = f"{feature.name} {feature.sha256}"
     return attached
-
-
-def with_available_networks(experiment: Experiment) -> Experiment:
-    """The experiment; with the bundled perceptual network if it requires LPIPS and the weights are missing."""
-    name = getattr(experiment.method, "perceptual", "")
-    if not name.startswith("lpips-") or not experiment.method.lambda_perceptual:
-        return experiment
-    try:
-        open_feature(name, {}, torch.device("cpu"), role="perceptual")
-    except MissingWeightsError:
-        return dataclasses.replace(experiment, method=dataclasses.replace(experiment.method, perceptual=BUNDLED))
-    return experiment
 
 
 def _built(name: str, role: Role, tensors: dict[str, Tensor]) -> nn.Module:

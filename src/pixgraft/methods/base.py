@@ -79,6 +79,15 @@ class MethodConfig:
         return None
 
     @property
+    def perceptual_network(self) -> str:
+        """Name of the feature network of the perceptual loss; empty if the loss is not used."""
+        return ""
+
+    def with_perceptual_network(self, name: str) -> "MethodConfig":
+        """A copy with another feature network for the perceptual loss."""
+        return self
+
+    @property
     def input_summary(self) -> str:
         """A short description of the input, for the list of presets."""
         spec = self.condition_spec

@@ -5,7 +5,7 @@ Shape letters: N images, S side of the generator's images, s side of conditions 
 channels of a stored condition, M codes (one for each layer of StyleGAN2), D dimension of a code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -81,6 +81,13 @@ class EncodingConfig(MethodConfig):
     def condition_spec(self) -> ConditionSpec:
         kind: Condition = "image" if self.condition == "self" else self.condition
         return ConditionSpec(kind, self.input_size, self.classes if kind == "labels" else 0, self.condition == "self")
+
+    @property
+    def perceptual_network(self) -> str:
+        return self.perceptual if self.lambda_perceptual else ""
+
+    def with_perceptual_network(self, name: str) -> MethodConfig:
+        return replace(self, perceptual=name)  # type: ignore[arg-type]  # one of the names of `perceptual`
 
     @property
     def condition_channels(self) -> int:

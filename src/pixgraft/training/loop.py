@@ -5,6 +5,7 @@ equals an uninterrupted one: bit for bit on a CPU, and on a GPU as closely as tw
 """
 
 import contextlib
+import dataclasses
 import json
 import time
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from pixgraft.engine.distributed import World
 from pixgraft.engine.lock import run_lock
 from pixgraft.engine.log import Interrupt, Progress, RunLog
 from pixgraft.errors import PixgraftError
-from pixgraft.features.networks import with_available_networks
+from pixgraft.features import BUNDLED, open_feature
+from pixgraft.features.weights import MissingWeightsError
 from pixgraft.files import write_bytes
 from pixgraft.methods import METHODS
+from pixgraft.methods.base import MethodConfig
 from pixgraft.training.batches import Feed
 from pixgraft.training.experiment import Experiment
 from pixgraft.training.folder import CHECKPOINTS, CONFIG_FILE, has_checkpoints, prepare
@@ -39,6 +42,18 @@ class Outcome:
     images_seen: int
     interrupted: str | None
     """The signal's name, if one stopped it."""
+
+
+def with_available_networks(experiment: Experiment) -> Experiment:
+    """The experiment; with the bundled perceptual network if it requires LPIPS and the weights are missing."""
+    config: MethodConfig = experiment.method
+    if not config.perceptual_network.startswith("lpips-"):
+        return experiment
+    try:
+        open_feature(config.perceptual_network, {}, torch.device("cpu"), role="perceptual")
+    except MissingWeightsError:
+        return dataclasses.replace(experiment, method=config.with_perceptual_network(BUNDLED))
+    return experiment
 
 
 def train(
