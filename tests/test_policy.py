@@ -1,7 +1,6 @@
 """What every task promises on files: no input is lost, none is replaced, a second run makes only what is missing."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -257,6 +256,16 @@ def test_no_input_is_replaced(
         mine = ("--latents", tmp_path / "out" / "mine.safetensors")
         assert "is inside" in refusal(capsys, *task.command(work, tmp_path / "out"), *mine)
         assert tree(tmp_path / "out") == before
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        for name in ("000000.png", "000007.png", "samples.json"):
+            (photos / name).write_bytes(b'["mine"]')
+        before = tree(photos)
+        assert "choose another folder" in refusal(capsys, *task.command(work, photos))
+        assert tree(photos) == before
+        (tmp_path / "out" / f"{JOBS:06d}.png").write_bytes(b"mine")
+        assert task.run(work, tmp_path / "out", "--seed", 8) == 0
+        assert (tmp_path / "out" / f"{JOBS:06d}.png").read_bytes() == b"mine"
         return
     before = tree(work)
     assert "is inside" in refusal(capsys, *task.command(work, work))
@@ -269,10 +278,23 @@ def test_no_input_is_replaced(
     single = tmp_path / "single"
     single.mkdir()
     (single / "00.png").write_bytes((work / "00.png").read_bytes())
-    os.link(single / "00.png", taken(single))
     named = [each.replace(str(work), str(single / "00.png")) for each in task.command(work, single)]
-    assert main(named) == 0, "a file of another name in the folder of the outputs"
+    for mine in (taken(single), single / f"{taken(single).stem.removesuffix('_0')}.json"):
+        mine.write_bytes(b'{"mine": 1}')
+        alone = tree(single)
+        assert f"{mine}: is there, and no earlier run wrote it" in refusal(capsys, *named)
+        assert tree(single) == alone
+        mine.unlink()
+    assert main(named) == 0, "the input's own folder takes outputs of other names"
     assert (single / "00.png").read_bytes() == (work / "00.png").read_bytes()
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (tmp_path / "photos").mkdir()
+    photo = taken(tmp_path / "photos")
+    photo.write_bytes((work / "00.png").read_bytes())
+    (linked / "00.png").symlink_to(photo)
+    assert "no earlier run wrote it" in refusal(capsys, *task.command(linked, tmp_path / "photos"))
+    assert photo.read_bytes() == (work / "00.png").read_bytes(), "reached through a link in the folder of inputs"
     again = tmp_path / "again"
     again.mkdir()
     (again / "00.png").symlink_to(taken(again).name)

@@ -58,7 +58,7 @@ def run_translate(arguments: Sequence[str]) -> int:
         if option in others:
             raise PixgraftError(f"{model}: takes no {option}: {usage}")
     # One flat dataclass: the options of the task and those of every run.
-    combined = make_dataclass("Options", [], bases=(OPTIONS[task], RunOptions), frozen=True, kw_only=True)
+    combined = make_dataclass("Options", [], bases=(RunOptions, OPTIONS[task]), frozen=True, kw_only=True)
     description = f"{OPTIONS[task].__doc__} {model}: {usage}."
     options: Any = tyro.cli(combined, prog=f"pixgraft translate {model}", args=rest, description=description)
     return _run(_opened(model, options.device), lambda pipeline: pipeline.plan(options), options)

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Container, Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from torch import Tensor
 
@@ -40,42 +41,76 @@ def output_folder(out: Path, *inputs: Path) -> Path:
     return out
 
 
-def check_own(out: Path, mark: str) -> None:
-    """PixgraftError if the folder `out` holds something that does not come from an earlier run of the same command,
-    which left the file `mark`: its files would be mixed up with these."""
+def is_output(path: Path) -> bool:
+    """Whether this program wrote a file, by the text in its first bytes, or the file is empty."""
     try:
-        found = next(iter(out.iterdir()), None) if out.is_dir() else None
+        if not path.is_file():  # reading a pipe would wait for ever
+            return False
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return False
+    return not start or b"pixgraft" in start or (path.suffix == ".json" and b'"weights_sha256"' in start)
+
+
+def check_replaceable(out: Path, label: str, outputs: Iterable[str]) -> None:
+    """Raise PixgraftError if an output, or the report LABEL.json, would replace a file that no earlier run wrote.
+
+    Folders are no files; writing there fails by itself.
+    """
+    present = [path for path in (out / name for name in outputs) if path.exists() and not path.is_dir()]
+    report = out / f"{label}.json"
+    damaged = any(map(is_output, present))  # what stands beside our output is its report, whatever became of it
+    if report.exists() and not report.is_dir() and not (report.is_file() and damaged):
+        present.append(report)
+    for path in present:
+        if not is_output(path):
+            raise PixgraftError(f"{path}: is there, and no earlier run wrote it: move it, or choose another folder")
+
+
+def check_own(out: Path, mark: str) -> None:
+    """Raise PixgraftError if the folder `out` holds files, but not the report `mark` of an earlier run of the same
+    command."""
+    try:
+        content = next(iter(out.iterdir()), None) if out.is_dir() else None
     except OSError as error:
         raise PixgraftError(f"{out}: cannot be read: {error.strerror}: choose another folder") from error
-    if found is not None and not (out / mark).is_file():
-        raise PixgraftError(f"{out}: is there, and holds other files ({found.name}): choose another folder")
+    if content is not None and not is_output(out / mark):
+        raise PixgraftError(f"{out}: is there, and holds other files ({content.name}): choose another folder")
 
 
 def remove_earlier(out: Path, label: str, written: Container[str], inputs: Iterable[Path]) -> None:
     """Remove what an earlier run wrote for `label`: the files that its report LABEL.json lists, and then the report.
 
-    Left alone are files that this run has as `inputs`, and those named in `written`, which it writes for any label.
-    Raises PixgraftError if a file cannot be removed.
+    Left alone are files that this run has as `inputs`, those named in `written`, which it writes for any label, and
+    those that this program did not write. Raises PixgraftError if a file cannot be removed.
     """
     read = {path.resolve() for path in inputs}
     path = out / f"{label}.json"
-    try:
-        report = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return
-    if not isinstance(report, dict) or "weights_sha256" not in report:  # not ours
+    report = read_report(path)
+    if report is None:
         return
     listed = [report.get("strip"), *(outputs if isinstance(outputs := report.get("outputs"), list) else ())]
     for name in [part for each in listed for part in (each.values() if isinstance(each, dict) else [each])]:
         # A report may have been edited: no more than files beside it that are named like its own.
         ours = isinstance(name, str) and name.startswith(label) and name.endswith((".png", ".safetensors"))
         beside = ours and Path(name).name == name and "\0" not in name
-        if beside and name not in written and (out / name).resolve() not in read:
-            _remove(out / name)
-    _remove(path)
+        if beside and name not in written and (out / name).resolve() not in read and is_output(out / name):
+            remove(out / name)
+    remove(path)
 
 
-def _remove(path: Path) -> None:
+def read_report(path: Path) -> dict[str, Any] | None:
+    """The report in a file; None if there is none, or it is none of this program's."""
+    try:
+        report = json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return report if isinstance(report, dict) and "weights_sha256" in report else None
+
+
+def remove(path: Path) -> None:
+    """Remove an output of an earlier run. Raises PixgraftError if that cannot be done."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

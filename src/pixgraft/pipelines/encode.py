@@ -358,7 +358,7 @@ class EncodingPipeline(Pipeline):
             return [EncodingResult(pixels=self.decode(each).unsqueeze(0), codes=each.unsqueeze(0)) for each in codes]
 
         def strip(finished: Finished) -> dict[str, bytes]:
-            images = [finished.image(done) for done in finished.results]
+            images = [finished.image(done) for done in finished.results if done.report]
             if layers is not None:
                 images = [from_uint8(self.decode(a.codes)), *images, from_uint8(self.decode(b.codes))]
             return {"strip.png": png(_strip(images, self.strip_side), finished.head)}

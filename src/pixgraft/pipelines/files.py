@@ -7,7 +7,6 @@ its outputs are there with the bytes that it names.
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -16,7 +15,17 @@ from typing import Any
 
 from torch import Tensor
 
-from pixgraft.data.outputs import check_outside, check_own, check_spared, output_folder, remove_earlier
+from pixgraft.data.outputs import (
+    check_outside,
+    check_own,
+    check_replaceable,
+    check_spared,
+    is_output,
+    output_folder,
+    read_report,
+    remove,
+    remove_earlier,
+)
 from pixgraft.engine.distributed import World, barrier, gather_objects, gather_to_first
 from pixgraft.errors import PixgraftError
 from pixgraft.files import json_sha256, write_bytes
@@ -108,8 +117,8 @@ class _Driver:
         self.pipeline, self.plan, self.again = pipeline, plan, again
         self.folder = out if plan.stored else out.parent
         whole: list[Job | Summary] = [plan.summary] if plan.summary else []
-        works = [*(plan.jobs if plan.stored else []), *whole]
-        self.names = [name for work in works for name in (*work.outputs, f"{work.label}.json")]
+        self.works = [*(plan.jobs if plan.stored else []), *whole]
+        self.names = [name for work in self.works for name in (*work.outputs, f"{work.label}.json")]
         self.written = set(self.names)
 
     def check(self) -> None:
@@ -119,6 +128,8 @@ class _Driver:
             raise PixgraftError(f"{name}: would be written for {count} of the inputs: rename one of them")
         check_outside(self.folder, *self.plan.paths)
         check_spared(self.plan.paths, [self.folder / each for each in self.names])
+        for work in self.works:
+            check_replaceable(self.folder, work.label, work.outputs)
         if self.plan.summary is not None and self.plan.summary.owns_folder:
             for path in self.plan.paths:
                 if path.resolve().is_relative_to(self.folder.resolve()):
@@ -135,9 +146,12 @@ class _Driver:
         """The report of an earlier run that did this very work, if its outputs are there unchanged."""
         if self.again:
             return None
+        report = read_report(self.folder / f"{label}.json")
+        if report is None or any(report.get(key) != head[key] for key in COMPARED):
+            return None
         try:
-            report = json.loads((self.folder / f"{label}.json").read_bytes())
-            if any(report.get(key) != head[key] for key in COMPARED):
+            notes, seconds = report["notes"], report.get("seconds", 0)
+            if not all(isinstance(note, str) for note in notes) or not isinstance(seconds, int | float):
                 return None
             hashes = {each["file"]: each["sha256"] for each in report["outputs"]}
             if hashes.keys() != set(outputs):
@@ -145,9 +159,9 @@ class _Driver:
             for name, sha256 in hashes.items():
                 if hashlib.sha256((self.folder / name).read_bytes()).hexdigest() != sha256:
                     return None
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, LookupError, TypeError):
             return None
-        return dict(report)
+        return report
 
     def finished_as_a_whole(self) -> bool:
         """Whether an earlier run made the summary, where that is all that is written."""
@@ -178,14 +192,25 @@ class _Driver:
                 prepared.append(job.prepare())
                 ready.append((job, head))
             except PixgraftError as error:
-                self.remove(job.label, spared=self.written.difference(job.outputs))  # made of an input that was there
-                done[job.label] = Done(job.label, None, failure=str(error))
+                done[job.label] = Done(job.label, None, failure=self.failed(job, str(error)))
         began = time.monotonic()
         results = self.plan.make(prepared) if prepared else []
         seconds = (time.monotonic() - began) / max(len(prepared), 1)
         for (job, head), result in zip(ready, results, strict=True):
             done[job.label] = self.write(job.label, head, result, seconds)
         return [done[job.label] for job in jobs]
+
+    def failed(self, job: Job, reason: str) -> str:
+        """The reason why a job failed, once what an earlier run made of other inputs is removed."""
+        report = read_report(self.folder / f"{job.label}.json") if self.plan.stored else None
+        try:
+            hashes = [each.sha256() for each in job.inputs]  # an input that cannot be read now may be the same one
+            former = report and [each["sha256"] for each in report["inputs"]]
+            if former != hashes:
+                self.remove(job.label, spared=self.written.difference(job.outputs))
+        except (PixgraftError, LookupError, TypeError):
+            return reason
+        return reason
 
     def write(self, label: str, head: dict[str, Any], result: Result, seconds: float) -> Done:
         """Write one job's outputs and then its report."""
@@ -212,7 +237,9 @@ class _Driver:
     def finish(self, results: Sequence[Done], images: Sequence[Tensor]) -> None:
         """Write the summary, and remove summaries and numbered files of an earlier run that are no longer asked for."""
         for label in self.plan.superseded:
-            self.remove(label, spared=self.written)
+            report = read_report(self.folder / f"{label}.json") or {}
+            if "jobs" in report and report.get("task") == self.pipeline.model.method.task:
+                self.remove(label, spared=self.written)
         summary = self.plan.summary
         if summary is None:
             return
@@ -235,6 +262,7 @@ class _Driver:
         """Remove 000000.png and so on, with reports and codes, from number `first` on."""
         number = first
         while (path := self.folder / f"{number:06d}.png").is_file():
-            remove_earlier(self.folder, path.stem, self.written, self.plan.paths)
-            path.unlink(missing_ok=True)  # version 0.1.0 wrote no report beside it
+            for name in (path.name, f"{path.stem}.json", f"{path.stem}_codes.safetensors"):
+                if is_output(self.folder / name):  # version 0.1.0 wrote no report
+                    remove(self.folder / name)
             number += 1

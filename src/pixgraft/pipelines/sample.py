@@ -182,7 +182,7 @@ class SamplingPipeline(Pipeline):
             return self._split(self.images(codes, noise=noise, seed=seed, numbers=numbers), [*codes])
 
         def whole(finished: Finished) -> dict[str, bytes]:
-            shown = torch.stack([finished.image(done) for done in finished.results[:SHOWN]])
+            shown = torch.stack([finished.image(done) for done in finished.results if done.report][:SHOWN])
             grid = sheet(average_pool(shown, min(shown.shape[-1], SHOWN_SIDE)))
             parts = [rows([number]) for number in range(count)]
             tensors = {"z": torch.cat([z for z, _ in parts if z is not None])} if ready is None else {}
