@@ -85,6 +85,14 @@ def test_a_batch_gives_what_each_alone_gives(task: str, pipelines: dict[str, Pip
     assert torch.equal(many.pixels[: len(one.pixels)], one.pixels) and len(many.pixels) == 2 * len(one.pixels)
 
 
+def test_tensors_of_every_float_type_and_deep_grey_images_are_taken(pipelines: dict[str, Pipeline]) -> None:
+    encode = pipelines["encode"]
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        assert encode(source().to(dtype).requires_grad_()).pixels.shape == (2, 3, 32, 32)
+    deep = Image.fromarray(np.arange(40 * 40, dtype=np.int32).reshape(40, 40))
+    assert deep.mode == "I" and len(encode(deep).images) == 1
+
+
 def test_uint8_floats_pillow_images_and_files_are_alike(pipelines: dict[str, Pipeline], photo: Path) -> None:
     image = Image.open(photo).convert("RGB")
     side = min(image.size)
@@ -114,9 +122,12 @@ BAD: list[tuple[str, tuple[object, ...], dict[str, object], str]] = [
     ("synthesize", (condition() + 9,), {}, "a condition has class 12: there are 0 to 3"),
     ("synthesize", (condition(),), {"samples": 0}, "samples 0: choose a number from 1"),
     ("synthesize", (condition(),), {"style": [source(1)] * 3, "samples": 4}, "style: 3 images"),
+    ("synthesize", (condition(),), {"vary": "colour"}, "vary 'colour': choose one of noise, style"),
+    ("synthesize", (condition(),), {"style": source(3)}, "style is a batch of 3 images"),
     ("synthesize", (condition(),), {"style": torch.zeros(3, 9, 9)}, "style is a tensor of shape"),
     ("encode", (source(),), {"steps": 0}, "steps 0: choose a number from 1"),
     ("encode", (source(),), {"samples": 0}, "samples 0: choose"),
+    ("encode", (source(),), {"samples": "2"}, "samples 2: choose a number from 1"),
     ("encode", (source(),), {"factor": 4}, "factor and align are for image files"),
     ("encode", (source()[:, :1],), {}, "condition is a tensor of shape"),
     ("sample", (0,), {}, "count 0: choose a number from 1"),

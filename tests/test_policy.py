@@ -253,8 +253,8 @@ def test_no_input_is_replaced(
         assert "would replace it" in refusal(capsys, *task.command(work, tmp_path / "out"), "--latents", latents)
         (tmp_path / "out" / "mine.safetensors").write_bytes(latents.read_bytes())
         before = tree(tmp_path / "out")
-        mine = ("--latents", tmp_path / "out" / "mine.safetensors")
-        assert "is inside" in refusal(capsys, *task.command(work, tmp_path / "out"), *mine)
+        own = ("--latents", tmp_path / "out" / "mine.safetensors")
+        assert "is inside" in refusal(capsys, *task.command(work, tmp_path / "out"), *own)
         assert tree(tmp_path / "out") == before
         photos = tmp_path / "photos"
         photos.mkdir()
@@ -287,13 +287,13 @@ def test_no_input_is_replaced(
         mine.unlink()
     assert main(named) == 0, "the input's own folder takes outputs of other names"
     assert (single / "00.png").read_bytes() == (work / "00.png").read_bytes()
-    linked = tmp_path / "linked"
-    linked.mkdir()
+    links = tmp_path / "links"
+    links.mkdir()
     (tmp_path / "photos").mkdir()
     photo = taken(tmp_path / "photos")
     photo.write_bytes((work / "00.png").read_bytes())
-    (linked / "00.png").symlink_to(photo)
-    assert "no earlier run wrote it" in refusal(capsys, *task.command(linked, tmp_path / "photos"))
+    (links / "00.png").symlink_to(photo)
+    assert "no earlier run wrote it" in refusal(capsys, *task.command(links, tmp_path / "photos"))
     assert photo.read_bytes() == (work / "00.png").read_bytes(), "reached through a link in the folder of inputs"
     again = tmp_path / "again"
     again.mkdir()
@@ -302,6 +302,71 @@ def test_no_input_is_replaced(
     linked = [each.replace(str(work), str(again / "00.png")) for each in task.command(work, again)]
     assert "an output would replace it" in refusal(capsys, *linked)
     assert taken(again).read_bytes() == (work / "00.png").read_bytes() and tree(work) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"notes": 5}, {"notes": [5]}, {"seconds": "x"}, {"seconds": None}, {"outputs": [3]}, {"measures": 7}, {"inputs": 1}]
+    + [{"settings": None}],
+)
+def test_an_edited_report_ends_in_no_trace(task: Task, tmp_path: Path, change: dict[str, object]) -> None:
+    out = tmp_path / "out"
+    assert task.run(task.inputs, out) == 0
+    report = next(out.glob("0*.json"))
+    content = json.loads(report.read_bytes())
+    for edited in (content | change, content | {"measures": {"codes_changed_by": ["x"], "difference": {"mean": "x"}}}):
+        report.write_text(json.dumps(edited))
+        assert task.run(task.inputs, out) == 0
+    if task.name != "sample":
+        bad = tmp_path / "bad"
+        bad.mkdir()
+        for file in task.inputs.iterdir():
+            (bad / file.name).write_bytes(file.read_bytes() if file.name == "03.png" else b"no image")
+        report.write_text(json.dumps(content | change))
+        assert task.run(bad, out) == 1
+
+
+def test_an_output_that_cannot_be_written_fails_alone(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert task.run(task.inputs, out) == 0
+    image = out / json.loads(sorted(out.glob("0*.json"))[1].read_bytes())["outputs"][0]["file"]
+    image.unlink()
+    image.mkdir()
+    (image / "mine").touch()
+    capsys.readouterr()
+    assert task.run(task.inputs, out) == 1
+    assert f"0 made, {JOBS - 1} finished before, 1 failed" in capsys.readouterr().out
+
+
+def test_what_cannot_be_read_now_keeps_its_outputs(tasks: dict[str, Task], tmp_path: Path) -> None:
+    task = tasks["encode"]
+    work = tmp_path / "work"
+    work.mkdir()
+    for file in task.inputs.iterdir():
+        (work / file.name).write_bytes(file.read_bytes())
+    assert task.run(work, tmp_path / "out") == 0
+    before = tree(tmp_path / "out")
+    (work / "01.png").unlink()
+    (work / "01.png").symlink_to(tmp_path / "nowhere.png")
+    assert task.run(work, tmp_path / "out") == 1
+    assert tree(tmp_path / "out") == before
+
+
+def test_another_tasks_outputs_named_grid_stay(tasks: dict[str, Task], tmp_path: Path) -> None:
+    """A graft without --grid removes the grid of an earlier graft alone."""
+    photo = tmp_path / "grid.png"
+    photo.write_bytes((tasks["encode"].inputs / "00.png").read_bytes())
+    out, encode, graft = tmp_path / "out", tasks["encode"], tasks["graft"]
+    assert main(["translate", str(encode.model), "--condition", str(photo), "--out", str(out), "--device", "cpu"]) == 0
+    before = tree(out)
+    both = ["--source", str(photo), "--target", str(photo), "--out", str(out), "--device", "cpu"]
+    assert main(["translate", str(graft.model), *both]) == 0
+    assert before.items() <= tree(out).items()
+    assert main(["translate", str(graft.model), *both[:-4], "--out", str(tmp_path / "two"), "--grid"]) == 0
+    assert main(["translate", str(graft.model), *both[:-4], "--out", str(tmp_path / "two")]) == 0
+    assert set(tree(tmp_path / "two")) == {"grid__grid.png", "grid__grid.json"}
 
 
 SHARED = """

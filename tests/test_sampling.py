@@ -135,13 +135,20 @@ def test_python_gives_the_pixels_of_the_command(styled: Path, grown: Path, tmp_p
         assert np.array_equal(np.asarray(result.images[index]), pixels(out / f"00000{index}.png"))
     latents = safetensors.torch.load_file(out / "latents.safetensors")
     assert torch.equal(result.codes, latents["w"])
-    for given in (latents["z"], latents["w"], latents["w"].unsqueeze(1).repeat(1, LAYERS, 1)):
-        own = flags if given is latents["z"] else flags | {"truncation": 1.0}
-        assert torch.equal(pipeline(latents=given, **own).pixels, result.pixels)
+    assert torch.equal(pipeline(latents=latents["z"], **flags).pixels, result.pixels)
+    for codes in (result.codes, latents["w"].unsqueeze(1).repeat(1, LAYERS, 1)):
+        assert torch.equal(pipeline(codes=codes, seed=4, noise="random").pixels, result.pixels)
     for model, options, reason in (
         (pipeline, {"count": 0}, "count 0: choose a number from 1"),
-        (pipeline, {"count": 2, "latents": latents["z"]}, "count 2: the latents say how many"),
-        (pipeline, {"latents": latents["z"][0]}, r"expected \(N, 6\) or \(N, 5\) or \(N, 6, 5\)"),
+        (pipeline, {"count": 2, "latents": latents["z"]}, "count 2: the codes say how many"),
+        (pipeline, {"latents": latents["z"][0]}, r"expected \(N, 6\)$"),
+        (pipeline, {"codes": latents["w"], "truncation": 0.5}, "codes are taken as they are"),
+        (pipeline, {"codes": latents["z"]}, r"expected \(N, 5\) or \(N, 6, 5\)"),
+        (pipeline, {"codes": [1]}, "the codes are list: give a tensor"),
+        (pipeline, {"latents": torch.tensor(1.0)}, r"shape \(\)"),
+        (pipeline, {"count": "a.png"}, "count a.png: choose a number from 1"),
+        (pipeline, {"noise": "loud"}, "noise 'loud': choose one of stored, random, none"),
+        (pipeline, {"truncation": None}, "truncation None: choose a number from 0"),
         (pipeline, {"latents": latents["z"][:0]}, r"shape \(0, 6\)"),
         (pipeline, {"latents": latents["z"].int()}, "give finite floats"),
         (pipeline, {"latents": latents["z"] * torch.inf}, "give finite floats"),

@@ -161,11 +161,12 @@ def test_styles_are_named_at_once_or_one_by_one(
     assert translate(grit, condition, tmp_path / "each", *each, "--samples", 3) == 0
     assert translate(grit, condition, tmp_path / "both", "--style", first, second, "--samples", 3) == 0
     assert images(tmp_path / "each") == images(tmp_path / "both")
-    settings = json.loads((tmp_path / "both" / "m.json").read_text())["settings"]
-    assert settings["style"] == [
-        {"name": style.name, "sha256": hashlib.sha256(style.read_bytes()).hexdigest()} for style in (first, second)
+    report = json.loads((tmp_path / "both" / "m.json").read_text())
+    assert report["inputs"][1:] == [
+        {"role": "style", "name": style.name, "sha256": hashlib.sha256(style.read_bytes()).hexdigest()}
+        for style in (first, second)
     ]
-    assert settings["vary"] == "between the styles"
+    assert report["settings"]["vary"] == "between the styles"
 
     def said(*flags: object) -> str:
         return refusal(capsys, "translate", grit, "--condition", condition, "--out", tmp_path / "out", *flags)

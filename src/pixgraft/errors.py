@@ -11,6 +11,12 @@ class PixgraftError(Exception):
     """
 
 
+def printable(text: str) -> str:
+    """Text on one line: control characters, and bytes of a file's name that are no UTF-8, are escaped."""
+    plain = text.encode(errors="backslashreplace").decode()
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in plain)
+
+
 def unknown(what: str, name: str, choices: Iterable[str], listing: str = "") -> PixgraftError:
     """The error for a `name` that is not in `choices`; it suggests similar names, ignoring case.
 

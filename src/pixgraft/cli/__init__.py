@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pixgraft.cli import data, models, use  # noqa: F401 - each adds its verbs to the app
 from pixgraft.cli.app import app
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import PixgraftError, printable
 from pixgraft.version import __version__
 
 __all__ = ["main", "script"]
@@ -41,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except PixgraftError as error:
-        print(f"pixgraft: {error}", file=sys.stderr)
+        print(f"pixgraft: {printable(str(error))}", file=sys.stderr)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"pixgraft: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"pixgraft: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
     except KeyboardInterrupt:
         print("pixgraft: interrupted", file=sys.stderr)
         return 130

@@ -1,6 +1,6 @@
 """What the verbs that use a model print: files passed over, a table of outputs, failures, counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from pixgraft.engine.bars import Bars
+from pixgraft.errors import printable
 from pixgraft.pipelines.base import Done, Pipeline
 
 MOST = 20
 """Most rows of a table of outputs."""
-
-
-def printable(text: str) -> str:
-    """Text that any terminal takes: a file's name may hold bytes that are no UTF-8."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def shown(text: str) -> str:
@@ -25,10 +21,18 @@ def shown(text: str) -> str:
     return escape(printable(text))
 
 
+class Terminal(Console):
+    """A console that leaves a closed pipe to the command line; rich would end the program with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError, which rich has caught."""
+        raise BrokenPipeError
+
+
 def wide_console() -> Console:
     """A console whose tables are not folded to 80 columns where they go into a file."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=120)
+    console = Terminal(highlight=False)
+    return console if console.is_terminal else Terminal(highlight=False, width=120)
 
 
 def print_skipped(names: Sequence[str], bars: Bars) -> None:
@@ -48,7 +52,7 @@ def print_outputs(
     console = wide_console()
     reports = [(done.label, done.report) for done in results if done.report]
     if reports and not quiet and pipeline.columns:
-        console.print(_table(pipeline, reports))
+        console.print(_table(pipeline.columns, reports))
     if not quiet:
         for label, report in reports:
             for note in report.get("notes", []):
@@ -65,23 +69,28 @@ def print_outputs(
     return 1 if failed else 0
 
 
-def _table(pipeline: Pipeline, reports: Sequence[tuple[str, dict[str, Any]]]) -> Table:
-    """The figures of the first reports, and of all."""
+def _table(columns: Mapping[str, str], reports: Sequence[tuple[str, dict[str, Any]]]) -> Table:
+    """The figures of the first reports, and of all; columns without any are left out."""
+    figures = {
+        heading: (path, [_at(report.get("measures"), path) for _, report in reports])
+        for heading, path in columns.items()
+    }
+    figures = {heading: each for heading, each in figures.items() if any(map(_figure, each[1]))}
     table = Table(box=None, pad_edge=False)
     table.add_column("output", overflow="fold")
-    for column in (*pipeline.columns, "seconds"):
+    for column in (*figures, "seconds"):
         table.add_column(column, justify="right")
-    for label, report in reports[:MOST]:
-        figures = [_figure(_at(report.get("measures"), path)) for path in pipeline.columns.values()]
-        table.add_row(shown(label), *figures, f"{report.get('seconds', 0):.3f}")
+    for number, (label, report) in enumerate(reports[:MOST]):
+        texts = [_figure(values[number]) for _, values in figures.values()]
+        table.add_row(shown(label), *texts, f"{report.get('seconds', 0):.3f}")
     if len(reports) > MOST:
         table.add_row(f"... {len(reports) - MOST:,} more")
     if len(reports) > 1:
         table.add_section()
-        totals = []
-        for path in pipeline.columns.values():
-            values = [_at(report.get("measures"), path) for _, report in reports]
-            totals.append(_total(path, [each for each in values if isinstance(each, int | float)]))
+        totals = [
+            _total(path, [each for each in values if isinstance(each, int | float)])
+            for path, values in figures.values()
+        ]
         seconds = sum(report.get("seconds", 0) for _, report in reports)
         table.add_row(f"all {len(reports):,}", *totals, f"{seconds:.3f}")
     return table
@@ -98,9 +107,10 @@ def _at(measures: Any, path: str) -> Any:
 
 
 def _figure(value: Any) -> str:
+    """A number, or several, as text; nothing for what is none."""
     if isinstance(value, list):
-        return ", ".join(f"{each:.3f}" for each in value)
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
+        return ", ".join(f"{each:.3f}" for each in value if isinstance(each, int | float))
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if isinstance(value, float) else ""
 
 
 def _total(path: str, values: Sequence[float]) -> str:

@@ -4,22 +4,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pixgraft.cli.outputs import shown, wide_console
+from pixgraft.cli.outputs import Terminal, shown, wide_console
 from pixgraft.data.check import Finding
 from pixgraft.evaluation.pages import cell, figure
 
 
 def print_findings(findings: Sequence[Finding], summary: str) -> int:
     """Print the findings on single files and a summary. Returns the exit status: 0, or 1 if a file is unusable."""
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     for finding in findings:
         mark = "note" if finding.usable else "[bold]unusable[/bold]"
         console.print(f"{mark}  {shown(finding.name)}: {shown(finding.problem)}", soft_wrap=True)
-    console.print(shown(summary), soft_wrap=True)
+    for line in summary.splitlines():
+        console.print(shown(line), soft_wrap=True)
     return 0 if all(finding.usable for finding in findings) else 1
 
 

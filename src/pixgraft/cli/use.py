@@ -59,7 +59,7 @@ def run_translate(arguments: Sequence[str]) -> int:
             raise PixgraftError(f"{model}: takes no {option}: {usage}")
     # One flat dataclass: the options of the task and those of every run.
     combined = make_dataclass("Options", [], bases=(RunOptions, OPTIONS[task]), frozen=True, kw_only=True)
-    description = f"{OPTIONS[task].__doc__} {model}: {usage}."
+    description = f"{model}: {usage}."
     options: Any = tyro.cli(combined, prog=f"pixgraft translate {model}", args=rest, description=description)
     return _run(_opened(model, options.device), lambda pipeline: pipeline.plan(options), options)
 
@@ -126,7 +126,7 @@ def edit(
 
     def plan(pipeline: "Pipeline") -> "Plan":
         if not isinstance(pipeline, EncodingPipeline):
-            raise PixgraftError(f"{model}: edit takes codes that an encoder found: {pipeline.usage}")
+            raise PixgraftError(f"{model}: has no codes to edit: {pipeline.usage}")
         return pipeline.edit(first, second, options)
 
     return _run(_opened(model, run.device), plan, run)

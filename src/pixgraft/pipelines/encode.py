@@ -287,7 +287,7 @@ class EncodingPipeline(Pipeline):
         if options.codes is not None:
             return self._decoding(options)
         if options.condition is None:
-            raise PixgraftError(f"{self.model.name}: {self.usage}")
+            raise PixgraftError(f"{self.model.name}: say what to translate: {self.usage}")
         settings = self._settings(options)
         kind = condition_kind(self.condition, options.palette)
         source = open_source(options.condition)

@@ -144,7 +144,7 @@ class GraftPipeline(Pipeline):
 
     def plan(self, options: GraftOptions) -> Plan:
         if not (options.source and options.target):
-            raise PixgraftError(f"{self.model.name}: {self.usage}")
+            raise PixgraftError(f"{self.model.name}: say what to translate: {self.usage}")
         sources, targets = open_source(options.source), open_source(options.target)
         # Targets vary fastest: they come back for each source, while a source's turn comes once.
         source_files = FileInputs("source", sources, self.read_source)

@@ -45,7 +45,7 @@ def read_file(picture: str | Path | Image.Image, role: str) -> tuple[str, bytes]
         try:
             storable = picture.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "F")
             plain = picture if storable else picture.convert("RGB")
-            plain.save(file, "TIFF" if plain.mode == "F" else "PNG", exif=picture.getexif())
+            plain.save(file, "TIFF" if plain.mode in ("F", "I") else "PNG", exif=picture.getexif())
         except (OSError, ValueError) as error:
             raise PixgraftError(f"the {role} given cannot be read: {error}") from error
         return f"the {role}", file.getvalue()
@@ -76,7 +76,7 @@ def batch_of(tensor: Tensor, role: str, shape: tuple[int, ...]) -> Tensor:
         raise PixgraftError(
             f"the {role} has values from {batch.min():.4g} to {batch.max():.4g}: give floats in [-1, 1]"
         )
-    return batch.float().cpu()
+    return batch.detach().float().cpu()
 
 
 def condition_batch(tensor: Tensor, spec: ConditionSpec) -> Tensor:
@@ -94,7 +94,7 @@ def condition_batch(tensor: Tensor, spec: ConditionSpec) -> Tensor:
 
 def batch_of_codes(codes: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
     """Codes of one of `shapes` each, as floats on the CPU. Raises PixgraftError for another shape or type."""
-    if not len(codes) or tuple(codes.shape[1:]) not in shapes:
+    if not codes.ndim or not len(codes) or tuple(codes.shape[1:]) not in shapes:
         known = " or ".join(f"({', '.join(map(str, ('N', *shape)))})" for shape in dict.fromkeys(shapes))
         raise PixgraftError(f"the codes are a tensor of shape {tuple(codes.shape)}: expected {known}")
     if not codes.is_floating_point() or not bool(codes.isfinite().all()):
@@ -103,8 +103,11 @@ def batch_of_codes(codes: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
 
 
 def tensor_entry(role: str, tensor: Tensor) -> dict[str, str]:
-    """An input of a report that was given as a tensor."""
-    return input_entry(role, "tensor", tensor.detach().cpu().contiguous().numpy().tobytes())
+    """An input of a report that was given as a tensor. Raises PixgraftError for anything else."""
+    if not isinstance(tensor, Tensor):
+        raise PixgraftError(f"the {role} are {type(tensor).__name__}: give a tensor")
+    numbers = tensor.detach().cpu().contiguous()
+    return input_entry(role, "tensor", (numbers.float() if numbers.is_floating_point() else numbers).numpy().tobytes())
 
 
 class FileInputs:

@@ -10,10 +10,16 @@ from tyro.conf import UseAppendAction, arg
 from pixgraft.errors import PixgraftError
 
 
-def at_least(name: str, number: int, least: int = 1) -> None:
-    """Raise PixgraftError, which names the option, if a number is too small."""
-    if number < least:
+def at_least(name: str, number: object, least: int = 1) -> None:
+    """Raise PixgraftError, which names the option, unless it is a whole number from `least` on."""
+    if not isinstance(number, int) or isinstance(number, bool) or number < least:
         raise PixgraftError(f"{name} {number}: choose a number from {least}")
+
+
+def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise PixgraftError, which names the option, unless the value is one of the choices."""
+    if value not in choices:
+        raise PixgraftError(f"{name} {value!r}: choose one of {', '.join(choices)}")
 
 
 LAYERS = {"coarse": (0, 3), "middle": (4, 7), "fine": (8, None)}

@@ -28,7 +28,7 @@ from pixgraft.models import Model
 from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, caption, passes, png
 from pixgraft.pipelines.codes import LATENTS, read_latents
 from pixgraft.pipelines.inputs import batch_of_codes, tensor_entry
-from pixgraft.pipelines.options import MixOptions, SampleOptions, WalkOptions, at_least, layer_range
+from pixgraft.pipelines.options import MixOptions, SampleOptions, WalkOptions, at_least, layer_range, one_of
 from pixgraft.version import __version__
 
 Noise = Literal["stored", "random", "none"]
@@ -69,28 +69,31 @@ class SamplingPipeline(Pipeline):
 
     def __call__(
         self, count: int | None = None, *, seed: int = 0, truncation: float = 1.0, noise: Noise | None = None,
-        latents: Tensor | None = None,
+        latents: Tensor | None = None, codes: Tensor | None = None,
     ) -> SampleResult:  # fmt: skip
-        """Draw `count` images (16), or make images of `latents`: z (N, Z), or codes w or W+ as they are.
+        """Draw `count` images (16), or make images of `latents` z (N, Z), or of `codes` as a result has them.
 
         `truncation` below 1 gives likelier and less varied images. `noise` is the maps stored with the weights, new
         ones for each image, or none.
 
-        Raises PixgraftError for settings that the model cannot take, and latents of another shape or type.
+        Raises PixgraftError for settings that the model cannot take, and latents or codes of another shape or type.
         """
         noise = self._noise(noise)
-        if latents is None:
-            count = COUNT if count is None else count
-            at_least("count", count)
-            codes = self.codes(self.latents(seed, range(count)), truncation=truncation)
-            inputs = []
+        given = latents if codes is None else codes
+        inputs = [] if given is None else [tensor_entry("codes", given)]
+        if codes is not None:
+            if latents is not None or truncation != 1:
+                raise PixgraftError("codes are taken as they are: leave latents and truncation out")
+            codes = batch_of_codes(codes, self.method.code_shapes)
+        elif latents is not None:
+            z = batch_of_codes(latents, [(self.method.latent_size,)])
+            codes = self.codes(z, truncation=truncation)
         else:
-            if count is not None:
-                raise PixgraftError(f"count {count}: the latents say how many: leave it out")
-            codes = batch_of_codes(latents, [(self.method.latent_size,), *self.method.code_shapes])
-            if codes.ndim == 2 and codes.shape[1] == self.method.latent_size:
-                codes = self.codes(codes, truncation=truncation)
-            inputs = [tensor_entry("latents", latents)]
+            drawn = COUNT if count is None else count
+            at_least("count", drawn)
+            codes = self.codes(self.latents(seed, range(drawn)), truncation=truncation)
+        if given is not None and count is not None:
+            raise PixgraftError(f"count {count}: the codes say how many: leave it out")
         numbers = range(len(codes))
         result = SampleResult(pixels=self.images(codes, noise=noise, seed=seed, numbers=numbers), codes=codes)
         settings = {"truncation": truncation, "noise": noise}
@@ -98,7 +101,8 @@ class SamplingPipeline(Pipeline):
         return reported
 
     def _noise(self, noise: Noise | None) -> Noise:
-        """The noise that the generator takes. Raises PixgraftError for a choice where there is none."""
+        """The noise that the generator takes. Raises PixgraftError for a choice that it does not offer."""
+        one_of("noise", noise or "stored", ("stored", "random", "none"))
         if self.method.has_noise:
             return noise or "stored"
         if noise not in (None, "none"):
@@ -120,7 +124,7 @@ class SamplingPipeline(Pipeline):
 
         Raises PixgraftError for a truncation that is no number from 0, or not 1 where there is no w.
         """
-        if not 0 <= truncation < math.inf:
+        if not isinstance(truncation, int | float) or not 0 <= truncation < math.inf:
             raise PixgraftError(f"truncation {truncation}: choose a number from 0; 1 leaves codes as they are")
         parts = [self.method.codes(z[part].to(self.device), truncation=truncation).cpu() for part in self._passes(z)]
         return torch.cat(parts)[: len(z)]

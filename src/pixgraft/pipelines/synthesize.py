@@ -26,6 +26,7 @@ from pixgraft.models import Model
 from pixgraft.pipelines.base import Job, Pipeline, Plan, Result, png
 from pixgraft.pipelines.inputs import (
     FileInputs,
+    InputFile,
     Picture,
     batch_of,
     condition_batch,
@@ -33,7 +34,7 @@ from pixgraft.pipelines.inputs import (
     read_file,
     tensor_entry,
 )
-from pixgraft.pipelines.options import SynthesisOptions, at_least
+from pixgraft.pipelines.options import SynthesisOptions, at_least, one_of
 
 Vary = Literal["noise", "style"]
 SHOWN = 8
@@ -146,6 +147,8 @@ class SynthesisPipeline(Pipeline):
         """The code (D,) of a style, and its entry in a report."""
         if isinstance(picture, Tensor):
             images = batch_of(picture, "style", (3, self.image_size, self.image_size))
+            if len(images) > 1:
+                raise PixgraftError(f"the style is a batch of {len(images)} images: give one, or two to go between")
             return self.style_code(images[0]), tensor_entry("style", picture)
         name, data = read_file(picture, "style")
         return self.style_code(to_tensor(fit(decode(data, name), self.image_size))), input_entry("style", name, data)
@@ -153,6 +156,7 @@ class SynthesisPipeline(Pipeline):
     def _check(self, samples: int, vary: str, styles: int) -> None:
         """Raise PixgraftError for settings that do not go together."""
         at_least("samples", samples)
+        one_of("vary", vary, ("noise", "style"))
         if styles and not self.method.style_dim:
             raise PixgraftError(f"style: {self.model.name} takes no style: leave it out")
         if vary == "style" and styles:
@@ -163,12 +167,9 @@ class SynthesisPipeline(Pipeline):
             raise PixgraftError("style: two images to go between in 1 sample: ask for 2 samples or more")
 
     def _settings(self, samples: int, vary: str, styles: int) -> dict[str, Any]:
-        random = "random" if self.method.style_dim else "none"
-        return {
-            "samples": samples,
-            "vary": vary if styles < 2 else "between the styles",
-            "style": "given" if styles else random,
-        }
+        style = "given" if styles else "random" if self.method.style_dim else "none"
+        vary = vary if styles < 2 else "between the styles"
+        return {"samples": samples, "vary": vary, "style": style, "components": False}
 
     def read_condition(
         self, data: bytes, name: str, kind: ConditionKind | None = None
@@ -232,7 +233,7 @@ class SynthesisPipeline(Pipeline):
 
     def plan(self, options: SynthesisOptions) -> Plan:
         if options.condition is None:
-            raise PixgraftError(f"{self.model.name}: {self.usage}")
+            raise PixgraftError(f"{self.model.name}: say what to translate: {self.usage}")
         kind = condition_kind(self.condition, options.palette)
         self._check(options.samples, options.vary, len(options.styles))
         if options.components and not self.method.components:
@@ -242,6 +243,7 @@ class SynthesisPipeline(Pipeline):
         codes = [self.style_code(to_tensor(fit(picture, self.image_size))) for picture, _ in styles]
         files = FileInputs("condition", source, partial(self.read_condition, kind=kind))
         named = labels(source.names)
+        style_files = [file for _, file in styles]
 
         def prepare(name: str) -> Tensor:
             condition: Tensor
@@ -260,10 +262,8 @@ class SynthesisPipeline(Pipeline):
             return results
 
         settings = self._settings(options.samples, options.vary, len(codes)) | {"components": options.components}
-        if styles:
-            settings["style"] = [entry for _, entry in styles]
         jobs = [
-            Job(label, self._outputs(label, options), partial(prepare, name), (files.file(name),))
+            Job(label, self._outputs(label, options), partial(prepare, name), (files.file(name), *style_files))
             for name, label in named.items()
         ]
         paths = [source.path, *options.styles]
@@ -277,10 +277,10 @@ class SynthesisPipeline(Pipeline):
         return (*names, *(f"{label}_{each}.png" for each in whole))
 
 
-def _open_style(path: Path) -> tuple[Image.Image, dict[str, str]]:
-    """A style image, and its entry in a report."""
+def _open_style(path: Path) -> tuple[Image.Image, InputFile]:
+    """A style image, and its file as a job's input."""
     name, data = read_file(path, "style")
-    return decode(data, name), {"name": path.name, "sha256": hashlib.sha256(data).hexdigest()}
+    return decode(data, name), InputFile("style", path.name, lambda: hashlib.sha256(data).hexdigest())
 
 
 def _check_aspect(path: Path, picture: Image.Image, name: str, size: tuple[int, int]) -> None:
