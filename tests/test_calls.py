@@ -206,6 +206,9 @@ def test_the_bare_command_shows_its_help_and_its_version(capsys: pytest.CaptureF
     ],
 )
 def test_a_misspelt_name_gets_the_closest_ones(
-    arguments: tuple[str, ...], hint: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+    arguments: tuple[str, ...], hint: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    make_images(tmp_path / "examples", 4)
     assert hint in refusal(capsys, *arguments)

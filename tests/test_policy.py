@@ -304,11 +304,13 @@ def test_no_input_is_replaced(
     assert taken(again).read_bytes() == (work / "00.png").read_bytes() and tree(work) == before
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"notes": 5}, {"notes": [5]}, {"seconds": "x"}, {"seconds": None}, {"outputs": [3]}, {"measures": 7}, {"inputs": 1}]
-    + [{"settings": None}],
-)
+EDITS: tuple[dict[str, object], ...] = (
+    {"notes": 5}, {"notes": [5]}, {"seconds": "x"}, {"seconds": None}, {"outputs": [3]}, {"measures": 7}, {"inputs": 1},
+    {"settings": None},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("change", EDITS)
 def test_an_edited_report_ends_in_no_trace(task: Task, tmp_path: Path, change: dict[str, object]) -> None:
     out = tmp_path / "out"
     assert task.run(task.inputs, out) == 0
