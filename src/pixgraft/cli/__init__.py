@@ -3,6 +3,7 @@
 Nothing heavy is imported before a verb needs it, so that `pixgraft --help` answers at once.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -58,13 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def script() -> None:
     """The entry point of the `pixgraft` program."""
     status = main()
-    if "RANK" in os.environ:
-        # One of several processes: torch's communication threads now and then abort an interpreter that is being torn
-        # down, and torchrun would report a run that is complete as failed.
+    # Tearing down an interpreter with torch in it takes half a second. And of several processes torch's communication
+    # threads now and then abort one that is being torn down: torchrun would report a run that is complete as failed.
+    with contextlib.suppress(OSError):  # the reader may be gone
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    os._exit(status)
 
 
 def _refuse_repeated(arguments: Sequence[str]) -> None:
