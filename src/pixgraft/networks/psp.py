@@ -8,6 +8,7 @@ styles, D dimension of a code, S side of a condition.
 """
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -22,7 +23,7 @@ COARSE, MIDDLE = 3, 7
 """Styles below `COARSE` use the smallest features, those below `MIDDLE` the middle ones, the others the largest."""
 
 
-class _Backbone(nn.Module):
+class _Backbone(nn.Module, ABC):
     """The common trunk of both encoders: the body of IR-SE-50, with four stages. `layers` is L.
 
     `styles` is L, 2 log2(side) - 2 for the side of the generator's images. `stages` holds the body's (channels,
@@ -51,9 +52,9 @@ class _Backbone(nn.Module):
         self._ends = list(itertools.accumulate(count for _, count in stages))
         self._add_heads()
 
+    @abstractmethod
     def _add_heads(self) -> None:
         """Make the layers from features to codes."""
-        raise NotImplementedError
 
     def _features(self, conditions: Tensor) -> list[Tensor]:
         """The outputs of the stages, with the sides S / 2, S / 4, S / 8 and S / 16."""
