@@ -356,6 +356,18 @@ def test_what_cannot_be_read_now_keeps_its_outputs(tasks: dict[str, Task], tmp_p
     assert tree(tmp_path / "out") == before
 
 
+def test_an_input_that_fails_under_other_settings_keeps_its_outputs(tasks: dict[str, Task], tmp_path: Path) -> None:
+    task = tasks["encode"]
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "large.png").write_bytes((task.inputs / "00.png").read_bytes())
+    Image.open(task.inputs / "01.png").resize((20, 20)).save(work / "small.png")
+    assert task.run(work, tmp_path / "out") == 0
+    before = {name: data for name, data in tree(tmp_path / "out").items() if name.startswith("small")}
+    assert task.run(work, tmp_path / "out", "--factor", 4) == 1
+    assert before and before.items() <= tree(tmp_path / "out").items()
+
+
 def test_another_tasks_outputs_named_grid_stay(tasks: dict[str, Task], tmp_path: Path) -> None:
     """A graft without --grid removes the grid of an earlier graft alone."""
     photo = tmp_path / "grid.png"
