@@ -1,6 +1,7 @@
 """What every task promises on files: no input is lost, none is replaced, a second run makes only what is missing."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -366,6 +367,23 @@ def test_an_input_that_fails_under_other_settings_keeps_its_outputs(tasks: dict[
     before = {name: data for name, data in tree(tmp_path / "out").items() if name.startswith("small")}
     assert task.run(work, tmp_path / "out", "--factor", 4) == 1
     assert before and before.items() <= tree(tmp_path / "out").items()
+
+
+def test_a_pipe_is_refused_where_a_file_is_expected(
+    tasks: dict[str, Task], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for name, option in (("sample", "--latents"), ("synthesize", "--palette")):
+        task = tasks[name]
+        assert "not a regular file" in refusal(capsys, *task.command(task.inputs, tmp_path / "out"), option, pipe)
+    encode = ("translate", tasks["encode"].model, "--codes", pipe, "--out", tmp_path / "out")
+    assert "not a regular file" in refusal(capsys, *encode)
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / "00.json")
+    assert "no earlier run wrote it" in refusal(
+        capsys, *tasks["encode"].command(tasks["encode"].inputs, tmp_path / "out")
+    )
 
 
 def test_another_tasks_outputs_named_grid_stay(tasks: dict[str, Task], tmp_path: Path) -> None:

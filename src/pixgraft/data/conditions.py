@@ -47,6 +47,8 @@ def read_palette(path: str | Path) -> Palette:
     Raises PixgraftError, which names the file and the line, if a line has another form or repeats a name or colour.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise PixgraftError(f"{path}: cannot be read as a palette: not a regular file")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

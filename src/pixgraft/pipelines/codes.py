@@ -48,6 +48,8 @@ class SavedCodes:
 
 def _read(path: Path, names: tuple[str, ...], writer: str) -> SavedCodes:
     """The first tensor of `names` that a file has; `writer` names the command that writes such files."""
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise PixgraftError(f"{path}: not a regular file: give one that {writer} wrote")
     try:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         with safetensors.safe_open(str(path), "pt") as file:

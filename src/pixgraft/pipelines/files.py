@@ -5,6 +5,7 @@ the number of jobs. A job is finished if its report names the same inputs, weigh
 its outputs are there with the bytes that it names.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import time
@@ -192,7 +193,8 @@ class _Driver:
                 prepared.append(job.prepare())
                 ready.append((job, head))
             except PixgraftError as error:
-                done[job.label] = Done(job.label, None, failure=self.failed(job, str(error)))
+                self.remove_stale(job)
+                done[job.label] = Done(job.label, None, failure=str(error))
         began = time.monotonic()
         results = self.plan.make(prepared) if prepared else []
         seconds = (time.monotonic() - began) / max(len(prepared), 1)
@@ -200,17 +202,13 @@ class _Driver:
             done[job.label] = self.write(job.label, head, result, seconds)
         return [done[job.label] for job in jobs]
 
-    def failed(self, job: Job, reason: str) -> str:
-        """The reason why a job failed, once what an earlier run made of other inputs is removed."""
-        report = read_report(self.folder / f"{job.label}.json") if self.plan.stored else None
-        try:
+    def remove_stale(self, job: Job) -> None:
+        """Remove what an earlier run made of other inputs under the label of a job that failed."""
+        report = read_report(self.folder / f"{job.label}.json")
+        with contextlib.suppress(PixgraftError, LookupError, TypeError):
             hashes = [each.sha256() for each in job.inputs]  # an input that cannot be read now may be the same one
-            former = report and [each["sha256"] for each in report["inputs"]]
-            if former != hashes:
+            if report is not None and [each["sha256"] for each in report["inputs"]] != hashes:
                 self.remove(job.label, spared=self.written.difference(job.outputs))
-        except (PixgraftError, LookupError, TypeError):
-            return reason
-        return reason
 
     def write(self, label: str, head: dict[str, Any], result: Result, seconds: float) -> Done:
         """Write one job's outputs and then its report."""
