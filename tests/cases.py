@@ -98,9 +98,7 @@ CASES = [
     Case("grit-unet", grit("method.noise=false", "method.residual=false"), ONCE),
     Case("grit-noise", grit("method.residual=false", "method.condition=image"), ONCE),
     # The residual's last layer starts at zero: in the first step nothing reaches the noise that it alone uses.
-    Case(
-        "grit-sketch-r1", grit("method.condition=sketch", *PENALIZED, *APART), ONCE, idle=r"decoder\..*noise\.weight"
-    ),
+    Case("grit-sketch-r1", grit("method.condition=sketch", *PENALIZED, *APART), ONCE, idle=r"decoder\..*noise\.weight"),
     Case("stylegan2", prior("stylegan2", "method.augment_target=0"), {"generator.synthesis": 1.5}, draws=True),
     Case("stylegan2-augmented", prior("stylegan2", "method.r1_every=2"), {"generator.synthesis": 1.5}, draws=True),
     Case(

@@ -56,9 +56,7 @@ def moved(
 def colored(
     *, brightness: float = 0, contrast: float = 1, flipped: bool = False, hue: float = 0, saturation: float = 1
 ) -> Tensor:
-    return color_matrix(
-        number(brightness), number(contrast), torch.tensor([flipped]), number(hue), number(saturation)
-    )
+    return color_matrix(number(brightness), number(contrast), torch.tensor([flipped]), number(hue), number(saturation))
 
 
 def centre_of(image: Tensor) -> tuple[float, float]:

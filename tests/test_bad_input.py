@@ -231,8 +231,7 @@ def test_a_batch_that_does_not_divide_among_the_processes(batch: int, size: int,
     with pytest.raises(PixgraftError) as caught:
         _check_shares(experiment(f"train.batch={batch}"), World(0, size, 0))
     assert str(caught.value) == (
-        f"a batch of {batch} does not divide over {size} processes: "
-        f"set train.batch to a multiple of {multiple}"
+        f"a batch of {batch} does not divide over {size} processes: set train.batch to a multiple of {multiple}"
     )
     _check_shares(experiment(f"train.batch={multiple}"), World(0, size, 0))
 

@@ -178,9 +178,7 @@ checkpoint.save(Path(sys.argv[1]), 20, {"a": {"x": torch.ones(3)}}, {"n": "new"}
 
 
 @pytest.mark.parametrize(("images", "renames"), [(10, 0), (20, 0), (20, 1)])
-def test_a_kill_between_writing_and_renaming_loses_nothing(
-    tmp_path: Path, images: int, renames: int
-) -> None:
+def test_a_kill_between_writing_and_renaming_loses_nothing(tmp_path: Path, images: int, renames: int) -> None:
     checkpoint.save(tmp_path, images, _groups(), {"n": "former"}, keep=0)
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(renames)]
     assert subprocess.run(command, check=False).returncode == 9

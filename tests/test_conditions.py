@@ -151,9 +151,7 @@ def test_a_colour_without_a_class_is_named_with_its_first_place() -> None:
     message = refusal(lambda: COLOR.read(encoded(Image.fromarray(pixels)), "a.png", 12))
     assert message.startswith("a.png: colour 0 128 254 at (5, 2) is not in the palette")
     pixels[2, 5] = (255, 255, 255)  # beyond the largest known
-    assert "colour 255 255 255 at (5, 2)" in refusal(
-        lambda: COLOR.read(encoded(Image.fromarray(pixels)), "a.png", 12)
-    )
+    assert "colour 255 255 255 at (5, 2)" in refusal(lambda: COLOR.read(encoded(Image.fromarray(pixels)), "a.png", 12))
 
 
 def test_a_palette_file(tmp_path: Path) -> None:

@@ -214,9 +214,7 @@ def test_a_side_that_does_not_divide_is_told_of(
 # --- another generator ---
 
 
-def test_progan_has_codes_but_no_layers(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progan_has_codes_but_no_layers(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = saved(tmp_path / "model", "ome", "condition=self", "cut=4", "progan_codes=4", prior="progan")
     out = tmp_path / "out"
     assert translate(model, images, out) == 0
@@ -294,9 +292,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_faces_are_aligned_first(
-    ome: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_faces_are_aligned_first(ome: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from pixgraft.faces import align
 
     out = tmp_path / "out"

@@ -186,9 +186,7 @@ def test_progress_off_a_terminal_is_one_plain_line_a_report() -> None:
             progress.update(1000 + 500 * i, {"generator": 1.23456, "discriminator": 0.00012345})
     lines = out.getvalue().splitlines()
     assert lines[0] == "resumed [bold]at[/bold] 1000"
-    assert lines[3] == (
-        "2,500/10,000 images  50.0 images/s  0:02:30 left  generator 1.235  discriminator 0.0001234"
-    )
+    assert lines[3] == ("2,500/10,000 images  50.0 images/s  0:02:30 left  generator 1.235  discriminator 0.0001234")
     assert len(lines) == 4
     assert "\x1b" not in out.getvalue()
 
@@ -350,9 +348,7 @@ def test_two_ranks_agree_with_the_mean(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    start_processes(
-        _worker, (port, str(tmp_path)), nprocs=2, start_method="spawn"
-    )
+    start_processes(_worker, (port, str(tmp_path)), nprocs=2, start_method="spawn")
     one = torch.arange(4.0).view(2, 2).t() / 2
     norm = float(torch.cat([torch.full((4,), 2.0), one.flatten()]).norm())
     for rank in range(2):

@@ -64,9 +64,7 @@ class Tracing(Synthesis):
         return {"generator": Adam(self.generator.parameters(), lr=1e-2)}
 
     @torch.no_grad()
-    def samples(
-        self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]
-    ) -> list[Synthesized]:
+    def samples(self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]) -> list[Synthesized]:
         self.condition.check(condition)
         image = self.generator(from_levels(condition)).clamp(-1, 1)
         return [Synthesized(image) for _ in noises]
@@ -199,9 +197,7 @@ def open_pixels(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["tracing", "blend"])
-def test_its_help_shows_its_tasks_options_alone(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_its_help_shows_its_tasks_options_alone(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_model(tmp_path / "model", METHODS[kind](experiment(kind).method), info={})
     with pytest.raises(SystemExit) as exit_:
         main(["translate", str(tmp_path / "model"), "--help"])

@@ -8,7 +8,7 @@ import torch
 
 from pixgraft.data.grids import tiled
 from pixgraft.errors import PixgraftError
-from pixgraft.files import write_bytes
+from pixgraft.files import read_bytes, read_json, write_bytes
 
 
 def test_write_replaces_a_file_whole(tmp_path: Path) -> None:
@@ -19,9 +19,7 @@ def test_write_replaces_a_file_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "result.png"
     path.write_bytes(b"old")
 
@@ -56,3 +54,29 @@ def test_tiled_keeps_rows_and_columns() -> None:
     assert sheet.shape == (3, 2 * 6 + 1, 4 * 7 + 1)
     assert torch.equal(sheet[:, 7:12, 15:21], grid[1, 2])
     assert bool((sheet[:, 6] == 1).all()) and bool((sheet[:, :, 14] == 1).all())
+
+
+def test_only_regular_files_within_the_limit_are_read(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"12345")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(20 * 2**30)
+    assert read_bytes(tmp_path / "small", 5) == b"12345"
+    for name, problem in (
+        ("small", "5 bytes, more than the 4 allowed"), ("endless", "not a regular"), ("pipe", "not a regular"),
+        ("sparse", "21,474,836,480 bytes, more than"), (".", "Is a directory"),
+    ):  # fmt: skip
+        with pytest.raises(PixgraftError, match=problem):
+            read_bytes(tmp_path / name, 4)
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" * 100_000, b'{"a": ', b"\xff", b"1" * 5_000], ids=["deep", "cut", "utf8", "number"]
+)
+def test_what_is_not_json_is_named(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "report.json").write_bytes(text)
+    with pytest.raises(PixgraftError, match=r"report\.json: not JSON"):
+        read_json(tmp_path / "report.json")

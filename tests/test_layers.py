@@ -307,9 +307,7 @@ def test_translation_moves_by_an_eighth_at_most() -> None:
     shifts = [(dy, dx) for dy in range(5) for dx in range(5)]
     found = set()
     for number, moved in enumerate(translation(x)):
-        fitting = [
-            (dy, dx) for dy, dx in shifts if torch.equal(padded[number, :, dy : dy + 16, dx : dx + 16], moved)
-        ]
+        fitting = [(dy, dx) for dy, dx in shifts if torch.equal(padded[number, :, dy : dy + 16, dx : dx + 16], moved)]
         assert len(fitting) == 1
         found.update(fitting)
     assert len(found) > 10

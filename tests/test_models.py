@@ -118,9 +118,7 @@ def test_an_empty_folder_is_taken_and_one_in_use_is_refused(tmp_path: Path, mode
 
 
 @pytest.mark.parametrize("beforehand", [False, True])
-def test_a_full_disk_leaves_no_half_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beforehand: bool
-) -> None:
+def test_a_full_disk_leaves_no_half_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beforehand: bool) -> None:
     out = tmp_path / "out"
     if beforehand:
         out.mkdir()

@@ -229,9 +229,7 @@ def test_two_processes_train_and_measure_a_table(pairs: Path, tmp_path: Path) ->
 # --- bad input ---
 
 
-def test_unusable_pairs_stop_a_run_before_it_begins(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unusable_pairs_stop_a_run_before_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_pairs(tmp_path / "data", 8)
     mask = np.asarray(Image.open(data / "masks" / "02.png")).copy()
     mask[5, 7] = 9

@@ -116,9 +116,7 @@ FAULTS = {
     "images/a.jpg": "image without condition; add the condition or remove the image",
     "images/b.jpg": "the same stem as images/b.png; remove or rename all but one",
     "images/b.png": "the same stem as images/b.jpg; remove or rename all but one",
-    "masks/b.png": (
-        "condition with 2 images of its stem (images/b.jpg, images/b.png); remove or rename all but one"
-    ),
+    "masks/b.png": ("condition with 2 images of its stem (images/b.jpg, images/b.png); remove or rename all but one"),
     "masks/c.png": "condition without image; add the image or remove the condition",
 }
 

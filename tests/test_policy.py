@@ -121,9 +121,7 @@ def test_every_job_gives_its_files_and_a_report_in_one_schema(task: Task, tmp_pa
 
 
 @pytest.mark.parametrize("task", ["graft", "synthesize", "encode"], indirect=True)  # a prior has no inputs
-def test_a_bad_input_fails_alone(
-    task: Task, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_input_fails_alone(task: Task, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clean, out = tmp_path / "clean", tmp_path / "out"
     assert task.run(work, clean) == task.run(work, out) == 0  # the second folder has an earlier run's outputs
     (work / "01.png").write_bytes(b"no image")
@@ -244,9 +242,7 @@ def test_after_a_kill_the_second_run_finishes(
     assert without_times(out) == without_times(tmp_path / "out")
 
 
-def test_no_input_is_replaced(
-    task: Task, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_input_is_replaced(task: Task, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if task.name == "sample":
         assert task.run(work, tmp_path / "out") == 0
         before = tree(tmp_path / "out")

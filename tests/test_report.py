@@ -51,9 +51,7 @@ print(*(name for name in slow if name in sys.modules))
 
 
 @pytest.mark.parametrize("count", [20, 23])
-def test_a_long_table_says_how_many_rows_it_lacks(
-    count: int, model: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_long_table_says_how_many_rows_it_lacks(count: int, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Failed jobs, which come first here, take no row."""
     figures = {"mean": 0.5, "largest": 1.5, "beyond": 0, "cells": 64}
     report = {"measures": {"difference": figures}, "notes": [], "seconds": 1.0}

@@ -152,9 +152,7 @@ def test_python_refuses_what_is_unusable(grit: Path, tmp_path: Path) -> None:
 # --- styles and palettes ---
 
 
-def test_styles_are_named_at_once_or_one_by_one(
-    grit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_styles_are_named_at_once_or_one_by_one(grit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     condition = maps(tmp_path / "in", ["m"])
     first, second = picture(tmp_path / "one.png"), picture(tmp_path / "second.png")
     each = ("--style", first, "--style", second)
@@ -192,9 +190,7 @@ def write_palette(path: Path, count: int) -> Path:
     return path
 
 
-def test_a_palette_that_does_not_fit_is_refused(
-    grit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_palette_that_does_not_fit_is_refused(grit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     condition, out = maps(tmp_path / "in", ["m"]), tmp_path / "out"
     palette = write_palette(tmp_path / "palette.txt", 3)
 

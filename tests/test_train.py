@@ -217,9 +217,7 @@ def test_not_a_number_keeps_the_last_checkpoint(
     assert_equal(newest(out), newest(tmp_path / "whole"))
 
 
-def test_a_learning_rate_that_blows_up_is_named(
-    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_learning_rate_that_blows_up_is_named(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(data, tmp_path / "run", "train.images=40", "method.generator_lr=1e30") == 2
     error = capsys.readouterr().err
     assert "the gradient of phase generator is not finite" in error
@@ -253,9 +251,7 @@ def test_two_processes_are_one(tmp_path: Path, data: Path) -> None:
 # --- what a run leaves ---
 
 
-def test_a_run_writes_its_log_grids_and_configuration(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_writes_its_log_grids_and_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "set"
     for part, count in (("train", 4), ("test", 2)):
         make_images(folder / part, count)

@@ -1,12 +1,45 @@
-"""Atomic writing of files, and a digest of JSON."""
+"""Bounded reading and atomic writing of files, and a digest of JSON."""
 
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from pixgraft.errors import PixgraftError
+
+TEXT_LIMIT = 64 * 2**20
+"""Bytes of the largest text that is read: descriptions, configurations, reports and logs are far smaller."""
+
+
+def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises PixgraftError, which names the file, for anything else (a pipe or a device would never end), for a larger
+    file and for one that cannot be read; FileNotFoundError if it is missing.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe would wait for a writer.
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise PixgraftError(f"{path}: not a regular file; remove it")
+            if status.st_size > limit:
+                raise PixgraftError(f"{path}: {status.st_size:,} bytes, more than the {limit:,} allowed; remove it")
+            return file.read(limit)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise PixgraftError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def read_json(path: Path, limit: int = TEXT_LIMIT) -> Any:
+    """The content of a JSON file. Raises as `read_bytes`, and PixgraftError if it is not JSON."""
+    try:
+        return json.loads(read_bytes(path, limit))
+    except (ValueError, RecursionError) as error:
+        raise PixgraftError(f"{path}: not JSON: cut short or edited") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -202,9 +202,7 @@ def measure(
     start = time.monotonic()
     _check(table)
     needed = dict.fromkeys((each.network, each.metric.role) for each in table.columns if each.metric.role)
-    networks = {
-        (name, role): open_feature(name, weights, device, role=role, note=bars.note) for name, role in needed
-    }
+    networks = {(name, role): open_feature(name, weights, device, role=role, note=bars.note) for name, role in needed}
     evaluator = Evaluator(table.columns, networks, device)
     curves = [column for column in table.columns if column.metric.is_curve]
     reals, reals_row = {}, None

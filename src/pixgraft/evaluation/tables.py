@@ -98,4 +98,3 @@ def _base(protocol: Protocol, size: int, options: EvaluationOptions) -> dict[str
     fitted = "centred square; Lanczos where it shrinks, bicubic where it grows"
     resized = fitted if size else "none: the images are taken as they are"
     return {"name": protocol.name, "resize_filter": resized, "seed": options.seed}
-

@@ -148,4 +148,3 @@ class FileInputs:
         if isinstance(value, PixgraftError):
             raise PixgraftError(str(value))
         return value
-

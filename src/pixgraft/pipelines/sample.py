@@ -132,9 +132,7 @@ class SamplingPipeline(Pipeline):
     def _passes(self, rows: Tensor) -> list[list[int]]:
         return list(passes(len(rows), self.pass_size))
 
-    def images(
-        self, codes: Tensor, *, noise: Noise = "stored", seed: int = 0, numbers: Sequence[int] = ()
-    ) -> Tensor:
+    def images(self, codes: Tensor, *, noise: Noise = "stored", seed: int = 0, numbers: Sequence[int] = ()) -> Tensor:
         """Images uint8 (N, 3, S, S), on the CPU, of codes (N, D) or (N, L, D).
 
         Random noise is that of the seed's samples of these numbers.
@@ -290,9 +288,7 @@ class SamplingPipeline(Pipeline):
     def _whole(self, codes: list[Tensor], settings: Mapping[str, Any], seed: int, summary: Summary) -> Plan:
         """A plan whose images become one file."""
         jobs = [Job(str(n), (), partial(codes.__getitem__, n)) for n in range(len(codes))]
-        return Plan(
-            jobs, self._of_codes, dict(settings), seed, summary=summary, stored=False, pass_size=self.pass_size
-        )
+        return Plan(jobs, self._of_codes, dict(settings), seed, summary=summary, stored=False, pass_size=self.pass_size)
 
 
 def _number(recorded: str | None, otherwise: Any) -> Any:
