@@ -44,6 +44,54 @@ def test_i2ilr_overfits_four_images(seed: int) -> None:
 # --- its terms ---
 
 
+def test_the_cycle_weight_falls_geometrically() -> None:
+    settings = ["lambda_cycle=0.1", "lambda_cycle_start=10.0", "lambda_cycle_images=1000"]
+    method, constant = (I2ILR(replaced(CASES[0].experiment.method, each)) for each in (settings, settings[:1]))
+    weights = []
+    for images_seen in (0, 500, 1000, 5000):
+        method.set_progress(images_seen)
+        constant.set_progress(images_seen)
+        weights.append(method.cycle_weight)
+        assert constant.cycle_weight == 0.1
+    assert weights == pytest.approx([10, 1, 0.1, 0.1])
+    method.set_progress(500)
+    losses = [each.generator_losses(Batch(pictures(4), {}))["cycle"] for each in (method, constant)]
+    constant.load_state_dict(method.state_dict())
+    losses[1] = constant.generator_losses(Batch(pictures(4), {}))["cycle"]
+    torch.testing.assert_close(losses[0], 10 * losses[1])
+
+
+def test_cycle_noise_is_seen_by_the_second_pass_alone() -> None:
+    method = I2ILR(replaced(CASES[0].experiment.method, ["cycle_noise=2.0"]))
+    given: list[Tensor] = []
+    method.generator.register_forward_hook(lambda network, inputs, output: given.extend((inputs[0], output)))
+    batch = Batch(pictures(4), {})
+    method.generator_losses(batch)
+    _, translation, noisy, _ = given
+    assert torch.equal(batch.shared["translation"], translation)
+    noise = (noisy - translation).detach() * 127.5
+    assert 1.9 < float(noise.std()) < 2.1 and abs(float(noise.mean())) < 0.1
+
+
+@pytest.mark.parametrize("setting", ["lambda_cycle=-1.0", "cycle_noise=-1.0", "lambda_cycle_start=1.0"])
+def test_i2ilr_refuses_cycle_settings_that_mean_nothing(setting: str) -> None:
+    with pytest.raises(PixgraftError, match=setting.split("=")[0]):
+        replaced(CASES[0].experiment.method, [setting])
+
+
+def test_an_equalized_discriminator_is_not_bounded_by_spectral_norms() -> None:
+    torch.manual_seed(0)
+    method = I2ILR(replaced(CASES[0].experiment.method, ["discriminator_norm=equalized"]))
+    assert not any("u" in dict(layer.named_buffers()) for layer in method.discriminator.modules())
+    images = pictures(4)
+    lr = method.downscale(images)
+    before = method.judge(images, lr)
+    with torch.no_grad():
+        for each in method.discriminator.parameters():
+            each.mul_(2)
+    assert float(method.judge(images, lr).std()) > 4 * float(before.std())  # a spectral norm would undo the factor
+
+
 def test_i2ilr_pairs_are_neighbours() -> None:
     method = I2ILR(CASES[0].experiment.method)
     images = pictures(6)

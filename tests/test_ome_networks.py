@@ -172,6 +172,12 @@ def test_codes_come_out(many_scales: bool, depth: Depth) -> None:
     assert len({tuple(code.tolist()) for code in codes[0]}) == 8
 
 
+def test_heads_may_be_narrower_than_codes() -> None:
+    head = code_head(6, 4, DIM, channels=3)
+    assert [each.shape[0] for each in head.state_dict().values()] == [3, 3, 3, 3, DIM, DIM]
+    assert head(noise(2, 6, 4, 4)).shape == (2, DIM)
+
+
 def test_one_code_is_repeated() -> None:
     codes = encoder(many_codes=False, many_scales=False)(noise(2, 5, 32, 32))
     assert codes.shape == (2, 8, DIM)

@@ -62,6 +62,15 @@ def test_the_defaults_are_the_published_network() -> None:
     assert round(sum(p.numel() for p in encoder.parameters()) / 1e6) == 267
 
 
+def test_heads_may_be_narrower_than_codes() -> None:
+    encoder = StyleEncoder(
+        condition_channels=3, styles=8, code_dim=32, input_size=32, stages=((8, 1),) * 4, head_channels=4
+    )
+    head = encoder.styles[0]
+    assert [each.shape[0] for each in head.state_dict().values()] == [4, 4, 32, 32]
+    assert encoder(torch.zeros(2, 3, 32, 32)).shape == (2, 8, 32)
+
+
 def test_each_style_sees_its_own_features() -> None:
     """The first three depend on the body's end alone; the lateral layers enter where they should."""
     encoder, conditions = style_encoder(), noise(2, 3, 32, 32)

@@ -47,6 +47,8 @@ class EncodingConfig(MethodConfig):
     condition: Kind = "lr"
     classes: int = 19
     """Number of classes of label maps."""
+    head_channels: int = 0
+    """Width of the convolutions that lead to each code; 0: the code's dimension, as published."""
 
     lambda_l2: float = 1.0
     lambda_perceptual: float = 0.8
@@ -63,8 +65,8 @@ class EncodingConfig(MethodConfig):
             raise PixgraftError(f"input_size is {s}: choose a power of two from 32 to 1024")
         if self.condition == "labels" and not 2 <= self.classes <= 256:
             raise PixgraftError(f"classes is {self.classes}: choose a number from 2 to 256")
-        if min(self.lambda_l2, self.lambda_perceptual, self.lambda_identity) < 0:
-            raise PixgraftError("the lambdas must be at least 0")
+        if min(self.lambda_l2, self.lambda_perceptual, self.lambda_identity, self.head_channels) < 0:
+            raise PixgraftError("the lambdas and head_channels must be at least 0")
 
     @property
     def generator_fields(self) -> dict[str, Any]:

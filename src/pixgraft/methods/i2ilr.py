@@ -24,7 +24,7 @@ from pixgraft.losses.penalties import r1_of_logits, r1_of_loss
 from pixgraft.losses.reconstruction import l1
 from pixgraft.methods.base import Batch, Losses, Phase, check_adam
 from pixgraft.methods.tasks import Graft, GraftConfig
-from pixgraft.networks.i2ilr import Discriminator, Generator, GeneratorOptions
+from pixgraft.networks.i2ilr import Discriminator, Generator, GeneratorOptions, WeightNorm
 
 GREY_LEVEL = 2 / 255  # one step of an 8-bit image in [-1, 1]
 Augmentations = tuple[Literal["translation", "cutout", "color"], ...]
@@ -47,6 +47,8 @@ class I2ILRConfig(GraftConfig):
     discriminator_max_channels: int = 512
     head: Literal["single", "patch"] = "single"
     """A single logit as in StarGAN v2, or the 5x5 logits of the published code."""
+    discriminator_norm: WeightNorm = "spectral"
+    """The paper's spectral normalisation limits how sharply D can tell images apart; R1 alone limits "equalized"."""
     statistic: Statistic = "variance"
     """The second statistic of PONO, beside the mean."""
     shortcut: Literal["dynamic", "static"] = "dynamic"
@@ -65,6 +67,14 @@ class I2ILRConfig(GraftConfig):
     adversarial_on_cycle: bool = False
     """Adversarial loss on the cycle's images too. With two fakes per real image, real loss and R1 are then doubled."""
     lambda_cycle: float = 1.0
+    lambda_cycle_start: float = 0.0
+    """Above 0: the cycle's weight falls from here to `lambda_cycle`, geometrically, in `lambda_cycle_images` images."""
+    lambda_cycle_images: int = 0
+    cycle_noise: float = 0.0
+    """Deviation, in grey levels, of noise added to a translation before it is translated back.
+
+    Without noise the generator can hide the source in differences that no eye sees and 8 bits do not hold.
+    """
     r1_of: Literal["logits", "loss"] = "logits"
     r1_gamma: float = 0.5
     r1_every: int = 1
@@ -90,6 +100,10 @@ class I2ILRConfig(GraftConfig):
         if generator < 2 or min(discriminator, self.r1_every, self.r1_batch) < 1:
             raise PixgraftError("generator channels must be at least 2; other channels, r1_every and r1_batch 1")
         check_adam((self.generator_lr, self.discriminator_lr), self.betas)
+        if min(self.lambda_cycle, self.lambda_cycle_start, self.lambda_cycle_images, self.cycle_noise) < 0:
+            raise PixgraftError("lambda_cycle, lambda_cycle_start, lambda_cycle_images and cycle_noise are at least 0")
+        if self.lambda_cycle_start and not (self.lambda_cycle > 0 and self.lambda_cycle_images > 0):
+            raise PixgraftError("lambda_cycle_start needs a lambda_cycle and a lambda_cycle_images above 0")
         if not self.difference_step > 0:
             raise PixgraftError(f"difference_step is {self.difference_step}: it must be above 0")
 
@@ -149,7 +163,17 @@ class I2ILR(Graft):
             base_channels=config.discriminator_channels,
             max_channels=config.discriminator_max_channels,
             head=config.head,
+            norm=config.discriminator_norm,
         )
+        self.cycle_weight = config.lambda_cycle
+
+    def set_progress(self, images_seen: int) -> None:
+        """Set `cycle_weight`, the weight of eq. 8."""
+        config = self.config
+        self.cycle_weight = config.lambda_cycle
+        if config.lambda_cycle_start:
+            remaining = max(0.0, 1 - images_seen / config.lambda_cycle_images)
+            self.cycle_weight *= (config.lambda_cycle_start / config.lambda_cycle) ** remaining
 
     # --- parts of the losses ---
 
@@ -198,10 +222,12 @@ class I2ILR(Graft):
         adversarial = minimax_generator_loss if minimax else non_saturating_generator_loss
 
         translation = self.generator(source, partner_lr)  # G(X, y) and G(Y, x)
-        cycle = self.generator(translation, source_lr)  # G(G(X, y), x) and G(G(Y, x), y)
+        noise = config.cycle_noise * GREY_LEVEL
+        noisy = translation + noise * torch.randn_like(translation) if noise else translation
+        cycle = self.generator(noisy, source_lr)  # G(G(X, y), x) and G(G(Y, x), y)
         losses = {
             "generator": adversarial(self.judge(translation, partner_lr)),
-            "cycle": config.lambda_cycle * l1(cycle, source),
+            "cycle": self.cycle_weight * l1(cycle, source),
         }
         if config.adversarial_on_cycle:
             losses["generator_cycle"] = adversarial(self.judge(cycle, source_lr))

@@ -91,6 +91,7 @@ class OME(PriorEncoding):
             base_channels=config.encoder_channels,
             small_stem=config.small_stem,
             width=config.pyramid_channels,
+            head_channels=config.head_channels,
         )
         self.fusion: DynamicFusion | None = None
         if config.generator == "progan" and config.dynamic_fusion and config.many_codes:

@@ -59,6 +59,7 @@ class PSP(PriorEncoding):
             code_dim=self.code_dim,
             input_size=config.input_size,
             stages=config.stages,
+            head_channels=config.head_channels,
         )
 
     def codes_of(self, condition: Tensor) -> Tensor:

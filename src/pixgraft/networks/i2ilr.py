@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixgraft.layers.equalized import EqualizedConv2d
 from pixgraft.layers.normalize import InstanceNorm, MomentShortcut, SPAdaIN, Statistic, pono
 from pixgraft.layers.resample import upsample
 from pixgraft.layers.spectral import SpectralConv2d
@@ -21,6 +22,8 @@ SLOPE = 0.2
 UNIT_VARIANCE = 1 / math.sqrt(2)  # for the residual sum of two terms of variance 1
 
 Moments = tuple[Tensor, Tensor]
+WeightNorm = Literal["spectral", "equalized"]
+"""How a discriminator's weights are scaled: by their spectral norm, or by He's constant (equalized learning rate)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,15 +151,30 @@ class Generator(nn.Module):
         return rgb if rgb.dtype == torch.float64 else rgb.float()  # bfloat16 is coarser than grey levels
 
 
-class DiscriminatorBlock(nn.Module):
-    """The residual block of StarGAN v2's discriminator, with spectral normalisation only."""
+def _convolution(
+    norm: WeightNorm,
+    c_in: int,
+    c_out: int,
+    size: int,
+    *,
+    padding: int = 0,
+    bias: bool = True,
+    gain: float = math.sqrt(2),
+) -> nn.Module:
+    if norm == "spectral":
+        return SpectralConv2d(c_in, c_out, size, padding=padding, bias=bias)
+    return EqualizedConv2d(c_in, c_out, size, padding=padding, bias=bias, gain=gain)
 
-    def __init__(self, c_in: int, c_out: int, *, downsample: bool) -> None:
+
+class DiscriminatorBlock(nn.Module):
+    """The residual block of StarGAN v2's discriminator, with normalised weights and no other normalisation."""
+
+    def __init__(self, c_in: int, c_out: int, *, downsample: bool, norm: WeightNorm) -> None:
         super().__init__()
         self.downsample = downsample
-        self.conv1 = SpectralConv2d(c_in, c_out, 3, padding=1)
-        self.conv2 = SpectralConv2d(c_out, c_out, 3, padding=1)
-        self.skip = SpectralConv2d(c_in, c_out, 1, bias=False) if c_in != c_out else None
+        self.conv1 = _convolution(norm, c_in, c_out, 3, padding=1)
+        self.conv2 = _convolution(norm, c_out, c_out, 3, padding=1)
+        self.skip = _convolution(norm, c_in, c_out, 1, bias=False, gain=1.0) if c_in != c_out else None
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.leaky_relu(x, SLOPE))
@@ -186,25 +204,26 @@ class Discriminator(nn.Module):
         base_channels: int = 128,
         max_channels: int = 512,
         head: Literal["patch", "single"] = "patch",
+        norm: WeightNorm = "spectral",
     ) -> None:
         super().__init__()
         levels = int(math.log2(image_size // lr_size))
-        self.from_rgb = SpectralConv2d(3, base_channels, 3, padding=1)
+        self.from_rgb = _convolution(norm, 3, base_channels, 3, padding=1, gain=1.0)
         blocks, width = [], base_channels
         for _ in range(levels):
             c_out = min(2 * width, max_channels)
-            blocks.append(DiscriminatorBlock(width, c_out, downsample=True))
+            blocks.append(DiscriminatorBlock(width, c_out, downsample=True, norm=norm))
             width = c_out
         self.blocks = nn.ModuleList(blocks)
 
         c_out = min(2 * width, max_channels)
-        joint = [DiscriminatorBlock(width + lr_channels, c_out, downsample=False)]
+        joint = [DiscriminatorBlock(width + lr_channels, c_out, downsample=False, norm=norm)]
         final_size = min(8 if head == "patch" else 4, lr_size)
         halvings = int(math.log2(lr_size // final_size))
-        joint += [DiscriminatorBlock(c_out, c_out, downsample=True) for _ in range(halvings)]
+        joint += [DiscriminatorBlock(c_out, c_out, downsample=True, norm=norm) for _ in range(halvings)]
         self.joint = nn.ModuleList(joint)
-        self.final = SpectralConv2d(c_out, c_out, 4)
-        self.to_logits = SpectralConv2d(c_out, 1, 1)
+        self.final = _convolution(norm, c_out, c_out, 4)
+        self.to_logits = _convolution(norm, c_out, 1, 1, gain=1.0)
 
     def forward(self, image: Tensor, difference: Tensor) -> Tensor:
         """Map images (N, 3, S, S) and LR differences (N, lr_channels, L, L) to logits (N, 1, h, h); h is 5 or 1."""

@@ -71,9 +71,12 @@ class Pyramid(nn.Module):
         return [smooth(each) for smooth, each in zip(self.smooth, reversed(merged), strict=True)]
 
 
-def code_head(c_in: int, side: int, code_dim: int) -> StyleHead:
-    """F2C: a head from maps (N, c_in, side, side) to codes (N, D), initially close to zero (see `START`)."""
-    head = StyleHead(c_in, code_dim, side=side)
+def code_head(c_in: int, side: int, code_dim: int, channels: int = 0) -> StyleHead:
+    """F2C: a head from maps (N, c_in, side, side) to codes (N, D), initially close to zero (see `START`).
+
+    `channels` is the width of its convolutions, D if it is 0.
+    """
+    head = StyleHead(c_in, channels or code_dim, code_dim, side=side)
     _initialize(head.convs, slope=SLOPE)
     nn.init.normal_(head.linear.weight, std=START)
     return head
@@ -104,6 +107,7 @@ class Encoder(nn.Module):
         base_channels: int = 64,
         small_stem: bool = False,
         width: int = 256,
+        head_channels: int = 0,
     ) -> None:
         super().__init__()
         if many_scales and not many_codes:
@@ -127,7 +131,7 @@ class Encoder(nn.Module):
         sides = [image_size // stride for stride in reversed(self.trunk.strides)]
         c_in = width if many_scales else self.trunk.channels[-1]
         heads = self.scales if many_codes else (0,)
-        self.heads = nn.ModuleList(code_head(c_in, sides[scale], code_dim) for scale in heads)
+        self.heads = nn.ModuleList(code_head(c_in, sides[scale], code_dim, head_channels) for scale in heads)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, S, S) to offsets (N, M, D), coarse codes first, float32 under autocast too.

@@ -27,8 +27,8 @@ class _Backbone(nn.Module, ABC):
     """The common trunk of both encoders: the body of IR-SE-50, with four stages. `layers` is L.
 
     `styles` is L, 2 log2(side) - 2 for the side of the generator's images. `stages` holds the body's (channels,
-    blocks), `input_size` the conditions' side. The defaults are the published network; smaller inputs have fewer
-    layers in the heads.
+    blocks), `input_size` the conditions' side, `head_channels` the width of the heads, D if it is 0. The defaults are
+    the published network; smaller inputs have fewer layers in the heads.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class _Backbone(nn.Module, ABC):
         code_dim: int = 512,
         input_size: int = 256,
         stages: Sequence[tuple[int, int]] = STAGES,
+        head_channels: int = 0,
     ) -> None:
         super().__init__()
         if len(stages) != 4:
@@ -46,7 +47,7 @@ class _Backbone(nn.Module, ABC):
         if input_size not in (32, 64, 128, 256, 512, 1024):
             raise PixgraftError(f"input_size {input_size}: a power of two from 32 to 1024 is expected: choose one")
         self.condition_channels, self.input_size, self.stages = condition_channels, input_size, tuple(stages)
-        self.layers, self.code_dim = styles, code_dim
+        self.layers, self.code_dim, self.head_channels = styles, code_dim, head_channels or code_dim
         self.input_layer = input_layer(condition_channels, stages[0][0])
         self.body = irse50_body(stages)
         self._ends = list(itertools.accumulate(count for _, count in stages))
@@ -71,13 +72,13 @@ class _Backbone(nn.Module, ABC):
 class StyleHead(nn.Module):
     """map2style: features to a code, by convolutions that halve the side down to one pixel, and a linear layer."""
 
-    def __init__(self, c_in: int, code_dim: int, *, side: int) -> None:
+    def __init__(self, c_in: int, channels: int, code_dim: int, *, side: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for index in range(side.bit_length() - 1):
-            layers += [nn.Conv2d(code_dim if index else c_in, code_dim, 3, stride=2, padding=1), nn.LeakyReLU(0.01)]
+            layers += [nn.Conv2d(channels if index else c_in, channels, 3, stride=2, padding=1), nn.LeakyReLU(0.01)]
         self.convs = nn.Sequential(*layers)
-        self.linear = EqualizedLinear(code_dim, code_dim)
+        self.linear = EqualizedLinear(channels, code_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, side, side) to (N, code_dim)."""
@@ -91,7 +92,8 @@ class StyleEncoder(_Backbone):
     def _add_heads(self) -> None:
         (fine, _), (middle, _), (coarse, _) = self.stages[1:]
         sides = [self.input_size // (16 if i < COARSE else 8 if i < MIDDLE else 4) for i in range(self.layers)]
-        self.styles = nn.ModuleList(StyleHead(coarse, self.code_dim, side=side) for side in sides)
+        channels, code_dim = self.head_channels, self.code_dim
+        self.styles = nn.ModuleList(StyleHead(coarse, channels, code_dim, side=side) for side in sides)
         self.latlayer1 = nn.Conv2d(middle, coarse, 1)
         self.latlayer2 = nn.Conv2d(fine, coarse, 1)
 

@@ -44,6 +44,13 @@ def small_64() -> Experiment:
     return Experiment(name="grit-small-64", kind="grit", data=FACES_DATA, method=method, train=SMALL_64)
 
 
+def sketch_faces_64() -> Experiment:
+    """GRIT at 64 from line drawings, which `pixgraft data sketch` makes, for a laptop's CPU."""
+    small = small_64()
+    method, data = replace(small.method, condition="sketch"), DataConfig(conditions="sketches")
+    return replace(small, name="grit-sketch-faces-64", data=data, method=method)
+
+
 def tiny_32() -> Experiment:
     """GRIT at 32 for tests, which takes seconds on one core."""
     method = GRITConfig(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pixgraft.methods.ome import OMEConfig
 from pixgraft.presets import stylegan2
-from pixgraft.presets.schedules import ENCODER_32, ENCODER_128, TINY
+from pixgraft.presets.schedules import ENCODER_32, ENCODER_64, ENCODER_128, TINY
 from pixgraft.presets.stylegan2 import generator_sizes
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
@@ -29,6 +29,23 @@ def portraits_128() -> Experiment:
         small_stem=True,
     )  # fmt: skip
     return Experiment(name="ome-portraits-128", kind="ome", method=method, train=ENCODER_128)
+
+
+def faces_64() -> Experiment:
+    """OME at 64 for a laptop's CPU, with the prior of stylegan2-faces-64."""
+    method = OMEConfig(
+        prior="stylegan2-faces-64", **generator_sizes(stylegan2.faces_64()), input_size=64, perceptual="squeezenet",
+        lambda_identity=0.0, depth=34, encoder_channels=12, pyramid_channels=64, head_channels=64, small_stem=True,
+    )  # fmt: skip
+    data = DataConfig(factors=(1, 2, 4, 8, 16))
+    return Experiment(name="ome-faces-64", kind="ome", method=method, data=data, train=ENCODER_64)
+
+
+def sketch_faces_64() -> Experiment:
+    """`faces_64` for line drawings, which `pixgraft data sketch` makes."""
+    faces = faces_64()
+    method, data = replace(faces.method, condition="sketch"), DataConfig(conditions="sketches")
+    return replace(faces, name="ome-sketch-faces-64", method=method, data=data)
 
 
 def small_32() -> Experiment:

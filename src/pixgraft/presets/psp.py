@@ -2,7 +2,7 @@
 
 from pixgraft.methods.psp import PSPConfig
 from pixgraft.presets import stylegan2
-from pixgraft.presets.schedules import ENCODER_32, ENCODER_128, TINY
+from pixgraft.presets.schedules import ENCODER_32, ENCODER_64, ENCODER_128, TINY
 from pixgraft.presets.stylegan2 import generator_sizes
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
@@ -20,6 +20,17 @@ def portraits_128() -> Experiment:
         stages=((32, 2), (64, 2), (128, 4), (256, 2)), perceptual="squeezenet", lambda_identity=0.0, lr=3e-4,
     )  # fmt: skip
     return Experiment(name="psp-portraits-128", kind="psp", method=method, train=ENCODER_128)
+
+
+def faces_64() -> Experiment:
+    """pSp at 64 for a laptop's CPU, with the prior of stylegan2-faces-64; half-precision weights take 7 MB."""
+    method = PSPConfig(
+        prior="stylegan2-faces-64", **generator_sizes(stylegan2.faces_64()), input_size=64,
+        stages=((32, 1), (48, 2), (96, 2), (128, 2)), head_channels=64, perceptual="squeezenet", lambda_identity=0.0,
+        lr=1e-3,
+    )  # fmt: skip
+    data = DataConfig(factors=(1, 2, 4, 8, 16))
+    return Experiment(name="psp-faces-64", kind="psp", method=method, data=data, train=ENCODER_64)
 
 
 def small_32() -> Experiment:

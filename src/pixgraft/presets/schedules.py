@@ -18,6 +18,11 @@ ENCODER_32 = TrainConfig(
     batch=8, images=60_000, average_decay=0.998, checkpoint_every=10_000, sample_every=5_000, log_every=1_000
 )
 """For encoders at 32 pixels on a laptop's CPU."""
+ENCODER_64 = TrainConfig(
+    batch=8, images=100_000, precision="bfloat16", channels_last=True, average_decay=0.998, checkpoint_every=10_000,
+    sample_every=5_000, log_every=1_000,
+)  # fmt: skip
+"""For encoders at 64 pixels on a laptop's CPU."""
 ENCODER_128 = TrainConfig(batch=16, images=400_000, precision="bfloat16", channels_last=True)
 """For encoders at 128 pixels on a GPU."""
 GPU_128 = TrainConfig(batch=32, images=3_000_000, precision="bfloat16", channels_last=True, average_decay=0.9995)
