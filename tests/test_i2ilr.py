@@ -89,7 +89,7 @@ def test_an_equalized_discriminator_is_not_bounded_by_spectral_norms() -> None:
     with torch.no_grad():
         for each in method.discriminator.parameters():
             each.mul_(2)
-    assert float(method.judge(images, lr).std()) > 4 * float(before.std())  # a spectral norm would undo the factor
+    assert method.judge(images, lr).std().item() > 4 * before.std().item()  # a spectral norm would undo the factor
 
 
 def test_i2ilr_pairs_are_neighbours() -> None:
@@ -103,9 +103,10 @@ def test_i2ilr_pairs_are_neighbours() -> None:
 def test_i2ilr_difference_is_what_the_configuration_says() -> None:
     images, lr = pictures(2), F.avg_pool2d(pictures(2, seed=1), 4)
     small, step = F.avg_pool2d(images, 4), 8 / 255
+    levels = ((lr + 1) / step).round() - ((small + 1) / step).round()
     expected = {
-        ("image", False): (lr - (small / step).round() * step).abs(),
-        ("image", True): (lr / step - (small / step).round()).abs(),
+        ("image", False): levels.abs() * step,
+        ("image", True): levels.abs(),
         ("difference", False): ((lr - small).abs() / step).round() * step,
         ("difference", True): ((lr - small).abs() / step).round(),
     }
@@ -113,6 +114,34 @@ def test_i2ilr_difference_is_what_the_configuration_says() -> None:
         settings = [f"difference={rounded}", f"difference_in_steps={str(in_steps).lower()}", f"difference_step={step}"]
         method = I2ILR(replaced(CASES[0].experiment.method, settings))
         torch.testing.assert_close(method.difference(images, lr), value, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["i2ilr-paper-128", "i2ilr-official-128", "i2ilr-small-64"])
+def test_an_image_that_shrinks_to_its_target_has_no_difference(name: str) -> None:
+    config = replaced(preset(name).method, ["image_size=32", "generator_max_channels=64"])
+    method = I2ILR(replaced(config, ["discriminator_channels=8", "discriminator_max_channels=8"]))
+    images = pictures(4)
+    own = method.downscale(images)
+    assert not method.difference(images, own).any()
+    images = images.requires_grad_()
+    real = method.judge(images)
+    torch.testing.assert_close(real, method.judge(images, own))
+    penalty = torch.autograd.grad(real.sum(), images)[0].square().sum() / len(images)
+    if method.config.r1_of == "logits":
+        gamma = method.config.r1_gamma / 2 * (2 if method.config.adversarial_on_cycle else 1)
+        torch.testing.assert_close(method.r1_losses(Batch(images, {}))["r1"], gamma * penalty)
+
+
+def test_levels_of_8_bits_lie_on_the_paper_grid() -> None:
+    method = I2ILR(replaced(CASES[0].experiment.method, ["difference=image", "difference_step=0.00784313725490196"]))
+    levels = torch.arange(192).view(1, 3, 8, 8) / 127.5 - 1
+    images = levels.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert method.config.image_size == 32 and method.config.lr_size == 8
+    in_steps = 1 if method.config.difference_in_steps else 127.5
+    assert not method.difference(images, levels).any()
+    torch.testing.assert_close(
+        method.difference(images + 3 / 127.5, levels) * in_steps, torch.full_like(levels, 3.0), rtol=1e-4, atol=0
+    )
 
 
 @pytest.mark.parametrize(("on_cycle", "times"), [(False, 1), (True, 2)])
@@ -125,7 +154,8 @@ def test_i2ilr_weighs_its_terms(on_cycle: bool, times: int) -> None:
     own, partner = method.pairs(batch.images)
     translation = method.generator(batch.images, partner)
     cycle = method.generator(translation, own)
-    real = method.judge(batch.images, own)  # whose LR difference is zero
+    assert not method.difference(batch.images, own).any()
+    real = method.judge(batch.images)
     expected = {
         "generator": F.softplus(-method.judge(translation, partner)).mean(),
         "cycle": 0.25 * (cycle - batch.images).abs().mean(),

@@ -59,7 +59,11 @@ class I2ILRConfig(GraftConfig):
     align_corners: bool = True
 
     difference: Literal["image", "difference"] = "image"
-    """The term that eq. 5 rounds: the downscaled image, or the absolute difference."""
+    """What is rounded: the downscaled image (eq. 5) and with it the target, or their absolute difference.
+
+    Images are rounded to multiples of `difference_step` above -1; with a step of 2/255 these are the 8-bit levels. The
+    paper leaves the target as it is, which then lies off that grid: a perfect image would differ by up to half a step.
+    """
     difference_step: float = GREY_LEVEL
     difference_in_steps: bool = True
     """Divide the difference by `difference_step`, as eq. 5 does with r."""
@@ -179,13 +183,13 @@ class I2ILR(Graft):
 
     def difference(self, images: Tensor, lr: Tensor) -> Tensor:
         """Eq. 5: LR difference (N, C, L, L) of images (N, 3, S, S) and `lr`; rounding passes gradients through."""
-        config = self.config
+        config, step = self.config, self.config.difference_step
         small = self.downscale(images)
         if config.difference == "image":
-            difference = (lr - round_to(small, config.difference_step)).abs()
+            difference = (round_to(lr + 1, step) - round_to(small + 1, step)).abs()
         else:
-            difference = round_to((lr - small).abs(), config.difference_step)
-        return difference / config.difference_step if config.difference_in_steps else difference
+            difference = round_to((lr - small).abs(), step)
+        return difference / step if config.difference_in_steps else difference
 
     def pairs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """LR images (N, C, L, L) of the images and of their partners; neighbours (0, 1), (2, 3), ... are X and Y.
@@ -195,9 +199,13 @@ class I2ILR(Graft):
         lr = self.downscale(images)
         return lr, lr.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
 
-    def judge(self, images: Tensor, lr: Tensor) -> Tensor:
-        """Logits of the discriminator for images (N, 3, S, S) with targets `lr` (N, C, L, L) (eq. 6)."""
-        logits: Tensor = self.discriminator(augment(images, self.config.augment), self.difference(images, lr))
+    def judge(self, images: Tensor, lr: Tensor | None = None) -> Tensor:
+        """Logits of the discriminator (eq. 6) for images (N, 3, S, S).
+
+        Generated images have targets `lr` (N, C, L, L); real images have none, and an LR difference of zero.
+        """
+        difference = torch.zeros_like(self.downscale(images)) if lr is None else self.difference(images, lr)
+        logits: Tensor = self.discriminator(augment(images, self.config.augment), difference)
         return logits
 
     # --- the phases ---
@@ -245,7 +253,7 @@ class I2ILR(Graft):
                     batch.shared["cycle"] = self.generator(batch.shared["translation"], source_lr)
         times = 2 if config.adversarial_on_cycle else 1
         losses = {
-            "real": times * real_loss(self.judge(batch.images, source_lr)),
+            "real": times * real_loss(self.judge(batch.images)),
             "fake": fake_loss(self.judge(batch.shared["translation"], partner_lr)),
         }
         if config.adversarial_on_cycle:
@@ -256,8 +264,7 @@ class I2ILR(Graft):
         """gamma / 2 times R1 on the real images, which have an LR difference of zero (eq. 6)."""
         config = self.config
         images = batch.images.detach().requires_grad_()
-        lr_difference = torch.zeros_like(self.downscale(images))
-        logits = self.discriminator(augment(images, config.augment), lr_difference)
+        logits = self.judge(images)
         if config.r1_of == "logits":
             penalty = r1_of_logits(images, logits)
         else:
