@@ -148,6 +148,18 @@ def test_without_offsets_there_is_one_pass() -> None:
         psp.encode(given(psp), steps=2)
 
 
+def test_one_update_a_batch_has_the_sum_of_the_steps_gradients() -> None:
+    once, each = ready("ome", "method.steps=3", "method.updates=each_batch"), ready("ome", "method.steps=3")
+    once.load_state_dict(each.state_dict())
+    assert [phase.name for phase in once.phases()] == ["steps"]
+    torch.stack(list(once.phases()[0].losses(batch(once)).values())).sum().backward()
+    shared = batch(each)
+    for phase in each.phases():  # without updates in between
+        torch.stack(list(phase.losses(shared).values())).sum().backward()
+    for ours, theirs in zip(once.encoder.parameters(), each.encoder.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
 def test_no_gradient_goes_from_a_step_to_the_one_before() -> None:
     method = ready("ome")
     assert isinstance(method, OME)

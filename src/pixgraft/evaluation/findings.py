@@ -25,8 +25,10 @@ def findings(
     """
     if protocol == "ome-table3":
         names = [variant.name for variant in PROTOCOLS[protocol].variants]
+        orders = {"in the paper's order": names[:3], "with equal numbers of updates in the paper's order": names[1::2]}
         gain = partial(mean_of, replicates=replicates, seed=seed)
-        return [_order(names, column, values, gain) for column in columns if column.name in ("psnr", "perceptual")]
+        compared = [column for column in columns if column.name in ("psnr", "perceptual")]
+        return [_order(order, each, column, values, gain) for column in compared for order, each in orders.items()]
     if protocol == "ome-figure7":
         return _scales(rows, columns)
     if protocol == "ome-figure8":
@@ -35,16 +37,20 @@ def findings(
 
 
 def _order(
-    names: Sequence[str], column: Column, values: Mapping[str, Mapping[Column, Tensor]], mean: Callable[..., Estimate]
-) -> str:
-    """Says whether each row is better than the one before it, by the differences on the same images."""
+    order: str, names: Sequence[str], column: Column, values: Mapping[str, Mapping[Column, Tensor]],
+    mean: Callable[..., Estimate],
+) -> str:  # fmt: skip
+    """Says whether each row is better than the one before it, by the differences on the same images.
+
+    `order` names that order in the sentence.
+    """
     sign = 1 if column.metric.better == "up" else -1
     gains, parts = [], []
     for before, after in pairwise(names):
         apart = sign * (values[after][column] - values[before][column])
         gains.append(gain := mean(apart, torch.arange(len(apart))))
         parts.append(f"{after} is {'' if gain.value > 0 else 'not '}better than {before}, by {_shown(gain)}")
-    order = "in the paper's order" if all(gain.value > 0 for gain in gains) else "not in the paper's order"
+    order = order if all(gain.value > 0 for gain in gains) else f"not {order}"
     undecided = any(gain.low <= 0 <= gain.high for gain in gains)
     doubt = "; an interval that holds 0 leaves it open" if undecided else ""
     return f"{column.label}: {order} (differences on the same images): {'; '.join(parts)}{doubt}."

@@ -67,14 +67,14 @@ def _published(metrics: str, rows: dict[str, str]) -> tuple[Published, ...]:
     return tuple(published)
 
 
-def _ablation(name: str, folder: str, generator: str, switches: str, *, fusion: bool) -> Variant:
+def _ablation(name: str, folder: str, generator: str, switches: str, *settings: str, fusion: bool) -> Variant:
     """A row of OME's ablations, all of them inversion: offsets (OB), many codes (MC), many scales (MS)."""
     on = {
         "offsets": "OB" in switches, "many_codes": "MC" in switches or "MS" in switches,
         "many_scales": "MS" in switches, "dynamic_fusion": fusion,
     }  # fmt: skip
-    settings = (f"method.{field}={str(value).lower()}" for field, value in on.items())
-    return Variant(name, folder, ("method.condition=self", f"method.generator={generator}", *settings))
+    switched = (f"method.{field}={str(value).lower()}" for field, value in on.items())
+    return Variant(name, folder, ("method.condition=self", f"method.generator={generator}", *switched, *settings))
 
 
 _GRIT = ("l1", "psnr", "ssim", "perceptual", "fd")
@@ -202,6 +202,11 @@ _PROTOCOLS = (
             _ablation("single code", "single", "stylegan2", "", fusion=True),
             _ablation("multi-scale codes", "multi-scale", "stylegan2", "MS", fusion=True),
             _ablation("+ offsets", "offsets", "stylegan2", "OB MS", fusion=True),
+            # With an update after each of five steps, the row above has five times the updates of the other two.
+            _ablation(
+                "+ offsets, one update a batch", "offsets-once", "stylegan2", "OB MS", "method.updates=each_batch",
+                fusion=True,
+            ),
         ),
     ),
     Protocol(

@@ -31,6 +31,9 @@ class OMEConfig(EncodingConfig):
 
     steps: int = 5
     """N, number of steps."""
+    updates: Literal["each_step", "each_batch"] = "each_step"
+    """The paper back-propagates the loss "according to each forward" pass. Update the weights after each step, or once
+    a batch by the sum of the steps' gradients."""
     offsets: bool = True
     """OB: several steps with offsets; false: one step."""
     many_codes: bool = True
@@ -146,6 +149,8 @@ class OME(PriorEncoding):
     # --- the phases ---
 
     def phases(self) -> list[Phase]:
+        if self.config.updates == "each_batch":
+            return [Phase(name="steps", losses=self.all_losses, optimizer="encoder")]
         return [
             Phase(name=f"step{number}", losses=partial(self.step_losses, number), optimizer="encoder")
             for number in range(1, self.steps + 1)
@@ -167,6 +172,11 @@ class OME(PriorEncoding):
         codes, image = self.moved(condition, codes, image)
         shared[f"codes{number}"], shared[f"image{number}"] = codes.detach(), image.detach()
         return self.compared(image, batch.images, f"_{number}")
+
+    def all_losses(self, batch: Batch) -> Losses:
+        """Eq. 15 after every step. Steps are detached from each other, so that their gradients add up."""
+        losses = [self.step_losses(number, batch) for number in range(1, self.steps + 1)]
+        return {name: loss for each in losses for name, loss in each.items()}
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Ranger for the encoder, the fusion network and, with `train_generator`, the generator."""
