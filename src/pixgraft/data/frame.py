@@ -20,7 +20,7 @@ from pixgraft.files import read_json
 
 LIMIT = 2**16
 """Bytes of the largest file of a frame."""
-LEAST = 0.02
+LEAST = 0.05
 """The least distance between the eyes, and from them down to the mouth. Nearer points give no scale, and swapped
 ones a wrong direction."""
 
