@@ -219,7 +219,7 @@ def test_files_are_aligned_and_the_others_are_told_of(tmp_path: Path) -> None:
 
     assert result.written == 2
     files = {str(each.relative_to(tmp_path / "out")) for each in (tmp_path / "out").rglob("*") if each.is_file()}
-    assert files == {"people/a.png", "people/b.png"}
+    assert files == {"people/a.png", "people/b.png", "frame.json"}
     assert Image.open(tmp_path / "out" / "people" / "b.png").size == (32, 32)
     whys = {each.name: each.problem for each in result.skipped}
     assert whys.keys() == {"00.png", "c.jpg", "people/a.webp"}

@@ -95,11 +95,11 @@ def opened_pipeline(model: Path) -> GraftPipeline:
 
 
 def source_of(pipeline: GraftPipeline, path: Path) -> Tensor:
-    return pipeline.read_source(path.read_bytes(), path.name)
+    return pipeline.read_source(path.read_bytes(), path.name).pixels
 
 
 def target_of(pipeline: GraftPipeline, path: Path) -> Tensor:
-    return pipeline.read_target(path.read_bytes(), path.name)
+    return pipeline.read_target(path.read_bytes(), path.name).pixels
 
 
 def test_python_gives_the_bytes_of_the_command(model: Path, inputs: Path, done: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
         return tuple(_typed(item, each, where) for item, each in zip(value, kinds, strict=True))
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _typed(value, arguments[0], where)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**1023:  # a larger one is no float
         return float(value)
     if type(value) is not kind:
         raise PixgraftError(f"{where}: expected {kind.__name__}, found {value!r}")

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pixgraft import config as configs
+from pixgraft.data.frame import Frame, frame_of
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.errors import PixgraftError, unknown
 from pixgraft.files import json_sha256, write_bytes
@@ -43,6 +44,8 @@ class Model:
     """SHA-256 of the weights' file; for a run, of its checkpoint's description, which lists those of all its files."""
     info: dict[str, Any]
     """Metadata of the weights: images seen, data, source."""
+    frame: Frame | None = None
+    """Where the landmarks of the faces in its training images lie; None if that is not known."""
 
     @property
     def about(self) -> dict[str, Any]:
@@ -150,7 +153,10 @@ def _load_folder(folder: Path, name: str) -> Model:
         raise PixgraftError(f"{weights}: not a safetensors file ({error}): fetch or convert it anew") from None
     if isinstance(info.get("images_seen"), int):
         method.set_progress(info["images_seen"])
-    return Model(name, method, sha256, {key: info[key] for key in info if key not in ("config", "config_sha256")})
+    frame = None if info.get("frame") is None else frame_of(info["frame"], f"{file}: frame")
+    return Model(
+        name, method, sha256, {key: info[key] for key in info if key not in ("config", "config_sha256")}, frame
+    )
 
 
 def _load_run(folder: Path) -> Model:
@@ -167,7 +173,10 @@ def _load_run(folder: Path) -> Model:
     _load_weights(method, checkpoint.groups["averages"] | frozen, str(folder))
     method.set_progress(checkpoint.images_seen)
     info = {"method": kind, "images_seen": checkpoint.images_seen, "preset": experiment["name"]}
-    return Model(str(folder), method, checkpoint.sha256, info)
+    if experiment.get("frame") is None:
+        return Model(str(folder), method, checkpoint.sha256, info)
+    frame = frame_of(experiment["frame"], f"{folder}: frame")
+    return Model(str(folder), method, checkpoint.sha256, info | {"frame": experiment["frame"]}, frame)
 
 
 def _build_method(kind: str, settings: dict[str, Any], where: str) -> Method:

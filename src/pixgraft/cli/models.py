@@ -1,5 +1,6 @@
 """The verbs that make models and measure them."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ LayoutName = Annotated[str, arg(metavar="NAME")]
 def train(
     preset: Preset, /, *, data: Path, out: Path, split: str = "",
     set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = (),
-    device: str = "auto", resume: bool = False, skip_bad: bool = False, quiet: bool = False,
+    frame: Path | None = None, device: str = "auto", resume: bool = False, skip_bad: bool = False, quiet: bool = False,
 ) -> int:  # fmt: skip
     """Train a preset on your images. The same command again resumes, also after ctrl-C or a crash.
 
@@ -28,16 +29,21 @@ def train(
         out: The run folder: configuration, log, sample grids, checkpoints.
         split: The folder within the data to train on, such as "train".
         set: A field of the configuration as field=value, such as train.batch=8; give it once for each field.
+        frame: A frame.json that says where the landmarks of the faces in the images lie; the default is the one beside
+            the images, which `pixgraft data align` writes.
         device: auto, cpu, cuda, cuda:N or mps.
         resume: Demand that there is a checkpoint to resume from.
         skip_bad: Leave unusable images and pairs out, and list them.
         quiet: Show no progress.
     """
     from pixgraft import config, presets
+    from pixgraft.data.frame import read_frame
     from pixgraft.training.folder import has_checkpoints
     from pixgraft.training.loop import train as run
 
     experiment = config.replaced(presets.preset(preset), list(set))
+    if frame is not None:
+        experiment = dataclasses.replace(experiment, frame=read_frame(frame))
     if resume and not has_checkpoints(out):
         raise PixgraftError(f"{out}: no checkpoint to resume from: leave --resume out to begin")
     outcome = run(experiment, data, out, split=split, device=device, skip_bad=skip_bad, quiet=quiet)
@@ -106,19 +112,22 @@ def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
 
 
 @app.command
-def export(model: Model, out: Out, /, *, half: bool = False) -> int:
+def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None) -> int:
     """Write a run's averaged weights as a model folder, to keep or to publish.
 
     Args:
         model: A run folder, or any other model that `translate` takes.
         out: The folder to make.
         half: In half precision.
+        frame: A frame.json that says where the landmarks of the faces in its training images lie, for --align.
     """
+    from pixgraft.data.frame import read_frame
     from pixgraft.models import load_model, save_model
 
+    given = {} if frame is None else {"frame": dataclasses.asdict(read_frame(frame))}
     opened = load_model(model)
     about = {key: value for key, value in opened.info.items() if key not in ("format", "method", "weights")}
-    save_model(out, opened.method, info=about, half=half)
+    save_model(out, opened.method, info=about | given, half=half)
     print(out)
     return 0
 

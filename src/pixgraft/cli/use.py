@@ -158,6 +158,8 @@ def _run(pipeline: "Pipeline", plan: Callable[["Pipeline"], "Plan"], options: Ru
         quiet = options.quiet or world.rank > 0
         with Bars(quiet=quiet) as bars:
             print_skipped(planned.skipped, bars)
+            if not quiet and (hint := planned.hint()):
+                bars.note(hint)
             advance = bars.part(pipeline.model.method.task, len(planned.jobs[world.rank :: world.size]))
             results = run(
                 pipeline, planned, options.out, strict=options.strict, again=options.again, world=world,

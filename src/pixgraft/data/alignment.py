@@ -3,10 +3,11 @@
 Coordinates are (x, y) in pixels from the picture's top left corner: pixel (0, 0) is the square from (0, 0) to (1, 1). A
 face has five landmarks: the eye on the picture's left, the other eye, the nose, the left and the right mouth corner.
 
-There are two templates. "arcface" is the five points that identity networks were trained with (Deng et al. 2019,
-"ArcFace"), fitted by least squares (Umeyama 1991, "Least-squares estimation of transformation parameters between two
-point patterns", without reflection). "ffhq" is a whole head, the square crop of FFHQ (Karras et al. 2019, "A
-Style-Based Generator Architecture for Generative Adversarial Networks", after its published recipe).
+A crop has the landmarks of a data set's frame (`data/frame.py`), or one of two templates. "arcface" is the five points
+that identity networks were trained with (Deng et al. 2019, "ArcFace"). Points are fitted by least squares (Umeyama
+1991, "Least-squares estimation of transformation parameters between two point patterns", without reflection). "ffhq" is
+a whole head, the square crop of FFHQ (Karras et al. 2019, "A Style-Based Generator Architecture for Generative
+Adversarial Networks", after its published recipe).
 """
 
 from typing import Any, Literal, TypeAlias, get_args
@@ -15,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from pixgraft.data.frame import Frame
 from pixgraft.errors import PixgraftError
 
 Template = Literal["ffhq", "arcface"]
 TEMPLATES: tuple[Template, ...] = get_args(Template)
+Placement: TypeAlias = Template | Frame
+"""Where a face belongs in a crop: a template, or the frame of a data set."""
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -46,10 +50,16 @@ def similarity(points: Floats, onto: Floats) -> Floats:
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
-def crop_matrix(landmarks: Floats, size: int, template: Template) -> Floats:
+def applied(matrix: Floats, points: Floats) -> Floats:
+    """The points (N, 2) under the similarity `matrix` (2, 3)."""
+    mapped: Floats = points @ matrix[:, :2].T + matrix[:, 2]
+    return mapped
+
+
+def crop_matrix(landmarks: Floats, size: int, template: Placement) -> Floats:
     """The similarity (2, 3) from a picture with these landmarks (5, 2) to a crop of `size` x `size` pixels."""
-    if template == "arcface":
-        return similarity(landmarks, ARCFACE * size)
+    if isinstance(template, Frame) or template == "arcface":
+        return similarity(landmarks, (template.points if isinstance(template, Frame) else ARCFACE) * size)
     corners = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
     return similarity(head_square(landmarks), corners * size)
 

@@ -1,5 +1,6 @@
 """Where images come from: a folder, a zip that is read without unpacking, or one image file."""
 
+import contextlib
 import os
 import re
 import threading
@@ -10,9 +11,13 @@ from typing import Protocol
 
 from pixgraft.data.images import SUFFIXES
 from pixgraft.errors import PixgraftError
+from pixgraft.files import read_bytes
 
 MAX_FILE_BYTES = 2**30
 """A larger file is not read: no image within the limit of pixels needs it, and a zip can claim any size."""
+
+FRAME_FILE = "frame.json"
+"""The file beside images of faces that says where their landmarks lie; `data/frame.py` reads it."""
 
 _ELSEWHERE = re.compile(r"/|[A-Za-z]:|.*\\|(.*/)?\.\.(/|$)", re.DOTALL)
 """A name in a zip that, on some system, leads out of the folder that it is joined to."""
@@ -29,7 +34,7 @@ class ImageSource(Protocol):
     names: list[str]
     """The image files, sorted, relative to the folder's or zip's root, with forward slashes."""
     skipped: list[str]
-    """The other visible files, sorted: their suffix is not an image's."""
+    """The other visible files, sorted, but for `FRAME_FILE`: their suffix is not an image's."""
 
     def read(self, name: str) -> bytes:
         """The file's bytes. Raises PixgraftError, which names the file, if it cannot be read."""
@@ -150,7 +155,28 @@ def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], li
         folders = sorted({name.split("/")[0] + "/" for name in visible if "/" in name})
         beneath = f" under {prefix} (it has {', '.join(folders[:5]) or 'no folders'})" if prefix else ""
         raise PixgraftError(f"{path}: no images{beneath}; put in files that end in one of {' '.join(SUFFIXES)}")
-    return images, sorted(set(selected).difference(images))
+    others = set(selected).difference(images)
+    return images, sorted(name for name in others if PurePosixPath(name).name != FRAME_FILE)
+
+
+def read_beside(path: Path, name: str, limit: int) -> bytes | None:
+    """A file that is no image, of at most `limit` bytes, in a folder or zip; None if it is not there.
+
+    Raises PixgraftError, which names the file, if it is larger or cannot be read.
+    """
+    if path.is_dir():
+        try:
+            return read_bytes(path / name, limit)
+        except FileNotFoundError:
+            return None
+    with _open_zip(path) as archive:
+        if name not in archive.namelist():
+            return None
+        size = archive.getinfo(name).file_size
+    if size > limit:
+        raise PixgraftError(f"{path}/{name}: {size:,} bytes, more than the {limit:,} allowed; remove it")
+    with contextlib.closing(ZipSource(path, [], [])) as source:
+        return source.read(name)
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:

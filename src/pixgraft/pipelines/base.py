@@ -200,6 +200,8 @@ class Plan:
     """Labels of summaries of an earlier run that these options do not ask for."""
     pass_size: int = 1
     """Jobs that `make` takes at once."""
+    hint: Callable[[], str] = str
+    """A line about the inputs that is worth telling before the work; empty if there is none. It may look at some."""
 
 
 # --- pipelines ---

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pixgraft.data.alignment import Placement
 from pixgraft.data.conditions import ConditionKind, condition_kind
 from pixgraft.data.degrade import Degradation
 from pixgraft.data.grids import tiled
@@ -24,7 +25,6 @@ from pixgraft.data.outputs import labels
 from pixgraft.data.sources import open_source
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
-from pixgraft.faces import align as aligned
 from pixgraft.layers.conditions import fitted
 from pixgraft.layers.resample import bicubic
 from pixgraft.methods.tasks import Encoding
@@ -34,6 +34,15 @@ from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summa
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
 from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
 from pixgraft.pipelines.options import EditOptions, EncodingOptions, at_least, layer_range
+from pixgraft.pipelines.photographs import (
+    Alignable,
+    aligned,
+    aligned_setting,
+    alignment_for,
+    elsewhere,
+    picture_of,
+    report_alignments,
+)
 
 PHOTOGRAPHS = ("image", "lr")
 """Kinds of condition in which there may be a face to align."""
@@ -45,8 +54,8 @@ EDITED_IMAGES = 8
 """Default number of images on the way from one code to another."""
 
 
-@dataclass(frozen=True)
-class Condition:
+@dataclass(frozen=True, kw_only=True)
+class Condition(Alignable):
     """A condition as the method takes it."""
 
     pixels: Tensor
@@ -54,7 +63,6 @@ class Condition:
     small: Tensor | None = None
     """The low-resolution image that the output should shrink to, uint8 (3, L, L); None of any other condition, and
     where S is no multiple of L."""
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,8 @@ class EncodingPipeline(Pipeline):
 
         `image` is a path, a Pillow image or a tensor: uint8 (C, s, s) of class indices or levels, floats in [-1, 1]
         where it is a picture, or a batch. `steps` is the number of refining steps. Of `samples` all but the first have
-        random styles from layer `mix_from` on. `factor` shrinks an image file first, `align` cuts its face out.
+        random styles from layer `mix_from` on. `factor` shrinks an image file first, `align` warps its largest face
+        to the model's frame, or to FFHQ's crop if the model has none.
 
         Raises PixgraftError for what is no usable condition, and for settings that the model cannot take.
         """
@@ -145,11 +154,11 @@ class EncodingPipeline(Pipeline):
         if isinstance(image, Tensor):
             if factor != 1 or align:
                 raise PixgraftError("factor and align are for image files: shrink or align the tensor first")
-            conditions = [Condition(each) for each in condition_batch(image, self.condition)]
+            conditions = [Condition(pixels=each) for each in condition_batch(image, self.condition)]
             entry = tensor_entry("condition", image)
         else:
             name, data = read_file(image, "condition")
-            conditions = [self.read_condition(data, name, factor=factor, align=align)]
+            conditions = [self.read_condition(data, name, factor=factor, to=self._placement(align))]
             entry = input_entry("condition", name, data)
         results = [self.result(each, settings, seed) for each in conditions]
         result = results[0]
@@ -183,32 +192,35 @@ class EncodingPipeline(Pipeline):
             Degradation(factors=(factor,)).check(self.size)
         steps = self.method.steps if steps is None else steps
         first_mixed = self.mix_from(mix_from) if samples > 1 else None
-        return {
-            "steps": steps, "samples": samples, "mix_from": first_mixed, "factor": factor, "aligned": options.align
-        }  # fmt: skip
+        aligned_to = aligned_setting(self._placement(options.align))
+        return {"steps": steps, "samples": samples, "mix_from": first_mixed, "factor": factor, "aligned": aligned_to}
+
+    def _placement(self, align: bool) -> Placement | None:
+        """Where faces are aligned to. A model without a frame may be a published one, and those know FFHQ's crops."""
+        return alignment_for(self.model, align, "ffhq")
 
     def read_condition(
-        self, data: bytes, name: str, *, kind: ConditionKind | None = None, factor: int = 1, align: bool = False
-    ) -> Condition:
+        self, data: bytes, name: str, *, kind: ConditionKind | None = None, factor: int = 1,
+        to: Placement | None = None,
+    ) -> Condition:  # fmt: skip
         """A file as the method takes it; `name` is what errors call it.
 
         A low-resolution image smaller than s is enlarged as in training; a larger one is taken as it is, or shrunk by
         the factor first. Raises PixgraftError if the file is unusable, or shows no face to align.
         """
         kind = kind or self.kind
-        picture, notes = kind.decode(data, name), []
-        if align:
-            face = aligned(picture, self.size, name=name)
-            picture, notes = face.image, face.notes
+        photograph = aligned(kind.decode(data, name), to, self.size, "condition", name)
+        picture, notes, alignments = photograph.image, photograph.notes, photograph.alignments
         if kind.kind != "lr":
-            return Condition(kind.fit(picture, self.size), None, notes)
+            return Condition(pixels=kind.fit(picture, self.size), notes=notes, alignments=alignments)
         if factor > 1:
             picture = self._shrunk(picture, name, factor)
         side = min(*picture.size, self.size)
         small = pixels(fit(picture, side))
         if self.image_size % side:
             notes.append(f"{self.image_size} is no multiple of {side}: the consistency is not measured")
-        return Condition(kind.fit(picture, self.size), None if self.image_size % side else small, notes)
+        target = None if self.image_size % side else small
+        return Condition(pixels=kind.fit(picture, self.size), small=target, notes=notes, alignments=alignments)
 
     def _shrunk(self, picture: Image.Image, name: str, factor: int) -> Image.Image:
         """The image that `Degradation` enlarges."""
@@ -256,10 +268,12 @@ class EncodingPipeline(Pipeline):
             measures["operator"] = f"{OPERATOR} to {condition.small.shape[-1]} pixels"
             measures["outputs"] = [{"difference": asdict(each)} for each in consistency(pixels, target)]
         picture = self.condition.pictured(condition.pixels.unsqueeze(0))[0]
-        return EncodingResult(
+        result = EncodingResult(
             pixels=pixels, codes=torch.stack(codes), strip=[picture, *map(from_uint8, encoded.images)],
-            strip_side=self.strip_side, measures=measures, notes=condition.notes,
+            strip_side=self.strip_side, measures=measures,
         )  # fmt: skip
+        report_alignments(result, [condition])
+        return result
 
     # --- styles ---
 
@@ -291,15 +305,20 @@ class EncodingPipeline(Pipeline):
         settings = self._settings(options)
         kind = condition_kind(self.condition, options.palette)
         source = open_source(options.condition)
-        read = partial(self.read_condition, kind=kind, factor=options.factor, align=options.align)
+        read = partial(self.read_condition, kind=kind, factor=options.factor, to=self._placement(options.align))
         files = FileInputs("condition", source, read)
         jobs = [
             Job(label, _outputs(label, options.samples), partial(files.__getitem__, name), (files.file(name),))
             for name, label in labels(source.names).items()
         ]
+
+        def hint() -> str:
+            frame = None if options.align or self.condition.kind not in PHOTOGRAPHS else self.model.frame
+            return elsewhere(frame, [partial(picture_of, source, name) for name in source.names])
+
         return Plan(
             jobs, lambda prepared: [self.result(each, settings, options.seed) for each in prepared], settings,
-            options.seed, paths=[source.path], skipped=source.skipped,
+            options.seed, paths=[source.path], skipped=source.skipped, hint=hint,
         )  # fmt: skip
 
     def _decoding(self, options: EncodingOptions) -> Plan:

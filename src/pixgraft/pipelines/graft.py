@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import PurePosixPath
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from pixgraft.data.alignment import Placement
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import decode, fit, read_lr, to_tensor, to_uint8
 from pixgraft.data.outputs import labels
@@ -23,9 +24,26 @@ from pixgraft.models import Model
 from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, passes, png
 from pixgraft.pipelines.inputs import FileInputs, Picture, batch_of, input_entry, read_file, tensor_entry
 from pixgraft.pipelines.options import GraftOptions
+from pixgraft.pipelines.photographs import (
+    Alignable,
+    Photograph,
+    aligned,
+    aligned_setting,
+    alignment_for,
+    elsewhere,
+    picture_of,
+    report_alignments,
+)
 
 GRID_SIDE = 32
 """Most sources and targets of a grid: a larger one can be neither looked at nor held in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraftInput(Alignable):
+    """A source (3, S, S) or a target (C, L, L) in [-1, 1]."""
+
+    pixels: Tensor
 
 
 @dataclass(kw_only=True)
@@ -84,47 +102,68 @@ class GraftPipeline(Pipeline):
         self.lr_size, self.lr_channels = self.method.config.lr_size, self.method.config.lr_channels
         self.settings = {"operator": OPERATOR + (" of the luminance" if self.lr_channels == 1 else "")}
 
-    def __call__(self, source: Picture, target: Picture, *, project: bool = False) -> GraftResult:
+    def __call__(self, source: Picture, target: Picture, *, project: bool = False, align: bool = False) -> GraftResult:
         """Graft the detail of `source` onto `target`.
 
         Either is a path, a Pillow image or a tensor, uint8 or float in [-1, 1]: a source (3, S, S), a target (C, L, L),
-        or batches of both. `project` makes the output shrink to the target within one grey level in every cell. The
-        same inputs give the same bytes.
+        or batches of both. `project` makes the output shrink to the target within one grey level in every cell. `align`
+        warps the largest face of each image file to the model's frame. The same inputs give the same bytes.
 
         Raises PixgraftError for what is no usable image, or a tensor of another shape, type or range.
         """
-        sources, source_entry = self._given(source, "source")
-        targets, target_entry = self._given(target, "target")
+        to = alignment_for(self.model, align)
+        if align and isinstance(source, Tensor):
+            raise PixgraftError("align is for image files: align the source's tensor first")
+        sources, source_entry, source_read = self._given(source, "source", to)
+        targets, target_entry, target_read = self._given(target, "target", to)
         if len(sources) != len(targets):
             raise PixgraftError(f"{len(sources)} sources and {len(targets)} targets: give as many of both")
         result = self.batch(sources, targets, project=project)
-        settings = self.settings | {"projected": project}
+        report_alignments(result, [*source_read, *target_read])
+        settings = self._settings(project, to)
         reported: GraftResult = self.reported(result, seed=0, settings=settings, inputs=[source_entry, target_entry])
         return reported
 
-    def _given(self, picture: Picture, role: str) -> tuple[Tensor, dict[str, str]]:
+    def _given(
+        self, picture: Picture, role: str, to: Placement | None
+    ) -> tuple[Tensor, dict[str, str], list[GraftInput]]:
+        """The pixels (N, C, H, H) of a source or target, its entry in a report, and what was read, if it was a file."""
         if isinstance(picture, Tensor):
             size, channels = (self.image_size, 3) if role == "source" else (self.lr_size, self.lr_channels)
-            return batch_of(picture, role, (channels, size, size)), tensor_entry(role, picture)
+            return batch_of(picture, role, (channels, size, size)), tensor_entry(role, picture), []
         name, data = read_file(picture, role)
-        read = self.read_source if role == "source" else self.read_target
-        return read(data, name).unsqueeze(0), input_entry(role, name, data)
+        read = (self.read_source if role == "source" else self.read_target)(data, name, to)
+        return read.pixels.unsqueeze(0), input_entry(role, name, data), [read]
 
-    def read_source(self, data: bytes, name: str) -> Tensor:
-        """A source file, centre-cropped and resized, as (3, S, S) in [-1, 1]. Raises PixgraftError for no image."""
-        return to_tensor(fit(decode(data, name), self.image_size))
+    def read_source(self, data: bytes, name: str, to: Placement | None = None) -> GraftInput:
+        """A source file, its face aligned if `to` is given, centre-cropped and resized.
 
-    def read_target(self, data: bytes, name: str) -> Tensor:
-        """A target file as (C, L, L) in [-1, 1], shrunk unless it has that size.
-
-        Raises PixgraftError for no image, and for one of fewer than L pixels.
+        Raises PixgraftError, which names the file, for no image, and for one without a face to align.
         """
-        picture = decode(data, name)
+        photograph = aligned(decode(data, name), to, self.image_size, "source", name)
+        pixels = to_tensor(fit(photograph.image, self.image_size))
+        return GraftInput(pixels=pixels, alignments=photograph.alignments, notes=photograph.notes)
+
+    def read_target(self, data: bytes, name: str, to: Placement | None = None) -> GraftInput:
+        """A target file, shrunk unless it has that size; if `to` is given and it is larger, its face is aligned first.
+
+        Raises PixgraftError, which names the file, for no image, one of fewer than L pixels, and one without a face to
+        align.
+        """
+        photograph = self._target(data, name, to)
         try:
-            small = read_lr(picture, hr=self.image_size, lr=self.lr_size)
+            small = read_lr(photograph.image, hr=self.image_size, lr=self.lr_size)
         except PixgraftError as error:
             raise PixgraftError(f"{name}: {error}") from None
-        return to_grey(small.unsqueeze(0)).squeeze(0) if self.lr_channels == 1 else small
+        pixels = to_grey(small.unsqueeze(0)).squeeze(0) if self.lr_channels == 1 else small
+        return GraftInput(pixels=pixels, alignments=photograph.alignments, notes=photograph.notes)
+
+    def _target(self, data: bytes, name: str, to: Placement | None) -> Photograph:
+        picture = decode(data, name)
+        if to is None or min(picture.size) > self.lr_size:
+            return aligned(picture, to, self.image_size, "target", name)
+        note = f"target: not aligned: {picture.width} x {picture.height} pixels, as the model takes it"
+        return Photograph(image=picture, notes=[note])
 
     def batch(self, sources: Tensor, targets: Tensor, *, project: bool = False) -> GraftResult:
         """Images of sources (N, 3, S, S) and targets (N, C, L, L) in [-1, 1], in passes of one size."""
@@ -140,15 +179,20 @@ class GraftPipeline(Pipeline):
         moved = lr.project(pixels, levels).to(torch.uint8)
         return _measured(moved, consistency(moved, levels), before)
 
+    def _settings(self, project: bool, to: Placement | None) -> dict[str, Any]:
+        """The settings of a report."""
+        return self.settings | {"projected": project} | ({} if to is None else {"aligned": aligned_setting(to)})
+
     # --- files ---
 
     def plan(self, options: GraftOptions) -> Plan:
         if not (options.source and options.target):
             raise PixgraftError(f"{self.model.name}: say what to translate: {self.usage}")
+        to = alignment_for(self.model, options.align)
         sources, targets = open_source(options.source), open_source(options.target)
         # Targets vary fastest: they come back for each source, while a source's turn comes once.
-        source_files = FileInputs("source", sources, self.read_source)
-        target_files = FileInputs("target", targets, self.read_target, cached=4096)
+        source_files = FileInputs("source", sources, partial(self.read_source, to=to))
+        target_files = FileInputs("target", targets, partial(self.read_target, to=to), cached=4096)
         matched = pairs(sources.names, targets.names, options.pairs)
         jobs = [
             Job(
@@ -160,23 +204,32 @@ class GraftPipeline(Pipeline):
             for label, source, target in matched
         ]
 
-        def make(prepared: list[tuple[Tensor, Tensor]]) -> Sequence[Result]:
-            source, target = (torch.stack(side) for side in zip(*prepared, strict=True))
-            return self.batch(source, target, project=options.project).split()
+        def make(prepared: list[tuple[GraftInput, GraftInput]]) -> Sequence[Result]:
+            source, target = (torch.stack([each.pixels for each in side]) for side in zip(*prepared, strict=True))
+            results = self.batch(source, target, project=options.project).split()
+            for result, pair in zip(results, prepared, strict=True):
+                report_alignments(result, pair)
+            return results
+
+        def hint() -> str:
+            sides = ((sources, sources.names), (targets, targets.names))
+            pictures = [partial(picture_of, side, name) for side, names in sides for name in names]
+            return "" if options.align else elsewhere(self.model.frame, pictures)
 
         def grid(finished: Finished) -> dict[str, bytes]:
-            return {"grid.png": png(self._grid(matched, source_files, target_files, finished), finished.head)}
+            return {"grid.png": png(self._grid(matched, source_files, target_files, to, finished), finished.head)}
 
         return Plan(
-            jobs, make, self.settings | {"projected": options.project}, options.seed,
+            jobs, make, self._settings(options.project, to), options.seed,
             paths=[sources.path, targets.path], skipped=[*sources.skipped, *targets.skipped],
             summary=Summary("grid", ("grid.png",), grid) if options.grid else None,
-            superseded=() if options.grid else ("grid",), pass_size=self.pass_size,
+            superseded=() if options.grid else ("grid",), pass_size=self.pass_size, hint=hint,
         )  # fmt: skip
 
     def _grid(
-        self, matched: list[tuple[str, str, str]], sources: FileInputs, targets: FileInputs, finished: Finished
-    ) -> Tensor:
+        self, matched: list[tuple[str, str, str]], sources: FileInputs, targets: FileInputs, to: Placement | None,
+        finished: Finished,
+    ) -> Tensor:  # fmt: skip
         """The paper's Figure 5: sources across, targets and their shrunk versions down; a failed output is grey."""
         outputs = {
             (source, target): done
@@ -192,10 +245,10 @@ class GraftPipeline(Pipeline):
             done = outputs.get((source, target))
             return grey if done is None else finished.image(done)
 
-        rows = [[white, white, *(sources[name] for name in across)]]
+        rows = [[white, white, *(sources[name].pixels for name in across)]]
         for name in down:
-            whole = self.read_source(targets.source.read(name), name)
-            coarse = enlarge(targets[name].expand(3, -1, -1), size // self.lr_size)
+            whole = to_tensor(fit(self._target(targets.source.read(name), name, to).image, size))
+            coarse = enlarge(targets[name].pixels.expand(3, -1, -1), size // self.lr_size)
             rows.append([whole, coarse, *(output(each, name) for each in across)])
         return tiled(torch.stack([torch.stack(row) for row in rows]))
 

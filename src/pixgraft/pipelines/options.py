@@ -55,6 +55,8 @@ class GraftOptions:
     """Coarse images, or full-size ones, which are shrunk: a file, a folder or a zip."""
     pairs: Literal["all", "name", "order"] = "all"
     """Every source with every target, or pairs matched by file name or by order."""
+    align: bool = False
+    """Warp the largest face of each photograph to where the model's training images have theirs; one without fails."""
     project: bool = False
     """Move each output until it shrinks to its target within one grey level."""
     grid: bool = False
@@ -73,6 +75,8 @@ class SynthesisOptions:
     """For label maps in colours: a text file with a line "NAME R G B" for each class."""
     style: Annotated[tuple[tuple[Path, ...], ...], UseAppendAction, arg(metavar="IMAGE [IMAGE]")] = ()
     """An image whose style is taken, or two to go between; without it a style is drawn at random."""
+    align: bool = False
+    """Warp the largest face of each style image to where the model's training images have theirs."""
     samples: int = 1
     """Images of each condition. Several come with their mean and a map of their deviation."""
     vary: Literal["noise", "style"] = "noise"
@@ -101,7 +105,8 @@ class EncodingOptions:
     factor: int = 1
     """For models of low-resolution images: shrink the images by this factor first."""
     align: bool = False
-    """Cut the largest face out of each photograph first, upright; one without a face fails."""
+    """Warp the largest face of each photograph to where the model's training images have theirs; one without fails. A
+    model that does not know where gets FFHQ's crop."""
     steps: int | None = None
     """Refining steps; the default is the number used in training."""
     samples: int = 1

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pixgraft.data.alignment import Placement
 from pixgraft.data.conditions import ConditionKind, condition_kind
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import decode, fit, from_uint8, to_tensor, to_uint8
@@ -35,6 +36,14 @@ from pixgraft.pipelines.inputs import (
     tensor_entry,
 )
 from pixgraft.pipelines.options import SynthesisOptions, at_least, one_of
+from pixgraft.pipelines.photographs import (
+    Photograph,
+    aligned,
+    aligned_setting,
+    alignment_for,
+    elsewhere,
+    report_alignments,
+)
 
 Vary = Literal["noise", "style"]
 SHOWN = 8
@@ -107,13 +116,14 @@ class SynthesisPipeline(Pipeline):
 
     def __call__(
         self, condition: Picture, *, style: Picture | Sequence[Picture] | None = None, samples: int = 1, seed: int = 0,
-        vary: Vary = "noise",
+        vary: Vary = "noise", align: bool = False,
     ) -> SynthesisResult:  # fmt: skip
         """Make `samples` images of a condition.
 
         `condition` is a path, a Pillow image or a tensor: uint8 (C, S, S) of class indices or levels, floats in [-1, 1]
         where it is a picture, or a batch. `style` is an image whose style is taken, or two to go between; without it
         one is drawn at random. `vary` says what differs between the samples: the noise, or, without a style, the style.
+        `align` warps the largest face of each style, an image file, to the model's frame.
 
         Raises PixgraftError for what is no usable condition or style, and for samples below 1.
         """
@@ -124,9 +134,10 @@ class SynthesisPipeline(Pipeline):
             conditions = self.read_condition(data, name)[0].unsqueeze(0)
             entry = input_entry("condition", name, data)
         given = [] if style is None else [style] if isinstance(style, str | Path | Image.Image | Tensor) else style
-        styles = [self._style(each) for each in given]
-        codes = [code for code, _ in styles]
-        self._check(samples, vary, len(codes))
+        self._check(samples, vary, len(given), align)
+        to = alignment_for(self.model, align)
+        styles = [self._style(each, to) for each in given]
+        codes = [code for code, *_ in styles]
         results = [self.sample(each, codes, samples=samples, seed=seed, vary=vary) for each in conditions]
         result = SynthesisResult(
             pixels=torch.cat([each.pixels for each in results]),
@@ -137,28 +148,38 @@ class SynthesisPipeline(Pipeline):
             },
             measures=results[0].measures if len(results) == 1 else {"images": [each.measures for each in results]},
         )
-        inputs = [entry, *(about for _, about in styles)]
+        report_alignments(result, [photograph for *_, photograph in styles if photograph])
+        inputs = [entry, *(about for _, about, _ in styles)]
         reported: SynthesisResult = self.reported(
-            result, seed=seed, settings=self._settings(samples, vary, len(codes)), inputs=inputs
+            result, seed=seed, settings=self._settings(samples, vary, len(codes), to), inputs=inputs
         )
         return reported
 
-    def _style(self, picture: Picture) -> tuple[Tensor, dict[str, str]]:
-        """The code (D,) of a style, and its entry in a report."""
+    def _style(self, picture: Picture, to: Placement | None) -> tuple[Tensor, dict[str, str], Photograph | None]:
+        """The code (D,) of a style, its entry in a report, and what was read, if it was a file."""
         if isinstance(picture, Tensor):
+            if to is not None:
+                raise PixgraftError("align is for image files: align the style's tensor first")
             images = batch_of(picture, "style", (3, self.image_size, self.image_size))
             if len(images) > 1:
                 raise PixgraftError(f"the style is a batch of {len(images)} images: give one, or two to go between")
-            return self.style_code(images[0]), tensor_entry("style", picture)
+            return self.style_code(images[0]), tensor_entry("style", picture), None
         name, data = read_file(picture, "style")
-        return self.style_code(to_tensor(fit(decode(data, name), self.image_size))), input_entry("style", name, data)
+        photograph = aligned(decode(data, name), to, self.image_size, "style", name)
+        return self.picture_code(photograph), input_entry("style", name, data), photograph
 
-    def _check(self, samples: int, vary: str, styles: int) -> None:
+    def picture_code(self, photograph: Photograph) -> Tensor:
+        """The style code (D,) of a photograph."""
+        return self.style_code(to_tensor(fit(photograph.image, self.image_size)))
+
+    def _check(self, samples: int, vary: str, styles: int, align: bool) -> None:
         """Raise PixgraftError for settings that do not go together."""
         at_least("samples", samples)
         one_of("vary", vary, ("noise", "style"))
         if styles and not self.method.style_dim:
             raise PixgraftError(f"style: {self.model.name} takes no style: leave it out")
+        if align and not styles:
+            raise PixgraftError("align: moves the face of a style image: give one, or leave it out")
         if vary == "style" and styles:
             raise PixgraftError("vary style: draws styles at random: leave the style out, or vary the noise")
         if styles > 2:
@@ -166,10 +187,11 @@ class SynthesisPipeline(Pipeline):
         if styles == 2 and samples < 2:
             raise PixgraftError("style: two images to go between in 1 sample: ask for 2 samples or more")
 
-    def _settings(self, samples: int, vary: str, styles: int) -> dict[str, Any]:
+    def _settings(self, samples: int, vary: str, styles: int, to: Placement | None) -> dict[str, Any]:
         style = "given" if styles else "random" if self.method.style_dim else "none"
         vary = vary if styles < 2 else "between the styles"
-        return {"samples": samples, "vary": vary, "style": style, "components": False}
+        settings = {"samples": samples, "vary": vary, "style": style, "components": False}
+        return settings | ({} if to is None else {"aligned": aligned_setting(to)})
 
     def read_condition(
         self, data: bytes, name: str, kind: ConditionKind | None = None
@@ -235,12 +257,18 @@ class SynthesisPipeline(Pipeline):
         if options.condition is None:
             raise PixgraftError(f"{self.model.name}: say what to translate: {self.usage}")
         kind = condition_kind(self.condition, options.palette)
-        self._check(options.samples, options.vary, len(options.styles))
+        self._check(options.samples, options.vary, len(options.styles), options.align)
+        to = alignment_for(self.model, options.align)
         if options.components and not self.method.components:
             raise PixgraftError(f"--components: {self.model.name} makes images without parts: leave it out")
         source = open_source(options.condition)
         styles = [_open_style(path) for path in options.styles]
-        codes = [self.style_code(to_tensor(fit(picture, self.image_size))) for picture, _ in styles]
+        pictures = [picture for picture, _ in styles]
+        photographs = [
+            aligned(picture, to, self.image_size, "style", str(path))
+            for path, picture in zip(options.styles, pictures, strict=True)
+        ]
+        codes = [self.picture_code(each) for each in photographs]
         files = FileInputs("condition", source, partial(self.read_condition, kind=kind))
         named = labels(source.names)
         style_files = [file for _, file in styles]
@@ -248,7 +276,7 @@ class SynthesisPipeline(Pipeline):
         def prepare(name: str) -> Tensor:
             condition: Tensor
             condition, size = files[name]
-            for path, (picture, _) in zip(options.styles, styles, strict=True):
+            for path, picture in zip(options.styles, pictures if to is None else (), strict=to is None):
                 _check_aspect(path, picture, name, size)
             return condition
 
@@ -259,15 +287,22 @@ class SynthesisPipeline(Pipeline):
             ]
             for result in results:
                 result.write_components = options.components
+                report_alignments(result, photographs)
             return results
 
-        settings = self._settings(options.samples, options.vary, len(codes)) | {"components": options.components}
+        settings = self._settings(options.samples, options.vary, len(codes), to) | {"components": options.components}
         jobs = [
             Job(label, self._outputs(label, options), partial(prepare, name), (files.file(name), *style_files))
             for name, label in named.items()
         ]
         paths = [source.path, *options.styles]
-        return Plan(jobs, make, settings, options.seed, paths=paths, skipped=source.skipped)
+
+        def hint() -> str:
+            return elsewhere(
+                None if options.align else self.model.frame, [partial(Image.Image.copy, each) for each in pictures]
+            )
+
+        return Plan(jobs, make, settings, options.seed, paths=paths, skipped=source.skipped, hint=hint)
 
     def _outputs(self, label: str, options: SynthesisOptions) -> tuple[str, ...]:
         """Names of the files of one condition; those of different labels differ, since a number follows the label."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pixgraft.data.frame import Frame
 from pixgraft.errors import PixgraftError
 from pixgraft.methods import METHODS
 
@@ -94,6 +95,8 @@ class Experiment:
     """That method's configuration."""
     train: TrainConfig
     data: DataConfig = field(default_factory=DataConfig)
+    frame: Frame | None = None
+    """Where the landmarks of the faces in the images lie; None if that is not known. Training does not depend on it."""
 
     def __post_init__(self) -> None:
         group = METHODS[self.kind].batch_multiple

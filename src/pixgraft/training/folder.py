@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 
 from pixgraft import config as configs
+from pixgraft.data.frame import find_frame
+from pixgraft.data.pairs import ItemSource
 from pixgraft.errors import PixgraftError
 from pixgraft.training.experiment import Experiment
 
@@ -11,6 +13,7 @@ CONFIG_FILE = "config.toml"
 CHECKPOINTS = "checkpoints"
 MAY_CHANGE = (
     "method.prior", "train.images", "train.checkpoint_every", "train.keep", "train.sample_every", "train.log_every",
+    "frame",
 )  # fmt: skip
 """Configuration fields that may change when a run is resumed."""
 
@@ -18,6 +21,21 @@ MAY_CHANGE = (
 def has_checkpoints(folder: Path) -> bool:
     """Whether the run folder has checkpoints, sound or not."""
     return any((folder / CHECKPOINTS).glob("[0-9]*"))
+
+
+def with_frame(experiment: Experiment, folder: Path, images: ItemSource) -> Experiment:
+    """The experiment with a frame: its own, that of the run in the folder, or the one beside the images.
+
+    Raises PixgraftError if the run's configuration or the file beside the images is damaged.
+    """
+    frame, file = experiment.frame, folder / CONFIG_FILE
+    if frame is None and file.is_file():
+        frame = _read(file).frame
+    return dataclasses.replace(experiment, frame=frame or find_frame(images.path, images.names))
+
+
+def _read(file: Path) -> Experiment:
+    return configs.loads(Experiment, file.read_text(encoding="utf-8", errors="replace"), str(file))
 
 
 def prepare(folder: Path, experiment: Experiment, data: Path) -> None:
@@ -31,7 +49,7 @@ def prepare(folder: Path, experiment: Experiment, data: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if file.exists():
-            former = configs.loads(Experiment, file.read_text(encoding="utf-8", errors="replace"), str(file))
+            former = _read(file)
             differing = _differences(former, experiment)
             if differing:
                 raise PixgraftError(

@@ -29,7 +29,7 @@ from pixgraft.methods import METHODS
 from pixgraft.methods.base import MethodConfig
 from pixgraft.training.batches import Feed
 from pixgraft.training.experiment import Experiment
-from pixgraft.training.folder import CHECKPOINTS, CONFIG_FILE, has_checkpoints, prepare
+from pixgraft.training.folder import CHECKPOINTS, CONFIG_FILE, has_checkpoints, prepare, with_frame
 from pixgraft.training.preview import Previews
 from pixgraft.training.trainer import Trainer
 
@@ -77,6 +77,7 @@ def train(
         with contextlib.ExitStack() as stack:
             feed = stack.enter_context(contextlib.closing(Feed(experiment, data, split=split, skip_bad=skip_bad)))
             feed.dataset.check()
+            experiment = with_frame(experiment, folder, feed.dataset.source)
             # A network that is missing is an error here, before anything is written.
             trainer = Trainer(experiment, picked, world, new=not has_checkpoints(folder))
             if world.rank == 0:

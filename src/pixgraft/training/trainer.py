@@ -153,7 +153,7 @@ class Trainer:
             {"networks": dict(self.method.state_dict()), "averages": self.averages.state_dict(), "optimizers": tensors},
             {
                 "version": __version__,
-                "experiment": configs.to_dict(self.experiment),
+                "experiment": {key: each for key, each in configs.to_dict(self.experiment).items() if each is not None},
                 "data": fingerprint,
                 "optimizers": meta,
                 "features": self.features,
