@@ -1,9 +1,13 @@
 """Bounded reading and atomic writing of files, and a digest of JSON."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import stat
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +46,52 @@ def read_json(path: Path, limit: int = TEXT_LIMIT) -> Any:
         raise PixgraftError(f"{path}: not JSON: cut short or edited") from error
 
 
+_unfinished: set[Path] = set()
+_guard = threading.RLock()  # reentrant: a signal's handler may interrupt its holder
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """The place beside `path` for what will be renamed to it, a hidden name in the same folder.
+
+    What is still there at the end is removed, file or folder; also if a signal ends the program.
+    """
+    # The process id separates concurrent writers. The name is shortened to stay within the file system's limit.
+    place = path.with_name(f".{os.getpid()}.{path.name[-40:]}.tmp")
+    with _guard:
+        _unfinished.add(place)
+    try:
+        yield place
+    finally:
+        _remove(place)
+        with _guard:
+            _unfinished.discard(place)
+
+
+def _remove(place: Path) -> None:
+    with contextlib.suppress(OSError):
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+
+
+def abandon() -> None:
+    """Remove all that is unfinished, for a process that ends at once: no other thread can begin a file afterwards."""
+    _guard.acquire()
+    for place in list(_unfinished):
+        _remove(place)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to a temporary file in the same folder, then rename it to `path`, replacing an existing file.
 
     Raises PixgraftError, which names the path and the reason, if writing fails; the temporary file is then removed.
     """
-    # The process id separates concurrent writers. The name is shortened to stay within the file system's limit.
-    temporary = path.with_name(f".{os.getpid()}.{path.name[-40:]}.tmp")
     try:
-        try:
+        with unfinished(path) as temporary:
             write_flushed(temporary, data)
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         mend = "choose a folder that exists, may be written to and has space left"
         raise PixgraftError(f"cannot write {path}: {error.strerror or error}; {mend}") from error

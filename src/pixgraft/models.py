@@ -4,11 +4,10 @@ A model folder holds `model.json` (method, configuration, source of the weights,
 and a model card, `README.md`. A run folder is loaded as the weight averages of its newest intact checkpoint.
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import re
-import shutil
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor
 from pixgraft import config as configs
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.errors import PixgraftError, unknown
-from pixgraft.files import json_sha256, write_bytes
+from pixgraft.files import json_sha256, unfinished, write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
 from pixgraft.version import __version__
@@ -226,7 +225,8 @@ def save_model(
         **info,
     }
     target = folder.resolve()
-    temporary = target.with_name(f".{os.getpid()}.{target.name[-40:]}.tmp")
+    stack = contextlib.ExitStack()
+    temporary = stack.enter_context(unfinished(target))
     try:
         temporary.mkdir(parents=True)
         write_bytes(temporary / WEIGHTS, data)
@@ -239,7 +239,7 @@ def save_model(
     except OSError as error:
         raise PixgraftError(f"{folder}: cannot be made: {error.strerror or error}: choose another folder") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        stack.close()
 
 
 def check_free(folder: Path) -> None:

@@ -18,7 +18,7 @@ LayoutName = Annotated[str, arg(metavar="NAME")]
 def train(
     preset: Preset, /, *, data: Path, out: Path, split: str = "",
     set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = (),
-    device: str = "auto", resume: bool = False, skip_bad: bool = False, quiet: bool = False,
+    device: str = "auto", threads: int = 0, resume: bool = False, skip_bad: bool = False, quiet: bool = False,
 ) -> int:  # fmt: skip
     """Train a preset on your images. The same command again resumes, also after ctrl-C or a crash.
 
@@ -29,20 +29,25 @@ def train(
         split: The folder within the data to train on, such as "train".
         set: A field of the configuration as field=value, such as train.batch=8; give it once for each field.
         device: auto, cpu, cuda, cuda:N or mps.
+        threads: Threads of the CPU; 0: as PyTorch chooses.
         resume: Demand that there is a checkpoint to resume from.
         skip_bad: Leave unusable images and pairs out, and list them.
         quiet: Show no progress.
     """
-    from pixgraft import config, presets
+    from pixgraft import config, devices, presets
+    from pixgraft.engine.terminal import Terminal
     from pixgraft.training.folder import has_checkpoints
     from pixgraft.training.loop import train as run
 
+    devices.set_threads(threads)
     experiment = config.replaced(presets.preset(preset), list(set))
     if resume and not has_checkpoints(out):
         raise PixgraftError(f"{out}: no checkpoint to resume from: leave --resume out to begin")
     outcome = run(experiment, data, out, split=split, device=device, skip_bad=skip_bad, quiet=quiet)
     if outcome.interrupted:
-        print(f"stopped by {outcome.interrupted} after {outcome.images_seen:,} images: the same command resumes")
+        Terminal().say(
+            f"stopped by {outcome.interrupted} after {outcome.images_seen:,} images: the same command resumes"
+        )
         return 130 if outcome.interrupted == "SIGINT" else 143
     return 0
 
@@ -96,12 +101,15 @@ def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
             without it the names of the tensors identify it.
     """
     from pixgraft.convert import convert as run
+    from pixgraft.engine.terminal import Terminal
 
     if len(paths) not in (2, 3) or (len(paths) == 3 and layout):
         raise PixgraftError("convert: give FILE OUT, with --layout NAME or without, or LAYOUT FILE OUT")
     *names, file, out = paths
     converted = run(file, out, layout or (names[0] if names else None))
-    print(converted.folder, *converted.notes, sep="\n")
+    console = Terminal()
+    for line in (str(converted.folder), *converted.notes):
+        console.say(line)
     return 0
 
 
@@ -114,21 +122,21 @@ def export(model: Model, out: Out, /, *, half: bool = False) -> int:
         out: The folder to make.
         half: In half precision.
     """
+    from pixgraft.engine.terminal import Terminal
     from pixgraft.models import load_model, save_model
 
     opened = load_model(model)
     about = {key: value for key, value in opened.info.items() if key not in ("format", "method", "weights")}
     save_model(out, opened.method, info=about, half=half)
-    print(out)
+    Terminal().say(str(out))
     return 0
 
 
 @app.command
 def presets() -> int:
     """List the presets with their image sizes, parameters and how long they train."""
-    from rich.console import Console
-
     from pixgraft.cli.presets import presets_table
+    from pixgraft.engine.terminal import Terminal
 
-    Console().print(presets_table())
+    Terminal().print(presets_table())
     return 0

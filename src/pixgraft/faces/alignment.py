@@ -10,7 +10,7 @@ from PIL import Image
 from pixgraft.data.alignment import TEMPLATES, Template, crop_matrix, share_beyond, warp
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode, to_tensor
-from pixgraft.data.outputs import check_spared, output_folder, write_image
+from pixgraft.data.outputs import check_unmarked, output_folder, write_image
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
 from pixgraft.faces.detection import Face, detect
@@ -93,8 +93,8 @@ def align_files(
     existed = Path(out).exists()
     try:
         paths = [Path(out) / PurePosixPath(name).with_suffix(".png") for name in images.names]
-        check_spared([images.path], paths)
-        output_folder(Path(out), images.path)
+        check_unmarked(Path(out), images.path, paths)
+        output_folder(Path(out))
         for done, (name, path) in enumerate(zip(images.names, paths, strict=True), start=1):
             try:
                 if path in origins:

@@ -267,7 +267,8 @@ class SynthesisPipeline(Pipeline):
             for name, label in named.items()
         ]
         paths = [source.path, *options.styles]
-        return Plan(jobs, make, settings, options.seed, paths=paths, skipped=source.skipped)
+        read = [options.palette] if options.palette else []
+        return Plan(jobs, make, settings, options.seed, paths=paths, read=read, skipped=source.skipped)
 
     def _outputs(self, label: str, options: SynthesisOptions) -> tuple[str, ...]:
         """Names of the files of one condition; those of different labels differ, since a number follows the label."""
