@@ -81,6 +81,8 @@ def abandon() -> None:
     _guard.acquire()
     for place in list(_unfinished):
         _remove(place)
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()  # if nothing else is in it
 
 
 def write_bytes(path: Path, data: bytes) -> None:

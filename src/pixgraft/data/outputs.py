@@ -4,6 +4,7 @@ Files are told apart by device and inode: links, hard links and file systems to 
 several names.
 """
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -101,6 +102,18 @@ def output_folder(out: Path, *inputs: Path) -> Path:
     return out
 
 
+@contextlib.contextmanager
+def removed_if_empty(out: Path) -> Iterator[None]:
+    """At the end the folder `out`, and those above it, are removed if they were made in between and hold nothing."""
+    missing = [path for path in (out, *out.absolute().parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
 def is_output(path: Path) -> bool:
     """Whether this program wrote a file, by the text in its first bytes, or the file is empty."""
     try:
@@ -186,18 +199,19 @@ def write_together(folder: Path, files: Mapping[str, bytes], *, pending: bytes) 
     new = not folder.exists()
     mark = folder / list(files)[-1]
     try:
-        if new:
-            output_folder(folder.parent)
-        with unfinished(folder.resolve() if new else folder / "outputs") as beside:
-            beside.mkdir()
-            for name, data in files.items():
-                write_flushed(beside / name, data)
+        with removed_if_empty(folder):
             if new:
-                beside.rename(folder)
-            else:
-                write_bytes(mark, pending)
-                for name in files:
-                    (beside / name).replace(folder / name)
+                output_folder(folder.parent)
+            with unfinished(folder.resolve() if new else folder / "outputs") as beside:
+                beside.mkdir()
+                for name, data in files.items():
+                    write_flushed(beside / name, data)
+                if new:
+                    beside.rename(folder)
+                else:
+                    write_bytes(mark, pending)
+                    for name in files:
+                        (beside / name).replace(folder / name)
     except OSError as error:
         mend = "choose a folder that may be written to and has space left"
         raise PixgraftError(f"{folder}: cannot be written: {error.strerror or error}; {mend}") from error

@@ -10,7 +10,7 @@ from PIL import Image
 from pixgraft.data.alignment import TEMPLATES, Template, crop_matrix, share_beyond, warp
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode, to_tensor
-from pixgraft.data.outputs import check_unmarked, output_folder, write_image
+from pixgraft.data.outputs import check_unmarked, output_folder, removed_if_empty, write_image
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
 from pixgraft.faces.detection import Face, detect
@@ -90,8 +90,7 @@ def align_files(
     skipped: list[Finding] = []
     notes: list[Finding] = []
     origins: dict[Path, str] = {}
-    existed = Path(out).exists()
-    try:
+    with contextlib.closing(images), removed_if_empty(Path(out)):
         paths = [Path(out) / PurePosixPath(name).with_suffix(".png") for name in images.names]
         check_unmarked(Path(out), images.path, paths)
         output_folder(Path(out))
@@ -108,11 +107,6 @@ def align_files(
                 notes += [Finding(name, note, usable=True) for note in aligned.notes]
             if progress is not None:
                 progress(done, len(images.names))
-    finally:
-        images.close()
-        if not origins and not existed:
-            with contextlib.suppress(OSError):
-                Path(out).rmdir()
     return AlignedFiles(len(origins), skipped, notes)
 
 

@@ -27,6 +27,7 @@ from pixgraft.data.outputs import (
     read_report,
     remove,
     remove_earlier,
+    removed_if_empty,
 )
 from pixgraft.engine.distributed import World, barrier, gather_objects, gather_to_first
 from pixgraft.errors import PixgraftError
@@ -70,29 +71,30 @@ def run(
         for done in finished[world.rank :: world.size]:
             on_done(done)
         return finished
-    if plan.summary and plan.summary.owns_folder and world.rank == 0:
-        driver.mark(plan.summary)
-    barrier()
-    results = []
-    for start in range(0, len(share), plan.pass_size):
-        for done in driver.make(share[start : start + plan.pass_size]):
-            results.append(done)
-            on_done(done)
-    images = _interleaved(gather_to_first([done.pixels for done in results], world), len(plan.jobs))
-    everything = _interleaved(
-        gather_objects([dataclasses.replace(done, pixels=None) for done in results], world), len(plan.jobs)
-    )
-    if all(done.report is None for done in everything):
+    with removed_if_empty(driver.folder) if world.rank == 0 else contextlib.nullcontext():
+        if plan.summary and plan.summary.owns_folder and world.rank == 0:
+            driver.mark(plan.summary)
+        barrier()
+        results = []
+        for start in range(0, len(share), plan.pass_size):
+            for done in driver.make(share[start : start + plan.pass_size]):
+                results.append(done)
+                on_done(done)
+        images = _interleaved(gather_to_first([done.pixels for done in results], world), len(plan.jobs))
+        everything = _interleaved(
+            gather_objects([dataclasses.replace(done, pixels=None) for done in results], world), len(plan.jobs)
+        )
+        if all(done.report is None for done in everything):
+            if world.rank == 0:
+                driver.retract()
+            _refuse([done.failure for done in everything])
         if world.rank == 0:
-            driver.retract()
-        _refuse([done.failure for done in everything])
-    if world.rank == 0:
-        reasons = _reasons([lambda: driver.finish(everything, images)])
-        if not plan.stored:
-            _refuse(reasons)
-        for reason in reasons:
-            on_failure(reason)
-    barrier()
+            reasons = _reasons([lambda: driver.finish(everything, images)])
+            if not plan.stored:
+                _refuse(reasons)
+            for reason in reasons:
+                on_failure(reason)
+        barrier()
     return everything
 
 
@@ -222,12 +224,9 @@ class _Driver:
         return [done[job.label] for job in jobs]
 
     def retract(self) -> None:
-        """Where nothing came of any job, remove a folder that was made for it, with the mark in it."""
-        if self.new:
-            with contextlib.suppress(OSError):
-                if (summary := self.plan.summary) is not None:
-                    (self.folder / f"{summary.label}.json").unlink(missing_ok=True)
-                self.folder.rmdir()
+        """Where nothing came of any job in a new folder, remove the mark in it."""
+        if self.new and (summary := self.plan.summary) is not None:
+            (self.folder / f"{summary.label}.json").unlink(missing_ok=True)
 
     def remove_stale(self, job: Job) -> None:
         """Remove what an earlier run made of other inputs under the label of a job that failed."""
