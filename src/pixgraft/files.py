@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def read_json(path: Path, limit: int = TEXT_LIMIT) -> Any:
 
 
 _unfinished: set[Path] = set()
+_made: list[Path] = []
 _guard = threading.RLock()  # reentrant: a signal's handler may interrupt its holder
 
 
@@ -68,6 +69,27 @@ def unfinished(path: Path) -> Iterator[Path]:
             _unfinished.discard(place)
 
 
+@contextlib.contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """At the end `folder`, and those above it, are removed if they were made in between and hold nothing; also if a
+    signal ends the program."""
+    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    with _guard:
+        _made[:0] = missing
+    try:
+        yield
+    finally:
+        _remove_empty(missing)
+        with _guard:
+            _made[:] = [path for path in _made if path not in missing]
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
 def _remove(place: Path) -> None:
     with contextlib.suppress(OSError):
         if place.is_dir() and not place.is_symlink():
@@ -81,8 +103,7 @@ def abandon() -> None:
     _guard.acquire()
     for place in list(_unfinished):
         _remove(place)
-        with contextlib.suppress(OSError):
-            place.parent.rmdir()  # if nothing else is in it
+    _remove_empty(_made)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

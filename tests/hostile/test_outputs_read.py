@@ -107,12 +107,13 @@ def test_outputs_with_spoilt_reports_are_made_again(tmp_path: Path, capsys: Capt
     assert main(command) == 0
     report = out / "00.json"
     sound = json.loads(report.read_bytes())
-    for change in (
+    changes: tuple[dict[str, object], ...] = (
         {"seconds": 10**400},
         {"measures": {"codes_changed_by": [10**400]}},
         {"notes": [3]},
         {"outputs": {}},
-    ):
+    )
+    for change in changes:
         report.write_text(json.dumps(sound | change))
         assert main(command) == 0
     report.write_bytes(DEEP)

@@ -22,9 +22,10 @@ from torch import Tensor
 
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode
-from pixgraft.data.outputs import check_unmarked, output_folder, removed_if_empty, write_image
+from pixgraft.data.outputs import check_unmarked, output_folder, write_image
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
+from pixgraft.files import removed_if_empty
 
 ClassOrder = Literal["celebamask-hq", "face-parsing"]
 

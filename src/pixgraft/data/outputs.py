@@ -4,7 +4,6 @@ Files are told apart by device and inode: links, hard links and file systems to 
 several names.
 """
 
-import contextlib
 import os
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from pixgraft.data.images import png_bytes
 from pixgraft.errors import PixgraftError
-from pixgraft.files import read_json, unfinished, write_bytes, write_flushed
+from pixgraft.files import read_json, removed_if_empty, unfinished, write_bytes, write_flushed
 
 
 class Given:
@@ -100,18 +99,6 @@ def output_folder(out: Path, *inputs: Path) -> Path:
     except OSError as error:
         raise PixgraftError(f"{out}: cannot be made: {error.strerror}: choose another folder") from error
     return out
-
-
-@contextlib.contextmanager
-def removed_if_empty(out: Path) -> Iterator[None]:
-    """At the end the folder `out`, and those above it, are removed if they were made in between and hold nothing."""
-    missing = [path for path in (out, *out.absolute().parents) if not path.exists()]
-    try:
-        yield
-    finally:
-        for path in missing:
-            with contextlib.suppress(OSError):
-                path.rmdir()
 
 
 def is_output(path: Path) -> bool:

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode, fit, to_tensor
-from pixgraft.data.outputs import check_unmarked, output_folder, removed_if_empty, write_image
+from pixgraft.data.outputs import check_unmarked, output_folder, write_image
 from pixgraft.data.sources import ImageSource
 from pixgraft.errors import PixgraftError
+from pixgraft.files import removed_if_empty
 from pixgraft.layers.resample import to_grey
 
 

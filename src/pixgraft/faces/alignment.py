@@ -10,10 +10,11 @@ from PIL import Image
 from pixgraft.data.alignment import TEMPLATES, Template, crop_matrix, share_beyond, warp
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode, to_tensor
-from pixgraft.data.outputs import check_unmarked, output_folder, removed_if_empty, write_image
+from pixgraft.data.outputs import check_unmarked, output_folder, write_image
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
 from pixgraft.faces.detection import Face, detect
+from pixgraft.files import removed_if_empty
 
 MUCH_BEYOND = 0.1
 """The share of a crop beyond its picture from which a note tells of it."""

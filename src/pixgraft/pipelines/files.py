@@ -27,11 +27,10 @@ from pixgraft.data.outputs import (
     read_report,
     remove,
     remove_earlier,
-    removed_if_empty,
 )
 from pixgraft.engine.distributed import World, barrier, gather_objects, gather_to_first
 from pixgraft.errors import PixgraftError
-from pixgraft.files import json_sha256, write_bytes
+from pixgraft.files import json_sha256, removed_if_empty, write_bytes
 from pixgraft.pipelines.base import Done, Finished, Job, Pipeline, Plan, Result, Summary, described, report_bytes
 
 UNFINISHED = "not finished: the same command goes on"
