@@ -56,6 +56,7 @@ def test_every_pair_gives_an_image_and_a_report(model: Path, inputs: Path, done:
             "outputs": [{"file": f"{name}.png", "sha256": hashlib.sha256(data).hexdigest()}],
             "notes": [],
             "device": "cpu",
+            "threads": 1,
         }
         picture = Image.open(io.BytesIO(data))
         assert (picture.size, picture.mode) == ((32, 32), "RGB")

@@ -104,7 +104,7 @@ def test_every_job_gives_its_files_and_a_report_in_one_schema(task: Task, tmp_pa
     assert len(reports) == JOBS
     names = {
         "format", "pixgraft", "task", "method", "model", "weights_sha256", "seed", "settings", "inputs", "outputs",
-        "measures", "notes", "seconds", "device",
+        "measures", "notes", "seconds", "device", "threads",
     }  # fmt: skip
     for report in reports.values():
         assert set(report) == names and report["task"] == task.name and report["device"] == "cpu"
@@ -290,7 +290,7 @@ def test_no_input_is_replaced(task: Task, work: Path, tmp_path: Path, capsys: py
     photo = taken(tmp_path / "photos")
     photo.write_bytes((work / "00.png").read_bytes())
     (links / "00.png").symlink_to(photo)
-    assert "no earlier run wrote it" in refusal(capsys, *task.command(links, tmp_path / "photos"))
+    assert "an output would replace it" in refusal(capsys, *task.command(links, tmp_path / "photos"))
     assert photo.read_bytes() == (work / "00.png").read_bytes(), "reached through a link in the folder of inputs"
     again = tmp_path / "again"
     again.mkdir()

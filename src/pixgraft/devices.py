@@ -6,6 +6,8 @@ import torch
 
 from pixgraft.errors import PixgraftError
 
+MOST_THREADS = 1024
+
 
 def pick(name: str, local_rank: int = 0) -> torch.device:
     """The device for "auto" (CUDA, else Apple's MPS, else the CPU) or for a device name.
@@ -32,6 +34,20 @@ def pick(name: str, local_rank: int = 0) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise PixgraftError(f"--device {name}: PyTorch sees no MPS device here; choose cpu")
     return device
+
+
+def set_threads(count: int) -> None:
+    """Compute with `count` threads of the CPU from now on; 0 leaves the number as it is.
+
+    PyTorch sums in another order with another number, which can move a pixel by one level. Raises PixgraftError for a
+    number below 0 or beyond all reason.
+    """
+    if not 0 <= count <= MOST_THREADS:
+        raise PixgraftError(
+            f"--threads {count}: choose a number from 1 to {MOST_THREADS:,}, or 0 for PyTorch's own choice"
+        )
+    if count:
+        torch.set_num_threads(count)
 
 
 def synchronize(device: torch.device) -> None:

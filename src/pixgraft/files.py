@@ -1,9 +1,13 @@
 """Bounded reading and atomic writing of files, and a digest of JSON."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import stat
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +46,75 @@ def read_json(path: Path, limit: int = TEXT_LIMIT) -> Any:
         raise PixgraftError(f"{path}: not JSON: cut short or edited") from error
 
 
+_unfinished: set[Path] = set()
+_made: list[Path] = []
+_guard = threading.RLock()  # reentrant: a signal's handler may interrupt its holder
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """The place beside `path` for what will be renamed to it, a hidden name in the same folder.
+
+    What is still there at the end is removed, file or folder; also if a signal ends the program.
+    """
+    # The process id separates concurrent writers. The name is shortened to stay within the file system's limit.
+    place = path.with_name(f".{os.getpid()}.{path.name[-40:]}.tmp")
+    with _guard:
+        _unfinished.add(place)
+    try:
+        yield place
+    finally:
+        _remove(place)
+        with _guard:
+            _unfinished.discard(place)
+
+
+@contextlib.contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """At the end `folder`, and those above it, are removed if they were made in between and hold nothing; also if a
+    signal ends the program."""
+    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    with _guard:
+        _made[:0] = missing
+    try:
+        yield
+    finally:
+        _remove_empty(missing)
+        with _guard:
+            _made[:] = [path for path in _made if path not in missing]
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _remove(place: Path) -> None:
+    with contextlib.suppress(OSError):
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+
+
+def abandon() -> None:
+    """Remove all that is unfinished, for a process that ends at once: no other thread can begin a file afterwards."""
+    _guard.acquire()
+    for place in list(_unfinished):
+        _remove(place)
+    _remove_empty(_made)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to a temporary file in the same folder, then rename it to `path`, replacing an existing file.
 
     Raises PixgraftError, which names the path and the reason, if writing fails; the temporary file is then removed.
     """
-    # The process id separates concurrent writers. The name is shortened to stay within the file system's limit.
-    temporary = path.with_name(f".{os.getpid()}.{path.name[-40:]}.tmp")
     try:
-        try:
+        with unfinished(path) as temporary:
             write_flushed(temporary, data)
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         mend = "choose a folder that exists, may be written to and has space left"
         raise PixgraftError(f"cannot write {path}: {error.strerror or error}; {mend}") from error

@@ -4,11 +4,10 @@ A model folder holds `model.json` (method, configuration, source of the weights,
 and a model card, `README.md`. A run folder is loaded as the weight averages of its newest intact checkpoint.
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import re
-import shutil
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,7 +22,7 @@ from pixgraft import config as configs
 from pixgraft.data.frame import Frame, frame_of
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.errors import PixgraftError, unknown
-from pixgraft.files import json_sha256, write_bytes
+from pixgraft.files import json_sha256, unfinished, write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
 from pixgraft.version import __version__
@@ -235,7 +234,8 @@ def save_model(
         **info,
     }
     target = folder.resolve()
-    temporary = target.with_name(f".{os.getpid()}.{target.name[-40:]}.tmp")
+    stack = contextlib.ExitStack()
+    temporary = stack.enter_context(unfinished(target))
     try:
         temporary.mkdir(parents=True)
         write_bytes(temporary / WEIGHTS, data)
@@ -248,7 +248,7 @@ def save_model(
     except OSError as error:
         raise PixgraftError(f"{folder}: cannot be made: {error.strerror or error}: choose another folder") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        stack.close()
 
 
 def check_free(folder: Path) -> None:

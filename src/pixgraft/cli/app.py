@@ -1,15 +1,51 @@
 """The command line's two levels, `pixgraft VERB` and `pixgraft data VERB`, and arguments that several verbs take."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
+
+from pixgraft.errors import unknown
 
 Model = Annotated[Positional[str], arg(metavar="MODEL")]
 Data = Annotated[Positional[Path], arg(metavar="PATH")]
 Out = Annotated[Positional[Path], arg(metavar="OUT")]
 
-app = SubcommandApp()
-data_app = SubcommandApp()
-app.command(data_app, name="data")
+
+class Verbs:
+    """Verbs by name, of which some are groups of verbs."""
+
+    def __init__(self, kind: str) -> None:
+        self._app, self._kind = SubcommandApp(), kind
+        self._verbs: dict[str, Verbs | None] = {}
+
+    def command(self, function: Callable[..., int]) -> Callable[..., int]:
+        """Add a function as the verb of its name."""
+        self._verbs[function.__name__] = None
+        return self._app.command(function)
+
+    def group(self, name: str) -> "Verbs":
+        """A new group of verbs."""
+        verbs = self._verbs[name] = Verbs(f"{name} verb")
+        self._app.command(verbs._app, name=name)
+        return verbs
+
+    def check_verb(self, arguments: Sequence[str]) -> None:
+        """Raise PixgraftError, with the closest names, if a command line begins with none of these verbs."""
+        first = next(iter(arguments), "-")
+        if first.startswith("-"):
+            return
+        if first not in self._verbs:
+            raise unknown(self._kind, first, self._verbs)
+        if (verbs := self._verbs[first]) is not None:
+            verbs.check_verb(arguments[1:])
+
+    def cli(self, **options: Any) -> Any:
+        """Parse a command line and call its verb; its exit status."""
+        return self._app.cli(**options)
+
+
+app = Verbs("verb")
+data_app = app.group("data")

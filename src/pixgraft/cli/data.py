@@ -90,7 +90,9 @@ def masks(path: Data, out: Out, /, *, order: Literal["celebamask-hq", "face-pars
     with Bars() as bars:
         merged = merge_parts(path, out, order=order, progress=bars.counting("merging"))
     parts = ", ".join(f"{name} {count:,}" for name, count in merged.parts.items())
-    return print_findings(merged.findings, f"{merged.written:,} label maps in the order {order}: {out}\nparts: {parts}")
+    return print_findings(
+        merged.findings, f"{merged.written:,} label maps in the order {order}: {out}", f"parts: {parts}"
+    )
 
 
 @data_app.command
@@ -123,10 +125,11 @@ def order(path: Data, /, *, split: str = "") -> int:
     from pixgraft.data.celebamask import detect_order
     from pixgraft.data.conditions import ConditionKind
     from pixgraft.data.sources import open_source
+    from pixgraft.engine.terminal import Terminal
 
     source = open_source(path, under=split)
     kind = ConditionKind(kind="labels", classes=19)
     found = detect_order(kind.read(source.read(name), name, 256) for name in source.names[:200])
     votes = ", ".join(f"{name} {count}" for name, count in found.votes.items())
-    print(f"{found.order or 'cannot be told: look at a mask'} (signs: {votes})")
+    Terminal().say(f"{found.order or 'cannot be told: look at a mask'} (signs: {votes})")
     return 0 if found.order else 1

@@ -19,7 +19,8 @@ LayoutName = Annotated[str, arg(metavar="NAME")]
 def train(
     preset: Preset, /, *, data: Path, out: Path, split: str = "",
     set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = (),
-    frame: Path | None = None, device: str = "auto", resume: bool = False, skip_bad: bool = False, quiet: bool = False,
+    frame: Path | None = None, device: str = "auto", threads: int = 0, resume: bool = False, skip_bad: bool = False,
+    quiet: bool = False,
 ) -> int:  # fmt: skip
     """Train a preset on your images. The same command again resumes, also after ctrl-C or a crash.
 
@@ -32,15 +33,18 @@ def train(
         frame: A frame.json that says where the landmarks of the faces in the images lie; the default is the one beside
             the images, which `pixgraft data align` writes.
         device: auto, cpu, cuda, cuda:N or mps.
+        threads: Threads of the CPU; 0: as PyTorch chooses.
         resume: Demand that there is a checkpoint to resume from.
         skip_bad: Leave unusable images and pairs out, and list them.
         quiet: Show no progress.
     """
-    from pixgraft import config, presets
+    from pixgraft import config, devices, presets
     from pixgraft.data.frame import read_frame
+    from pixgraft.engine.terminal import Terminal
     from pixgraft.training.folder import has_checkpoints
     from pixgraft.training.loop import train as run
 
+    devices.set_threads(threads)
     experiment = config.replaced(presets.preset(preset), list(set))
     if frame is not None:
         experiment = dataclasses.replace(experiment, frame=read_frame(frame))
@@ -48,7 +52,9 @@ def train(
         raise PixgraftError(f"{out}: no checkpoint to resume from: leave --resume out to begin")
     outcome = run(experiment, data, out, split=split, device=device, skip_bad=skip_bad, quiet=quiet)
     if outcome.interrupted:
-        print(f"stopped by {outcome.interrupted} after {outcome.images_seen:,} images: the same command resumes")
+        Terminal().say(
+            f"stopped by {outcome.interrupted} after {outcome.images_seen:,} images: the same command resumes"
+        )
         return 130 if outcome.interrupted == "SIGINT" else 143
     return 0
 
@@ -102,12 +108,15 @@ def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
             without it the names of the tensors identify it.
     """
     from pixgraft.convert import convert as run
+    from pixgraft.engine.terminal import Terminal
 
     if len(paths) not in (2, 3) or (len(paths) == 3 and layout):
         raise PixgraftError("convert: give FILE OUT, with --layout NAME or without, or LAYOUT FILE OUT")
     *names, file, out = paths
     converted = run(file, out, layout or (names[0] if names else None))
-    print(converted.folder, *converted.notes, sep="\n")
+    console = Terminal()
+    for line in (str(converted.folder), *converted.notes):
+        console.say(line)
     return 0
 
 
@@ -122,22 +131,22 @@ def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None 
         frame: A frame.json that says where the landmarks of the faces in its training images lie, for --align.
     """
     from pixgraft.data.frame import read_frame
+    from pixgraft.engine.terminal import Terminal
     from pixgraft.models import load_model, save_model
 
     given = {} if frame is None else {"frame": dataclasses.asdict(read_frame(frame))}
     opened = load_model(model)
     about = {key: value for key, value in opened.info.items() if key not in ("format", "method", "weights")}
     save_model(out, opened.method, info=about | given, half=half)
-    print(out)
+    Terminal().say(str(out))
     return 0
 
 
 @app.command
 def presets() -> int:
     """List the presets with their image sizes, parameters and how long they train."""
-    from rich.console import Console
-
     from pixgraft.cli.presets import presets_table
+    from pixgraft.engine.terminal import Terminal
 
-    Console().print(presets_table())
+    Terminal().print(presets_table())
     return 0

@@ -4,69 +4,49 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pixgraft.engine.bars import Bars
-from pixgraft.errors import printable
+from pixgraft.engine.terminal import wide
 from pixgraft.pipelines.base import Done, Pipeline
 
 MOST = 20
 """Most rows of a table of outputs."""
 
 
-def shown(text: str) -> str:
-    """Printable text, of which nothing is taken for markup."""
-    return escape(printable(text))
-
-
-class Terminal(Console):
-    """A console that leaves a closed pipe to the command line; rich would end the program with status 1."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise BrokenPipeError, which rich has caught."""
-        raise BrokenPipeError
-
-
-def wide_console() -> Console:
-    """A console whose tables are not folded to 80 columns where they go into a file."""
-    console = Terminal(highlight=False)
-    return console if console.is_terminal else Terminal(highlight=False, width=120)
-
-
 def print_skipped(names: Sequence[str], bars: Bars) -> None:
     """Say which files are passed over since their suffix is none of an image."""
     if names:
         more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-        bars.note(printable(f"passed over, no images by their suffix: {', '.join(names[:3])}{more}"))
+        bars.note(f"passed over, no images by their suffix: {', '.join(names[:3])}{more}")
 
 
 def print_outputs(
-    pipeline: Pipeline, results: Sequence[Done], out: Path, *, whole: Sequence[str] = (), quiet: bool = False
-) -> int:
+    pipeline: Pipeline, results: Sequence[Done], out: Path, *, whole: Sequence[str] = (), failure: str = "",
+    quiet: bool = False,
+) -> int:  # fmt: skip
     """The table of outputs, notes, failures, counts and where the outputs are; returns the exit status.
 
-    `whole` names the files that were made of all outputs together.
+    `whole` names the files that were made of all outputs together; `failure` says why there are none.
     """
-    console = wide_console()
+    console = wide()
     reports = [(done.label, done.report) for done in results if done.report]
     if reports and not quiet and pipeline.columns:
         console.print(_table(pipeline.columns, reports))
     if not quiet:
         for label, report in reports:
             for note in report.get("notes", []):
-                console.print(f"note  {shown(label)}: {shown(note)}", soft_wrap=True)
-    for failure in dict.fromkeys(done.failure for done in results if done.failure):
-        console.print(f"failed: {shown(failure)}", soft_wrap=True)
+                console.say(f"note  {label}: {note}")
+    for reason in dict.fromkeys(filter(None, [*(done.failure for done in results), failure])):
+        console.say(f"failed: {reason}")
     finished = sum(done.finished_before for done in results)
     failed = sum(done.report is None for done in results)
     made = len(results) - finished - failed
     counts = f"{made:,} made, {finished:,} finished before, {failed:,} failed"
-    console.print(f"{counts}: {shown(str(out))}", soft_wrap=True)
-    if whole and whole != (out.name,):
-        console.print(f"of all of them: {shown(', '.join(whole))}", soft_wrap=True)
-    return 1 if failed else 0
+    console.say(f"{counts}: {out}")
+    if whole and whole != (out.name,) and not failure:
+        console.say(f"of all of them: {', '.join(whole)}")
+    return 1 if failed or failure else 0
 
 
 def _table(columns: Mapping[str, str], reports: Sequence[tuple[str, dict[str, Any]]]) -> Table:
@@ -82,16 +62,16 @@ def _table(columns: Mapping[str, str], reports: Sequence[tuple[str, dict[str, An
         table.add_column(column, justify="right")
     for number, (label, report) in enumerate(reports[:MOST]):
         texts = [_figure(values[number]) for _, values in figures.values()]
-        table.add_row(shown(label), *texts, f"{report.get('seconds', 0):.3f}")
+        table.add_row(label, *texts, f"{_number(report.get('seconds')):.3f}")
     if len(reports) > MOST:
         table.add_row(f"... {len(reports) - MOST:,} more")
     if len(reports) > 1:
         table.add_section()
         totals = [
-            _total(path, [each for each in values if isinstance(each, int | float)])
+            _total(path, [each for each in values if isinstance(each, int | float) and _number(each) == each])
             for path, values in figures.values()
         ]
-        seconds = sum(report.get("seconds", 0) for _, report in reports)
+        seconds = sum(_number(report.get("seconds")) for _, report in reports)
         table.add_row(f"all {len(reports):,}", *totals, f"{seconds:.3f}")
     return table
 
@@ -106,10 +86,18 @@ def _at(measures: Any, path: str) -> Any:
     return measures
 
 
+def _number(value: Any) -> float:
+    """A number of a report, which may have been edited, as a float; 0 for what is none."""
+    try:
+        return float(value) if isinstance(value, int | float) else 0.0
+    except OverflowError:
+        return 0.0
+
+
 def _figure(value: Any) -> str:
     """A number, or several, as text; nothing for what is none."""
     if isinstance(value, list):
-        return ", ".join(f"{each:.3f}" for each in value if isinstance(each, int | float))
+        return ", ".join(f"{_number(each):.3f}" for each in value if isinstance(each, int | float))
     return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if isinstance(value, float) else ""
 
 

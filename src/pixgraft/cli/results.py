@@ -4,22 +4,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from pixgraft.cli.outputs import Terminal, shown, wide_console
 from pixgraft.data.check import Finding
+from pixgraft.engine.terminal import Terminal, wide
+from pixgraft.errors import printable
 from pixgraft.evaluation.pages import cell, figure
 
 
-def print_findings(findings: Sequence[Finding], summary: str) -> int:
-    """Print the findings on single files and a summary. Returns the exit status: 0, or 1 if a file is unusable."""
-    console = Terminal(highlight=False)
+def print_findings(findings: Sequence[Finding], *summary: str) -> int:
+    """Print the findings on single files and a summary's lines; the exit status: 0, or 1 if a file is unusable."""
+    console = Terminal()
     for finding in findings:
-        mark = "note" if finding.usable else "[bold]unusable[/bold]"
-        console.print(f"{mark}  {shown(finding.name)}: {shown(finding.problem)}", soft_wrap=True)
-    for line in summary.splitlines():
-        console.print(shown(line), soft_wrap=True)
+        mark = ("note", "") if finding.usable else ("unusable", "bold")
+        console.say(Text.assemble(mark, printable(f"  {finding.name}: {finding.problem}")))
+    for line in summary:
+        console.say(line)
     return 0 if all(finding.usable for finding in findings) else 1
 
 
@@ -35,14 +36,14 @@ def result_table(result: dict[str, Any]) -> Table:
     table.add_column("", overflow="fold")
     if len(rows) <= ACROSS:
         for row in rows:
-            table.add_column(escape(f"{row['name']} ({row['images']:,})"), justify="right")
+            table.add_column(f"{row['name']} ({row['images']:,})", justify="right")
         for column in columns:
             table.add_row(column["heading"], *(_figure(row["values"], column["label"]) for row in rows))
         return table
     for column in columns:
-        table.add_column(column["heading"].replace(" (", "\n("), justify="right")
+        table.add_column(Text(printable(column["heading"]).replace(" (", "\n(")), justify="right")
     for row in rows:
-        table.add_row(escape(row["name"]), *(_figure(row["values"], column["label"], "\n") for column in columns))
+        table.add_row(row["name"], *(_figure(row["values"], column["label"], "\n") for column in columns))
     return table
 
 
@@ -51,9 +52,9 @@ def _columns(result: dict[str, Any]) -> list[dict[str, str]]:
     return [column for column in result["columns"] if any(column["label"] in row["values"] for row in result["rows"])]
 
 
-def _figure(values: dict[str, Any], label: str, between: str = "  ") -> str:
+def _figure(values: dict[str, Any], label: str, between: str = "  ") -> Text:
     value, interval = cell(values, label)
-    return f"{value}{between}[dim]{interval}[/dim]" if interval else value
+    return Text.assemble(value, between, (interval, "dim")) if interval else Text(value)
 
 
 def published_table(result: dict[str, Any]) -> Table:
@@ -64,27 +65,27 @@ def published_table(result: dict[str, Any]) -> Table:
         heading = next((c["heading"] for c in result["columns"] if c["metric"] == metric), metric)
         table.add_column(f"beside {heading}", justify="right")
     for entry in result["published"]:
-        table.add_row(escape(entry["name"]), *(escape(entry["values"].get(metric, "")) for metric in metrics))
+        table.add_row(entry["name"], *(entry["values"].get(metric, "") for metric in metrics))
     return table
 
 
 def print_result(result: dict[str, Any], written: list[Path]) -> int:
     """Print the table, its notes and the paths of its files. Returns the exit status."""
-    console = wide_console()
-    console.print(shown(result["title"]), style="bold", soft_wrap=True)
+    console = wide()
+    console.say(result["title"], style="bold")
     console.print(result_table(result))
     if result["published"]:
         console.print(published_table(result))
     for note in result["notes"]:
-        console.print(shown(note), soft_wrap=True)
+        console.say(note)
     for path in written:
-        console.print(shown(str(path)), soft_wrap=True)
+        console.say(str(path))
     return 0
 
 
 def print_comparison(first: dict[str, Any], second: dict[str, Any]) -> int:
     """Print two comparable results, their rows side by side in order. Returns the exit status."""
-    console = wide_console()
+    console = wide()
     columns = _columns(first)
     if len(first["rows"]) != len(second["rows"]):
         console.print(f"A has {len(first['rows'])} rows, B {len(second['rows'])}: the first of each are compared")
@@ -93,7 +94,7 @@ def print_comparison(first: dict[str, Any], second: dict[str, Any]) -> int:
             continue
         table = Table("", box=None, pad_edge=False)
         for mark, row in (("A", left), ("B", right)):
-            table.add_column(f"{mark}: {escape(row['name'])}", justify="right")
+            table.add_column(f"{mark}: {row['name']}", justify="right")
         table.add_column("B - A", justify="right")
         for column in columns:
             figures = (_figure(row["values"], column["label"]) for row in (left, right))

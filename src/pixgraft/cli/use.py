@@ -61,7 +61,7 @@ def run_translate(arguments: Sequence[str]) -> int:
     combined = make_dataclass("Options", [], bases=(RunOptions, OPTIONS[task]), frozen=True, kw_only=True)
     description = f"{model}: {usage}."
     options: Any = tyro.cli(combined, prog=f"pixgraft translate {model}", args=rest, description=description)
-    return _run(_opened(model, options.device), lambda pipeline: pipeline.plan(options), options)
+    return _run(_opened(model, options), lambda pipeline: pipeline.plan(options), options)
 
 
 def _option_names(*options: type) -> set[str]:
@@ -79,7 +79,7 @@ def sample(model: Model, /, *, options: OmitArgPrefixes[SampleOptions], run: Omi
         options: What to draw.
         run: Where, and how.
     """
-    return _run(_opened(model, run.device), lambda pipeline: _sampling(pipeline).plan(options), run)
+    return _run(_opened(model, run), lambda pipeline: _sampling(pipeline).plan(options), run)
 
 
 @app.command
@@ -91,7 +91,7 @@ def mix(model: Model, /, *, options: OmitArgPrefixes[MixOptions], run: OmitArgPr
         options: What to mix.
         run: OUT is the PNG to write.
     """
-    return _run(_opened(model, run.device), lambda pipeline: _sampling(pipeline).mix(options, run.out), run)
+    return _run(_opened(model, run), lambda pipeline: _sampling(pipeline).mix(options, run.out), run)
 
 
 @app.command
@@ -103,7 +103,7 @@ def walk(model: Model, /, *, options: OmitArgPrefixes[WalkOptions], run: OmitArg
         options: The way.
         run: OUT ends in .gif, which has 256 colours a frame, or is a folder for PNG frames, which have them all.
     """
-    return _run(_opened(model, run.device), lambda pipeline: _sampling(pipeline).walk(options, run.out), run)
+    return _run(_opened(model, run), lambda pipeline: _sampling(pipeline).walk(options, run.out), run)
 
 
 @app.command
@@ -129,7 +129,7 @@ def edit(
             raise PixgraftError(f"{model}: has no codes to edit: {pipeline.usage}")
         return pipeline.edit(first, second, options)
 
-    return _run(_opened(model, run.device), plan, run)
+    return _run(_opened(model, run), plan, run)
 
 
 def _sampling(pipeline: "Pipeline") -> Any:
@@ -139,10 +139,12 @@ def _sampling(pipeline: "Pipeline") -> Any:
     return pipeline
 
 
-def _opened(model: str, device: str) -> "Pipeline":
+def _opened(model: str, options: RunOptions) -> "Pipeline":
+    from pixgraft import devices
     from pixgraft.pipelines.loading import load
 
-    return load(model, device=device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    devices.set_threads(options.threads)
+    return load(model, device=options.device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def _run(pipeline: "Pipeline", plan: Callable[["Pipeline"], "Plan"], options: RunOptions) -> int:
@@ -161,13 +163,16 @@ def _run(pipeline: "Pipeline", plan: Callable[["Pipeline"], "Plan"], options: Ru
             if not quiet and (hint := planned.hint()):
                 bars.note(hint)
             advance = bars.part(pipeline.model.method.task, len(planned.jobs[world.rank :: world.size]))
+            failures: list[str] = []
             results = run(
                 pipeline, planned, options.out, strict=options.strict, again=options.again, world=world,
-                on_done=lambda done: advance(1),
+                on_done=lambda done: advance(1), on_failure=failures.append,
             )  # fmt: skip
         if world.rank > 0:
             return 0
         whole = planned.summary.outputs if planned.summary else ()
-        return print_outputs(pipeline, results, options.out, whole=whole, quiet=options.quiet)
+        return print_outputs(
+            pipeline, results, options.out, whole=whole, failure="".join(failures), quiet=options.quiet
+        )
     finally:
         distributed.stop()

@@ -5,6 +5,7 @@ two numberings of the 19 classes: in g_mask.py of the data set, and in prepropes
 paint the parts in the order of their numbers, a later one over an earlier.
 """
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -21,9 +22,10 @@ from torch import Tensor
 
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode
-from pixgraft.data.outputs import output_folder, write_image
+from pixgraft.data.outputs import check_unmarked, output_folder, write_image
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
+from pixgraft.files import removed_if_empty
 
 ClassOrder = Literal["celebamask-hq", "face-parsing"]
 
@@ -81,7 +83,7 @@ def merge_parts(
     if not faces:
         raise PixgraftError(f"{path}: no parts of faces, named as 00000_skin.png is: give CelebAMask-HQ-mask-anno")
 
-    output_folder(Path(out), source.path)
+    check_unmarked(Path(out), source.path, (Path(out) / f"{face}.png" for face in faces))
 
     def merge(face: str) -> Finding | None:
         labels = _painted(faces[face], source.read, ORDERS[order])
@@ -94,7 +96,10 @@ def merge_parts(
     counts: Counter[str] = Counter()
     written = 0
     executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    stack = contextlib.ExitStack()
     try:
+        stack.enter_context(removed_if_empty(Path(out)))
+        output_folder(Path(out))
         for done, (face, finding) in enumerate(zip(faces, executor.map(merge, faces), strict=True), start=1):
             if finding:
                 findings.append(finding)
@@ -105,6 +110,7 @@ def merge_parts(
                 progress(done, len(faces))
     finally:
         executor.shutdown(cancel_futures=True)
+        stack.close()
         source.close()
     return Merged(written, {part: counts[part] for part in ORDERS[order][1:]}, findings)
 

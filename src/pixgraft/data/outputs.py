@@ -1,8 +1,13 @@
-"""Where outputs go: never among the inputs; what they are named after; and the images that making a data set writes."""
+"""Where outputs go: never among the inputs; what they are named after; and how files that belong together are written.
 
-import json
+Files are told apart by device and inode: links, hard links and file systems to which case is nothing give one file
+several names.
+"""
+
+import os
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,7 +15,43 @@ from torch import Tensor
 
 from pixgraft.data.images import png_bytes
 from pixgraft.errors import PixgraftError
-from pixgraft.files import write_bytes
+from pixgraft.files import read_json, removed_if_empty, unfinished, write_bytes, write_flushed
+
+
+class Given:
+    """The files that a command was given: those named, and all within the folders named."""
+
+    def __init__(self, paths: Iterable[Path | str | None]) -> None:
+        """Paths that are not there, such as a bundled model's name, count for nothing."""
+        self._paths = [Path(path) for path in paths if path]
+
+    @cached_property
+    def _files(self) -> dict[tuple[int, int], Path]:
+        files: dict[tuple[int, int], Path] = {}
+        for path in self._all():
+            if (identity := _identity(path)) is not None:
+                files.setdefault(identity, path)
+        return files
+
+    def _all(self) -> Iterator[Path]:
+        yield from self._paths
+        for path in self._paths:
+            for folder, _, names in os.walk(path):
+                yield from (Path(folder, name) for name in names)
+
+    def same(self, path: Path) -> Path | None:
+        """The file given that `path` is, under whatever name; None if it is none of them."""
+        identity = _identity(path)  # first: where there is no such file yet, nobody has to look through the folders
+        return None if identity is None else self._files.get(identity)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file, a link's being its target's; None if there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def check_outside(out: Path, *inputs: Path) -> None:
@@ -20,12 +61,31 @@ def check_outside(out: Path, *inputs: Path) -> None:
             raise PixgraftError(f"{out}: is inside {path}, so outputs would become inputs: choose another folder")
 
 
-def check_spared(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
-    """PixgraftError if one of the files `inputs` would be replaced by one of `outputs`."""
-    replaced = {path.resolve() for path in outputs}
-    for path in inputs:
-        if path.resolve() in replaced:
-            raise PixgraftError(f"{path}: an output would replace it: choose another folder for the outputs")
+def check_spared(given: Given, outputs: Iterable[Path]) -> None:
+    """PixgraftError if one of the files given would be replaced by one of `outputs`."""
+    for path in outputs:
+        if (lost := given.same(path)) is not None:
+            raise PixgraftError(f"{lost}: an output would replace it: choose another folder for the outputs")
+
+
+def check_unmarked(out: Path, source: Path, outputs: Iterable[Path]) -> None:
+    """As `check_spared` and `check_outside`, for outputs that bear no mark: the folder `out` may hold the images
+    `source` elsewhere within it, but then no file that is there is replaced."""
+    paths = list(outputs)
+    check_outside(out, source)
+    check_spared(Given([source]), paths)
+    if source.resolve().is_relative_to(out.resolve()):
+        for path in paths:
+            if path.exists():
+                raise PixgraftError(f"{path}: is there, beside {source}: choose another folder for the outputs")
+
+
+def check_writable(out: Path) -> None:
+    """PixgraftError if the folder `out` can neither be written to nor be made; nothing is made."""
+    there = next((path for path in (out, *out.absolute().parents) if os.path.lexists(path)), out)
+    reason = "Not a directory" if not there.is_dir() else "" if os.access(there, os.W_OK | os.X_OK) else "not writable"
+    if reason:
+        raise PixgraftError(f"{out}: cannot be made: {reason}: choose another folder")
 
 
 def output_folder(out: Path, *inputs: Path) -> Path:
@@ -79,13 +139,12 @@ def check_own(out: Path, mark: str) -> None:
         raise PixgraftError(f"{out}: is there, and holds other files ({content.name}): choose another folder")
 
 
-def remove_earlier(out: Path, label: str, written: Container[str], inputs: Iterable[Path]) -> None:
+def remove_earlier(out: Path, label: str, written: Container[str], given: Given) -> None:
     """Remove what an earlier run wrote for `label`: the files that its report LABEL.json lists, and then the report.
 
-    Left alone are files that this run has as `inputs`, those named in `written`, which it writes for any label, and
+    Left alone are files that this run was `given`, those named in `written`, which it writes for any label, and
     those that this program did not write. Raises PixgraftError if a file cannot be removed.
     """
-    read = {path.resolve() for path in inputs}
     path = out / f"{label}.json"
     report = read_report(path)
     if report is None:
@@ -95,16 +154,17 @@ def remove_earlier(out: Path, label: str, written: Container[str], inputs: Itera
         # A report may have been edited: no more than files beside it that are named like its own.
         ours = isinstance(name, str) and name.startswith(label) and name.endswith((".png", ".safetensors"))
         beside = ours and Path(name).name == name and "\0" not in name
-        if beside and name not in written and (out / name).resolve() not in read and is_output(out / name):
+        if beside and name not in written and given.same(out / name) is None and is_output(out / name):
             remove(out / name)
-    remove(path)
+    if given.same(path) is None:
+        remove(path)
 
 
 def read_report(path: Path) -> dict[str, Any] | None:
     """The report in a file; None if there is none, or it is none of this program's."""
     try:
-        report = json.loads(path.read_bytes()) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
+        report = read_json(path)
+    except (PixgraftError, OSError):
         return None
     return report if isinstance(report, dict) and "weights_sha256" in report else None
 
@@ -115,6 +175,34 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise PixgraftError(f"{path}: of an earlier run, cannot be removed: {error.strerror}: remove it") from error
+
+
+def write_together(folder: Path, files: Mapping[str, bytes], *, pending: bytes) -> list[Path]:
+    """Write files that belong together, by name; returns their paths. The last one is their mark.
+
+    A folder that is not there appears with all of them. In one that is there they replace others one by one, when all
+    are on the disk; meanwhile the mark says `pending`. Raises PixgraftError, which names the folder, if that fails.
+    """
+    new = not folder.exists()
+    mark = folder / list(files)[-1]
+    try:
+        with removed_if_empty(folder):
+            if new:
+                output_folder(folder.parent)
+            with unfinished(folder.resolve() if new else folder / "outputs") as beside:
+                beside.mkdir()
+                for name, data in files.items():
+                    write_flushed(beside / name, data)
+                if new:
+                    beside.rename(folder)
+                else:
+                    write_bytes(mark, pending)
+                    for name in files:
+                        (beside / name).replace(folder / name)
+    except OSError as error:
+        mend = "choose a folder that may be written to and has space left"
+        raise PixgraftError(f"{folder}: cannot be written: {error.strerror or error}; {mend}") from error
+    return [folder / name for name in files]
 
 
 def labels(names: list[str]) -> dict[str, str]:

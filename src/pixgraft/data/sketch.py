@@ -16,9 +16,10 @@ from torch import Tensor
 
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode, fit, to_tensor
-from pixgraft.data.outputs import check_spared, output_folder, write_image
+from pixgraft.data.outputs import check_unmarked, output_folder, write_image
 from pixgraft.data.sources import ImageSource
 from pixgraft.errors import PixgraftError
+from pixgraft.files import removed_if_empty
 from pixgraft.layers.resample import to_grey
 
 
@@ -153,21 +154,22 @@ def make_sketches(
     if size is not None and size < 1:
         raise PixgraftError(f"a size of {size}: choose a number of pixels from 1")
     paths = [Path(out) / PurePosixPath(name).with_suffix(".png") for name in source.names]
-    check_spared([source.path], paths)
-    output_folder(Path(out), source.path)
+    check_unmarked(Path(out), source.path, paths)
     findings: list[Finding] = []
     origins: dict[Path, str] = {}
-    for done, (name, path) in enumerate(zip(source.names, paths, strict=True), start=1):
-        try:
-            if path in origins:
-                raise PixgraftError(f"{name}: the same stem as {origins[path]}")
-            picture = decode(source.read(name), name)
-        except PixgraftError as error:
-            findings.append(Finding(name, without_name(name, error), usable=False))
-        else:
-            image = to_tensor(fit(picture, size) if size else picture)
-            write_image(path, xdog(image.unsqueeze(0)).squeeze(0))
-            origins[path] = name
-        if progress is not None:
-            progress(done, len(source.names))
+    with removed_if_empty(Path(out)):
+        output_folder(Path(out))
+        for done, (name, path) in enumerate(zip(source.names, paths, strict=True), start=1):
+            try:
+                if path in origins:
+                    raise PixgraftError(f"{name}: the same stem as {origins[path]}")
+                picture = decode(source.read(name), name)
+            except PixgraftError as error:
+                findings.append(Finding(name, without_name(name, error), usable=False))
+            else:
+                image = to_tensor(fit(picture, size) if size else picture)
+                write_image(path, xdog(image.unsqueeze(0)).squeeze(0))
+                origins[path] = name
+            if progress is not None:
+                progress(done, len(source.names))
     return SketchReport(len(origins), findings)

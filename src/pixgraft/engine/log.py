@@ -17,7 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pixgraft.errors import PixgraftError
+from pixgraft.engine.terminal import Terminal
+from pixgraft.errors import PixgraftError, printable
 from pixgraft.files import write_bytes
 
 SMOOTHING = 30.0  # seconds: the time constant of the displayed speed's average
@@ -89,7 +90,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._total, self._images, self._enabled = total, start, enabled
-        self._console = console or Console(highlight=False)
+        self._console = console or Terminal()
         self._clock, self._time = clock, clock()
         self._speed: float | None = None  # images a second
         self._live: Live | None = None
@@ -143,7 +144,7 @@ class Progress:
         return Group(line, losses)
 
     def _print(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(printable(text)), soft_wrap=True)
 
 
 class Interrupt:

@@ -1,19 +1,21 @@
 """`pixgraft evaluate` from its options to the written result."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pixgraft import devices
-from pixgraft.data.outputs import output_folder
+from pixgraft.data.outputs import Given, check_outside, check_spared, check_writable
 from pixgraft.engine import distributed
 from pixgraft.engine.bars import Bars
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.columns import columns
-from pixgraft.evaluation.measure import measure, write
+from pixgraft.evaluation.measure import measure, output_names, write
 from pixgraft.evaluation.model_table import TASK_OPTIONS
 from pixgraft.evaluation.options import EvaluationOptions
 from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, protocol
+from pixgraft.evaluation.result import RESULT, is_result
 from pixgraft.evaluation.sweep import trained
 from pixgraft.evaluation.tables import MODEL_TABLES, folder_measurement, model_measurement
 from pixgraft.features import parse_weights
@@ -32,6 +34,9 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
     """
     chosen = _checked(model, options)
     weights = parse_weights(options.weights)
+    if options.out:
+        _check_out(options.out, model, options, weights)
+    devices.set_threads(options.threads)
     runs: list[tuple[str, Path | str]] = [(Path(model).name, model)]
     world = distributed.start(devices.pick(options.device).type)  # one group for training and measuring
     try:
@@ -46,8 +51,6 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
             else:
                 models = [(name, load(run, device=options.device, local_rank=world.local_rank)) for name, run in runs]
                 table = model_measurement(models, chosen, options, weights)
-            if options.out and world.rank == 0:
-                output_folder(options.out, *(each for each in (options.data, options.real, options.fake) if each))
             result = measure(
                 table, weights, devices.pick(options.device, world.local_rank),
                 seed=options.seed, replicates=options.bootstrap, world=world, bars=bars,
@@ -57,6 +60,19 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
         return result, write(result, table.subjects, options.out) if options.out else []
     finally:
         distributed.stop()
+
+
+def _check_out(out: Path, model: str, options: EvaluationOptions, weights: Mapping[str, Path]) -> None:
+    """PixgraftError if the report would replace what it is made of, or files that no earlier one is."""
+    images = [each for each in (options.data, options.real, options.fake) if each]
+    check_outside(out, *images)
+    outputs = [out / name for name in output_names()]
+    check_spared(Given([*images, options.palette, model, *weights.values()]), outputs)
+    if not is_result(out / RESULT):
+        for path in outputs:
+            if path.exists():
+                raise PixgraftError(f"{path}: is there, and no earlier report is: move it, or choose another folder")
+    check_writable(out)
 
 
 def _checked(model: str, options: EvaluationOptions) -> Protocol | None:

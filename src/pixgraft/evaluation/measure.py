@@ -17,19 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from pixgraft.data.images import from_uint8
+from pixgraft.data.outputs import write_together
 from pixgraft.engine.bars import Bars
 from pixgraft.engine.distributed import World, gather_to_first
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation import pages
 from pixgraft.evaluation.columns import Column
 from pixgraft.evaluation.findings import findings
-from pixgraft.evaluation.metrics_table import INPUTS, NEIGHBOURS, SetComparison, SetFeatures
-from pixgraft.evaluation.plots import plots
-from pixgraft.evaluation.result import Row, result_json
+from pixgraft.evaluation.metrics_table import INPUTS, METRICS, NEIGHBOURS, SetComparison, SetFeatures
+from pixgraft.evaluation.plots import plot_names, plots
+from pixgraft.evaluation.result import PENDING, RESULT, Row, result_json
 from pixgraft.evaluation.subjects import Group, Reals, Subject, single_images
 from pixgraft.evaluation.tables import Measurement
 from pixgraft.features import Feature, Role, open_feature
-from pixgraft.files import write_bytes
 from pixgraft.metrics.estimate import Estimate, mean_of
 
 PASS = 16
@@ -281,8 +281,11 @@ def write(result: dict[str, Any], subjects: Sequence[Subject], out: Path) -> lis
         "report.md": pages.markdown(result).encode(),
         "report.html": pages.page(result, file.getvalue(), drawn.values()).encode(),
         **{name: svg.encode() for name, (_, svg) in drawn.items()},
-        "result.json": (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(),
+        RESULT: (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(),
     }
-    for name, data in contents.items():
-        write_bytes(out / name, data)
-    return [out / name for name in contents]
+    return write_together(out, contents, pending=(json.dumps(PENDING, indent=1) + "\n").encode())
+
+
+def output_names() -> list[str]:
+    """The names of all files that `write` may write."""
+    return ["images.png", "report.md", "report.html", *plot_names(METRICS), RESULT]

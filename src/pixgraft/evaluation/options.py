@@ -64,6 +64,8 @@ class EvaluationOptions:
     """Replicates of each 95 % interval; 0: none."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+    threads: int = 0
+    """Threads of the CPU; 0: as PyTorch chooses. Another number can move single pixels by one level."""
     quiet: bool = False
     """Show no progress."""
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import from_uint8, to_uint8
+from pixgraft.errors import printable
 from pixgraft.evaluation.subjects import Subject
 from pixgraft.layers.resample import enlarge
 
@@ -20,6 +21,16 @@ SHEET_ROWS = 8
 SHEET_SIDE = 128
 """Smaller images are drawn enlarged by a whole factor to about this many pixels."""
 COLOURS = ("#1b6ca8", "#c8553d", "#4f7942", "#8a5a9e", "#b8860b", "#3d3d3d")
+
+
+def text(outside: str) -> str:
+    """Text for HTML and SVG, of which nothing is taken for markup or hides."""
+    return html.escape(printable(outside))
+
+
+def plain(outside: str) -> str:
+    """Text for Markdown, which stays within its line and its cell of a table."""
+    return printable(outside).replace("|", "\\|").replace("<", "&lt;")
 
 
 def figure(value: float) -> str:
@@ -52,19 +63,19 @@ def published_cells(entry: dict[str, Any], columns: list[dict[str, str]]) -> lis
 def markdown(result: dict[str, Any]) -> str:
     """The table, its notes and its protocol as Markdown."""
     columns = result["columns"]
-    lines = [f"# {result['title']}", "", "| | images | " + " | ".join(c["heading"] for c in columns) + " |"]
+    lines = [f"# {plain(result['title'])}", "", "| | images | " + " | ".join(c["heading"] for c in columns) + " |"]
     lines.append("| --- | ---: | " + " | ".join("---:" for _ in columns) + " |")
     for row in result["rows"]:
         texts = (cell(row["values"], c["label"]) for c in columns)
         cells = [f"{value} ({interval})" if interval else value for value, interval in texts]
-        lines.append(f"| {row['name']} | {row['images']:,} | " + " | ".join(cells) + " |")
+        lines.append(f"| {plain(row['name'])} | {row['images']:,} | " + " | ".join(cells) + " |")
     lines += [
         f"| *paper: {entry['name']}* | | " + " | ".join(published_cells(entry, columns)) + " |"
         for entry in result["published"]
     ]
-    lines += ["", *(f"- {note}" for note in result["notes"])]
+    lines += ["", *(f"- {plain(note)}" for note in result["notes"])]
     lines += [f"- {c['label']}: {c['about']}." for c in columns]
-    lines += ["", "Protocol:", "", *(f"- {key}: {text}" for key, text in _flat(result["protocol"])), ""]
+    lines += ["", "Protocol:", "", *(f"- {plain(key)}: {plain(value)}" for key, value in _flat(result["protocol"])), ""]
     return "\n".join(lines)
 
 
@@ -131,29 +142,29 @@ dd{margin:0 0 .3rem 1rem;overflow-wrap:anywhere}.wide{overflow-x:auto}svg{max-wi
 def page(result: dict[str, Any], sheet_png: bytes, plots: Iterable[tuple[str, str]]) -> str:
     """One HTML page that needs no other file; `plots` are titles and SVGs."""
     columns = result["columns"]
-    head = "".join(f'<th title="{html.escape(c["about"])}">{html.escape(c["heading"])}</th>' for c in columns)
+    head = "".join(f'<th title="{text(c["about"])}">{text(c["heading"])}</th>' for c in columns)
     body = []
     for row in result["rows"]:
         texts = (cell(row["values"], c["label"]) for c in columns)
         cells = "".join(f"<td>{value}<small>{interval}</small></td>" for value, interval in texts)
-        body.append(f"<tr><td>{html.escape(row['name'])}</td><td>{row['images']:,}</td>{cells}</tr>")
+        body.append(f"<tr><td>{text(row['name'])}</td><td>{row['images']:,}</td>{cells}</tr>")
     for entry in result["published"]:
-        cells = "".join(f"<td>{html.escape(text)}</td>" for text in published_cells(entry, columns))
-        body.append(f'<tr class="paper"><td>paper: {html.escape(entry["name"])}</td><td></td>{cells}</tr>')
+        cells = "".join(f"<td>{text(each)}</td>" for each in published_cells(entry, columns))
+        body.append(f'<tr class="paper"><td>paper: {text(entry["name"])}</td><td></td>{cells}</tr>')
     data = base64.b64encode(sheet_png).decode()
     image = f'<h2>Images</h2><img alt="Sheet of images" src="data:image/png;base64,{data}">'
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in result["notes"])
+    notes = "".join(f"<li>{text(note)}</li>" for note in result["notes"])
     described, protocol = (
-        "".join(f"<dt>{html.escape(key)}</dt><dd>{html.escape(text)}</dd>" for key, text in terms)
+        "".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in terms)
         for terms in ([(c["label"], c["about"]) for c in columns], _flat(result["protocol"]))
     )
-    title = html.escape(result["title"])
+    title = text(result["title"])
     version = f"pixgraft {result['made_by']['pixgraft']}, code {result['made_by']['code_sha256'][:12]}"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
         f'<h1>{title}</h1><div class="wide"><table><tr><th></th><th>images</th>{head}</tr>{"".join(body)}</table></div>'
         f"<p>Small figures are 95 % bootstrap intervals.</p><ul>{notes}</ul>{image}"
-        + "".join(f"<h2>{html.escape(heading)}</h2>{svg}" for heading, svg in plots)
+        + "".join(f"<h2>{text(heading)}</h2>{svg}" for heading, svg in plots)
         + f"<h2>Columns</h2><dl>{described}</dl><h2>Protocol</h2><dl>{protocol}</dl><p>{version}</p></html>\n"
     )

@@ -1,17 +1,21 @@
 """Curves as SVG: power spectra over frequency, and a measure over an encoder's steps."""
 
-import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pixgraft.evaluation.pages import COLOURS, figure
+from pixgraft.evaluation.pages import COLOURS, figure, text
 
 TITLES = {
     "change": "Mean absolute change of the codes by step",
     "l2": "Mean squared difference to the target by step",
 }
 WIDTH, HEIGHT = 640, 380
+
+
+def plot_names(metrics: Iterable[str]) -> list[str]:
+    """The names of all files that there may be of these metrics."""
+    return ["spectra.svg", *dict.fromkeys(f"{metric.partition('-')[0]}.svg" for metric in metrics)]
 
 
 def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -73,7 +77,7 @@ def _chart(
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-        f'font-size="12" role="img" aria-label="{html.escape(title)}">',
+        f'font-size="12" role="img" aria-label="{text(title)}">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
     ]
     for level, label in up.items():
@@ -91,6 +95,6 @@ def _chart(
         at = top + 14 + 16 * number
         ends = f'x1="{right - 170}" x2="{right - 146}" y1="{at}" y2="{at}"'
         parts.append(f'<line {ends} stroke="{colour}" stroke-width="3"/>')
-        label = html.escape(name)
+        label = text(name)
         parts.append(f'<text x="{right - 140}" y="{at}" dominant-baseline="middle">{label}</text>')
     return "".join([*parts, "</svg>"])

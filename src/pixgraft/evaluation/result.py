@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import pixgraft
+from pixgraft import config
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.tables import Measurement
-from pixgraft.files import json_sha256
+from pixgraft.files import json_sha256, read_json
 from pixgraft.metrics.estimate import Estimate
 from pixgraft.version import __version__
 
 FORMAT = 1
+RESULT = "result.json"
+PENDING = {"format": FORMAT, "made_by": {"pixgraft": __version__}, "pending": True}
+"""The result in a folder whose files are just being replaced."""
 NAMES = ("data.name", "real.name", "reference.name")
 """Entries that two comparable protocols may differ in: the hash identifies a folder."""
 
@@ -57,7 +63,7 @@ def result_json(
         "title": table.title,
         "protocol": protocol,
         "protocol_sha256": json_sha256(protocol),
-        "made_by": {"pixgraft": __version__, "code_sha256": code_sha256()},
+        "made_by": {"pixgraft": __version__, "code_sha256": code_sha256(), "threads": torch.get_num_threads()},
         "columns": columns,
         "rows": entries,
         "published": table.published,
@@ -79,28 +85,71 @@ def code_sha256() -> str:
     return digest.hexdigest()
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """The JSON of a result. Raises PixgraftError if the file is none, or its protocol was edited."""
+@dataclass(frozen=True)
+class _Column:
+    label: str
+    heading: str
+    metric: str
+    better: str
+    about: str
+
+
+@dataclass(frozen=True)
+class _Figure:
+    value: float
+    low: float
+    high: float
+    units: int
+
+
+def is_result(path: Path) -> bool:
+    """Whether an evaluation wrote this file, whole or pending."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        rows, protocol = content["rows"], content["protocol"]
-        labels = {column["label"] for column in content["columns"]}
-        if not all(labels.issuperset(row["values"]) for row in rows):
-            raise ValueError
-        edited = content["protocol_sha256"] != json_sha256(protocol)
-        for row in rows:
-            for figure in row["values"].values():
-                for key in ("value", "low", "high"):
-                    figure[key] = float(figure[key])
-    except OSError as error:
-        raise PixgraftError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise PixgraftError(f"{path}: not a result of pixgraft evaluate: give its result.json") from None
+        content = read_json(path)
+    except (PixgraftError, OSError):
+        return False
+    return isinstance(content, dict) and isinstance(made := content.get("made_by"), dict) and "pixgraft" in made
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """The JSON of a result, with figures as floats, columns and rows of the types that tables need.
+
+    Raises PixgraftError if the file is none, or its protocol was edited.
+    """
+    other = f"{path}: not a result of pixgraft evaluate: give its {RESULT}"
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        raise PixgraftError(f"{path}: no such file: give a {RESULT} of pixgraft evaluate") from None
+    except PixgraftError as error:
+        raise PixgraftError(other if "not JSON" in str(error) else str(error)) from None
+    if not isinstance(content, dict):
+        raise PixgraftError(other)
     if content.get("format") != FORMAT:
-        raise PixgraftError(f"{path}: a result in format {content.get('format')!r}: update pixgraft")
+        raise PixgraftError(
+            f"{path}: a result in format {content['format']!r}: update pixgraft" if "format" in content else other
+        )
+    if content.get("pending"):
+        raise PixgraftError(f"{path}: of an evaluation that was stopped while it wrote: run it again")
+    try:
+        columns = [config.from_dict(_Column, dict(each), "columns") for each in content["columns"]]
+        labels = {column.label for column in columns}
+        rows = [{**row, "values": {label: _figure(row["values"][label]) for label in row["values"]}}
+                for row in content["rows"]]  # fmt: skip
+        if not all(type(row["name"]) is str and labels.issuperset(row["values"]) for row in rows):
+            raise ValueError
+        edited = content["protocol_sha256"] != json_sha256(content["protocol"])
+    except (PixgraftError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        raise PixgraftError(other) from None
     if edited:
         raise PixgraftError(f"{path}: its protocol was edited (SHA-256 differs): measure anew")
-    return dict(content)
+    return content | {"columns": [config.to_dict(column) for column in columns], "rows": rows}
+
+
+def _figure(entry: dict[str, Any]) -> dict[str, Any]:
+    """A figure whose infinite values, texts in JSON, are floats. Raises PixgraftError or ValueError if it is none."""
+    plain = {key: float(value) if key != "units" else value for key, value in entry.items()}
+    return dict(vars(config.from_dict(_Figure, plain, "values")))
 
 
 def differences(left: Any, right: Any, where: str = "") -> list[str]:
@@ -121,7 +170,11 @@ def _short(value: Any) -> str:
 def comparable(first: Path, second: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both results. Raises PixgraftError, which names the differences, if their protocols differ."""
     left, right = read_result(first), read_result(second)
-    if lines := differences(left["protocol"], right["protocol"]):
+    try:
+        lines = differences(left["protocol"], right["protocol"])
+    except RecursionError:
+        raise PixgraftError(f"{second}: its protocol is nested too deeply: measure anew") from None
+    if lines:
         listed = "; ".join(lines[:4]) + (f" (and {len(lines) - 4} more)" if len(lines) > 4 else "")
         raise PixgraftError(f"{first} and {second}: measured by different protocols: {listed}: measure both alike")
     return left, right

@@ -23,7 +23,8 @@ def trained(
     `settings` are fields of the preset. A finished run stays as it is, a stopped one resumes.
 
     Raises PixgraftError if `model` is neither, a run cannot be made, or the data to measure on is unusable, which is
-    checked before any training; and KeyboardInterrupt if a run was stopped, after its state is saved.
+    checked before any training; and KeyboardInterrupt, with the signal's
+    name, if a run was stopped, after its state is saved.
     """
     folder = Path(model)
     if model not in PRESETS and folder.is_dir():
@@ -52,7 +53,7 @@ def trained(
             experiment, options.data, run, split=options.train_split, device=options.device, quiet=options.quiet
         )
         if outcome.interrupted:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(outcome.interrupted)
     return [(name, run) for name, _, run in rows]
 
 

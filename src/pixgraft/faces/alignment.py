@@ -11,11 +11,11 @@ from pixgraft.data.alignment import TEMPLATES, Floats, Placement, Template, appl
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.frame import Frame, frame_bytes, read_frame
 from pixgraft.data.images import decode, to_tensor
-from pixgraft.data.outputs import check_spared, output_folder, write_image
+from pixgraft.data.outputs import check_unmarked, output_folder, write_image
 from pixgraft.data.sources import FRAME_FILE, open_source
 from pixgraft.errors import PixgraftError
 from pixgraft.faces.detection import Face, detect
-from pixgraft.files import write_bytes
+from pixgraft.files import removed_if_empty, write_bytes
 
 MUCH_BEYOND = 0.1
 """The share of a crop beyond its picture from which a note tells of it."""
@@ -101,11 +101,10 @@ def align_files(
     origins: dict[Path, str] = {}
     landmarks: list[Floats] = []
     frame: Frame | None = None
-    existed = Path(out).exists()
-    try:
+    with contextlib.closing(images), removed_if_empty(Path(out)):
         paths = [Path(out) / PurePosixPath(name).with_suffix(".png") for name in images.names]
-        check_spared([images.path], paths)
-        output_folder(Path(out), images.path)
+        check_unmarked(Path(out), images.path, paths)
+        output_folder(Path(out))
         if (Path(out) / FRAME_FILE).exists():
             read_frame(Path(out) / FRAME_FILE)  # anything else is not ours to replace
         for done, (name, path) in enumerate(zip(images.names, paths, strict=True), start=1):
@@ -129,11 +128,6 @@ def align_files(
                 notes.append(Finding(FRAME_FILE, f"not written: {error}", usable=True))
             else:
                 write_bytes(Path(out) / FRAME_FILE, frame_bytes(frame))
-    finally:
-        images.close()
-        if not origins and not existed:
-            with contextlib.suppress(OSError):
-                Path(out).rmdir()
     return AlignedFiles(len(origins), skipped, notes, frame)
 
 

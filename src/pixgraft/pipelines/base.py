@@ -190,7 +190,9 @@ class Plan:
     settings: dict[str, Any]
     seed: int
     paths: list[Path] = field(default_factory=list)
-    """The inputs as the user named them, which no output may replace."""
+    """The inputs as the user named them, which no output may replace; those that are folders get no outputs."""
+    read: list[Path] = field(default_factory=list)
+    """What else is read, such as a palette, and may not be replaced either."""
     skipped: list[str] = field(default_factory=list)
     """Names of files that are no images by their suffix."""
     summary: Summary | None = None
@@ -277,7 +279,11 @@ class Pipeline(ABC):
 
     def tail(self, result: Result) -> dict[str, Any]:
         """The part of a report that is known after the work, still without its outputs."""
-        return {"outputs": [], "measures": result.measures, "notes": result.notes, "device": str(self.device)}
+        return {"outputs": [], "measures": result.measures, "notes": result.notes} | self.machine()
+
+    def machine(self) -> dict[str, Any]:
+        """What an output's last bits depend on, beside its settings."""
+        return {"device": str(self.device), "threads": torch.get_num_threads()}
 
 
 def passes(count: int, size: int) -> Iterator[list[int]]:

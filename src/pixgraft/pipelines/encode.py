@@ -318,7 +318,8 @@ class EncodingPipeline(Pipeline):
 
         return Plan(
             jobs, lambda prepared: [self.result(each, settings, options.seed) for each in prepared], settings,
-            options.seed, paths=[source.path], skipped=source.skipped, hint=hint,
+            options.seed, paths=[source.path], read=[options.palette] if options.palette else [],
+            skipped=source.skipped, hint=hint,
         )  # fmt: skip
 
     def _decoding(self, options: EncodingOptions) -> Plan:

@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from pixgraft.data.outputs import (
+    Given,
     check_outside,
     check_own,
     check_replaceable,
@@ -29,9 +30,11 @@ from pixgraft.data.outputs import (
 )
 from pixgraft.engine.distributed import World, barrier, gather_objects, gather_to_first
 from pixgraft.errors import PixgraftError
-from pixgraft.files import json_sha256, write_bytes
+from pixgraft.files import json_sha256, removed_if_empty, write_bytes
 from pixgraft.pipelines.base import Done, Finished, Job, Pipeline, Plan, Result, Summary, described, report_bytes
 
+UNFINISHED = "not finished: the same command goes on"
+"""The note in the report of a folder's outputs while they are made."""
 COMPARED = ("format", "task", "method", "weights_sha256", "seed", "settings", "inputs")
 """Fields of a report by which finished work is recognised."""
 
@@ -45,11 +48,13 @@ def run(
     again: bool = False,
     world: World | None = None,
     on_done: Callable[[Done], None] = lambda done: None,
+    on_failure: Callable[[str], None] = lambda reason: None,
 ) -> list[Done]:
     """Do the jobs of a plan, of which each process takes its share; what became of all, in order, on every process.
 
     `strict` refuses the plan before anything is written if an input is unusable; otherwise that job fails and the
-    others are done. `again` repeats finished jobs. `on_done` hears of each job of this process.
+    others are done. `again` repeats finished jobs. `on_done` hears of each job of this process, `on_failure` why there
+    is no summary, where some outputs are files of their own.
 
     Raises PixgraftError if nothing can be done: no job has a usable input, an output would replace an input or another
     output, or the folder holds other files or cannot be made.
@@ -65,24 +70,36 @@ def run(
         for done in finished[world.rank :: world.size]:
             on_done(done)
         return finished
-    if plan.summary and plan.summary.owns_folder and world.rank == 0:
-        driver.mark(plan.summary)
-    barrier()
-    results = []
-    for start in range(0, len(share), plan.pass_size):
-        for done in driver.make(share[start : start + plan.pass_size]):
-            results.append(done)
-            on_done(done)
-    images = _interleaved(gather_to_first([done.pixels for done in results], world), len(plan.jobs))
-    everything = _interleaved(
-        gather_objects([dataclasses.replace(done, pixels=None) for done in results], world), len(plan.jobs)
-    )
-    if all(done.report is None for done in everything):
-        _refuse([done.failure for done in everything])
-    if world.rank == 0:
-        driver.finish(everything, images)
-    barrier()
+    with removed_if_empty(driver.folder) if world.rank == 0 else contextlib.nullcontext():
+        if plan.summary and plan.summary.owns_folder and world.rank == 0:
+            driver.mark(plan.summary)
+        barrier()
+        results = []
+        for start in range(0, len(share), plan.pass_size):
+            for done in driver.make(share[start : start + plan.pass_size]):
+                results.append(done)
+                on_done(done)
+        images = _interleaved(gather_to_first([done.pixels for done in results], world), len(plan.jobs))
+        everything = _interleaved(
+            gather_objects([dataclasses.replace(done, pixels=None) for done in results], world), len(plan.jobs)
+        )
+        if all(done.report is None for done in everything):
+            if world.rank == 0:
+                driver.retract()
+            _refuse([done.failure for done in everything])
+        if world.rank == 0:
+            reasons = _reasons([lambda: driver.finish(everything, images)])
+            if not plan.stored:
+                _refuse(reasons)
+            for reason in reasons:
+                on_failure(reason)
+        barrier()
     return everything
+
+
+def _model_folder(name: str) -> Path | None:
+    """The folder of a model that was named by one."""
+    return Path(name) if Path(name).is_dir() else None
 
 
 def _interleaved(shares: list[list[Any]], count: int) -> list[Any]:
@@ -117,8 +134,10 @@ class _Driver:
     def __init__(self, pipeline: Pipeline, plan: Plan, out: Path, *, again: bool) -> None:
         self.pipeline, self.plan, self.again = pipeline, plan, again
         self.folder = out if plan.stored else out.parent
+        self.given = Given([*plan.paths, *plan.read, _model_folder(pipeline.model.name)])
         whole: list[Job | Summary] = [plan.summary] if plan.summary else []
         self.works = [*(plan.jobs if plan.stored else []), *whole]
+        self.new = not self.folder.exists()
         self.names = [name for work in self.works for name in (*work.outputs, f"{work.label}.json")]
         self.written = set(self.names)
 
@@ -128,7 +147,7 @@ class _Driver:
         if count > 1:
             raise PixgraftError(f"{name}: would be written for {count} of the inputs: rename one of them")
         check_outside(self.folder, *self.plan.paths)
-        check_spared(self.plan.paths, [self.folder / each for each in self.names])
+        check_spared(self.given, [self.folder / each for each in self.names])
         for work in self.works:
             check_replaceable(self.folder, work.label, work.outputs)
         if self.plan.summary is not None and self.plan.summary.owns_folder:
@@ -171,12 +190,13 @@ class _Driver:
             return False
         return self.finished(summary.label, self.head((), summary.settings), summary.outputs) is not None
 
-    def mark(self, summary: Summary) -> None:
+    def mark(self, summary: Summary, *, again: bool = False) -> None:
         """Write the summary's report before its outputs, so that an interrupted run's folder is recognised."""
         head = self.head((), summary.settings)
-        if self.finished(summary.label, head, summary.outputs) is None:
+        if again or self.finished(summary.label, head, summary.outputs) is None:
             output_folder(self.folder)
-            write_bytes(self.folder / f"{summary.label}.json", report_bytes(head | {"outputs": []}))
+            report = head | {"outputs": [], "measures": {}, "notes": [UNFINISHED]} | self.pipeline.machine()
+            write_bytes(self.folder / f"{summary.label}.json", report_bytes(report))
 
     def make(self, jobs: Sequence[Job]) -> list[Done]:
         """Do some jobs, which go through the networks together."""
@@ -202,6 +222,11 @@ class _Driver:
             done[job.label] = self.write(job.label, head, result, seconds)
         return [done[job.label] for job in jobs]
 
+    def retract(self) -> None:
+        """Where nothing came of any job in a new folder, remove the mark in it."""
+        if self.new and (summary := self.plan.summary) is not None:
+            (self.folder / f"{summary.label}.json").unlink(missing_ok=True)
+
     def remove_stale(self, job: Job) -> None:
         """Remove what an earlier run made of other inputs under the label of a job that failed."""
         report = read_report(self.folder / f"{job.label}.json")
@@ -219,18 +244,31 @@ class _Driver:
             files = result.files(label, head)
             output_folder(self.folder)
             self.remove(label, spared=self.written)
-            for name, data in files.items():
-                write_bytes(self.folder / name, data)
-            report["outputs"] = described(files)
-            write_bytes(self.folder / f"{label}.json", report_bytes(report))
+            self.store(label, files, report)
         except PixgraftError as error:
             return Done(label, None, failure=str(error))
         return Done(label, report)
 
+    def store(self, label: str, files: Mapping[str, bytes], report: dict[str, Any]) -> None:
+        """Write files and, last, their report; if one cannot be written there are none.
+
+        Raises PixgraftError, which names that file.
+        """
+        report["outputs"] = described(files)
+        written: list[Path] = []
+        try:
+            for name, data in ({**files, f"{label}.json": report_bytes(report)}).items():
+                write_bytes(self.folder / name, data)
+                written.append(self.folder / name)
+        except PixgraftError:
+            for path in written:
+                remove(path)
+            raise
+
     def remove(self, label: str, *, spared: Container[str]) -> None:
         """Remove what an earlier run wrote for a label, but no input and no file named in `spared`."""
         if self.plan.stored:
-            remove_earlier(self.folder, label, spared, self.plan.paths)
+            remove_earlier(self.folder, label, spared, self.given)
 
     def finish(self, results: Sequence[Done], images: Sequence[Tensor]) -> None:
         """Write the summary, and remove summaries and numbered files of an earlier run that are no longer asked for."""
@@ -249,12 +287,16 @@ class _Driver:
         former = self.finished(summary.label, head, summary.outputs)
         if former is not None and former.get("jobs") == digest:
             return
+        failed = sum(outputs is None for outputs in jobs.values())
+        notes = [f"{failed:,} of {len(jobs):,} failed"] if failed else []
         files = summary.make(Finished(results, images, self.folder, head))
         output_folder(self.folder)
-        for name, data in files.items():
-            write_bytes(self.folder / name, data)
-        report = head | {"outputs": described(files), "measures": {}, "notes": [], "device": str(self.pipeline.device)}
-        write_bytes(self.folder / f"{summary.label}.json", report_bytes(report | {"jobs": digest}))
+        if not summary.owns_folder:
+            remove(self.folder / f"{summary.label}.json")  # it describes other outputs
+        elif former is not None:
+            self.mark(summary, again=True)
+        report = head | {"outputs": [], "measures": {}, "notes": notes} | self.pipeline.machine() | {"jobs": digest}
+        self.store(summary.label, files, report)
 
     def remove_numbered(self, first: int) -> None:
         """Remove 000000.png and so on, with reports and codes, from number `first` on."""

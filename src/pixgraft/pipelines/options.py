@@ -188,5 +188,7 @@ class RunOptions:
     """Process every input again; without it what an earlier run finished is skipped."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
+    threads: int = 0
+    """Threads of the CPU; 0: as PyTorch chooses. Another number can move single pixels by one level."""
     quiet: bool = False
     """Show no progress and no table."""

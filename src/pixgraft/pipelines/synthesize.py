@@ -302,7 +302,8 @@ class SynthesisPipeline(Pipeline):
                 None if options.align else self.model.frame, [partial(Image.Image.copy, each) for each in pictures]
             )
 
-        return Plan(jobs, make, settings, options.seed, paths=paths, skipped=source.skipped, hint=hint)
+        read = [options.palette] if options.palette else []
+        return Plan(jobs, make, settings, options.seed, paths=paths, read=read, skipped=source.skipped, hint=hint)
 
     def _outputs(self, label: str, options: SynthesisOptions) -> tuple[str, ...]:
         """Names of the files of one condition; those of different labels differ, since a number follows the label."""
