@@ -45,7 +45,7 @@ def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
     """
     try:
         with open_regular(path, limit) as file:
-            return file.read(limit)
+            return file.read(os.fstat(file.fileno()).st_size)  # as many bytes are allocated as are asked for
     except FileNotFoundError:
         raise
     except OSError as error:

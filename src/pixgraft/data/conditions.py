@@ -53,7 +53,7 @@ def read_palette(path: str | Path) -> Palette:
     try:
         text = read_bytes(path, _PALETTE_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
-        raise PixgraftError(f"{path}: cannot be read as a palette: no such file") from None
+        raise PixgraftError(f"{path}: cannot be read as a palette: No such file") from None
     except UnicodeDecodeError:
         raise PixgraftError(f"{path}: cannot be read as a palette: not text in UTF-8") from None
     classes: dict[str, Color] = {}

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import functools
 import io
+import logging
 import re
 import warnings
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ import torch
 from PIL import Image, ImageOps, PngImagePlugin, _imaging
 from torch import Tensor
 
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import PixgraftError, reason
 from pixgraft.layers.resample import average_pool
 
 MAX_PIXELS = 100_000_000
@@ -54,6 +55,7 @@ _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 # What Pillow warns of are paths and metadata within files; faults in pixels are errors. Filters are of the whole
 # process: `catch_warnings` is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def image_format(data: bytes) -> str | None:
@@ -98,8 +100,7 @@ def decode(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError:  # some plugins check a frame or a tile by Pillow's limit
         raise PixgraftError(f"{name}: has {too_large}") from None
     except Exception as error:  # on damaged bytes the plugins raise almost anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        problem = f"{name}: cut short, damaged or an unsupported kind of {kind} ({reason})"
+        problem = f"{name}: cut short, damaged or an unsupported kind of {kind} ({reason(error)})"
         raise PixgraftError(f"{problem}; save it anew or remove it") from error
 
 

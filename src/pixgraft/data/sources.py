@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from pixgraft.data.images import SUFFIXES
-from pixgraft.errors import PixgraftError, printable
+from pixgraft.errors import PixgraftError, printable, reason
 from pixgraft.files import BoundedZip, read_bytes
 
 MAX_FILE_BYTES = 2**30
@@ -95,8 +95,7 @@ class ZipSource:
         except PixgraftError:
             raise
         except Exception as error:  # on damaged bytes zipfile and its decompressors raise almost anything
-            reason = " ".join(str(error).split()) or type(error).__name__
-            problem = f"missing from the zip or damaged inside it ({reason})"
+            problem = f"missing from the zip or damaged inside it ({reason(error)})"
             raise PixgraftError(f"{label}: {problem}; make the zip anew") from error
 
     def close(self) -> None:
@@ -194,8 +193,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     except (PixgraftError, FileNotFoundError):
         raise
     except Exception as error:  # on damaged bytes zipfile raises almost anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        problem = f"not a zip, or one that was cut short or damaged ({reason})"
+        problem = f"not a zip, or one that was cut short or damaged ({reason(error)})"
         raise PixgraftError(f"{path}: {problem}; download or make it anew") from error
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import PixgraftError, reason
 from pixgraft.files import read_bytes
 from pixgraft.layouts.pickles import (
     DICTS,
@@ -94,8 +94,7 @@ def read_nvidia_pickle(file: Path) -> dict[str, PickledNetwork]:
     except RefusedError as refused:
         raise PixgraftError(f"{file}: {refused}") from None
     except Exception as error:  # damaged bytes break the records in any way
-        reason = " ".join(ascii(error).split())[:120]
-        raise PixgraftError(f"{file}: cut short or damaged ({reason}): get it again") from None
+        raise PixgraftError(f"{file}: cut short or damaged ({reason(error)}): get it again") from None
 
 
 class _Reader:

@@ -97,6 +97,7 @@ def records(stream: BinaryIO, names: Collection[str], limit: int, persistent: li
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    allowed = limit
 
     def popped(count: int) -> list[Any]:
         return [stack.pop() for _ in range(count)][::-1]
@@ -110,7 +111,7 @@ def records(stream: BinaryIO, names: Collection[str], limit: int, persistent: li
     argument: Any
     for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if step >= limit:
-            raise RefusedError(f"more than {limit:,} steps")
+            raise RefusedError(f"more than {allowed:,} steps, which no checkpoint needs: get another copy")
         kind = opcode.name
         if kind in _VALUES:
             stack.append(_CONSTANTS.get(kind, argument))

@@ -10,7 +10,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import PixgraftError, reason
 from pixgraft.files import open_regular, read_bytes
 from pixgraft.layouts.pickles import MAX_BYTES, SCALAR, Call, RefusedError, kind_of, number, tensor_call
 from pixgraft.layouts.torch_file import TorchFile, read_torch
@@ -81,7 +81,7 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except Exception as error:  # on damaged bytes the reader raises more than its own error
-        raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from None
+        raise ValueError(reason(error)) from None
     return tensors, header.get("__metadata__") or {}
 
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import PixgraftError, reason
 from pixgraft.files import BoundedZip, open_regular
 from pixgraft.layouts.pickles import (
     MAX_BYTES,
@@ -39,7 +39,7 @@ MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 
 _PICKLE_BYTES = 64 * 2**20
 """The largest pickle that is read; storages do not count."""
-_MAX_STEPS = 2_000_000
+_MAX_STEPS = 1_000_000
 """The most opcodes in one pickle; a checkpoint with the state of its optimizers has some 10,000s."""
 _DIRECTORY_BYTES = 16 * 2**20
 """The largest directory of a zip, of some 200,000 records."""
@@ -81,8 +81,7 @@ def read_torch(file: Path, use: Callable[[TorchFile], Any]) -> Any:
     except PixgraftError:
         raise
     except Exception as error:  # damaged bytes break the records in any way
-        reason = " ".join(ascii(error).split())[:120]
-        raise PixgraftError(f"{file}: cut short or not a PyTorch file ({reason}): get it again") from None
+        raise PixgraftError(f"{file}: cut short or not a PyTorch file ({reason(error)}): get it again") from None
 
 
 def _zip(archive: zipfile.ZipFile, stream: BinaryIO) -> TorchFile:

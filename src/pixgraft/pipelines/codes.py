@@ -54,7 +54,7 @@ def _read(path: Path, names: tuple[str, ...], writer: str) -> SavedCodes:
         data = read_bytes(path, MAX_BYTES)
         tensors, recorded = read_safetensors(data)
     except FileNotFoundError:
-        raise PixgraftError(f"{path}: no such file: give a file that {writer} wrote") from None
+        raise PixgraftError(f"{path}: No such file: give a file that {writer} wrote") from None
     except ValueError as error:
         raise PixgraftError(f"{path}: not a safetensors file ({error}): give one that {writer} wrote") from None
     keys, sha256 = sorted(tensors), hashlib.sha256(data).hexdigest()
