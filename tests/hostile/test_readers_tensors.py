@@ -164,6 +164,7 @@ def in_zip(body: bytes, storage: bytes = b"", method: int = zipfile.ZIP_STORED) 
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", method) as archive:
         archive.writestr("a/data.pkl", body)
+        archive.writestr("a/version", "3\n")
         archive.writestr("a/data/0", storage)
     return stream.getvalue()
 

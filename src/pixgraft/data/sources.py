@@ -115,12 +115,12 @@ def open_source(path: str | Path, *, under: str = "") -> ImageSource:
     `MAX_DEPTH` folders, and if there is no image.
     """
     path = Path(path)
+    _check_text(path, str(path))
     try:
         path.stat()
         if path.is_dir():
             return FolderSource(path, path, *_select(path, _walk(path), under))
         if path.suffix.lower() in SUFFIXES:
-            _check_names(path, [path.name])
             return FolderSource(path, path.parent, [path.name], [])
         if path.suffix.lower() == ".zip" or (path.is_file() and zipfile.is_zipfile(path)):
             return ZipSource(path, *_list_zip(path, under))
@@ -166,10 +166,14 @@ def _check_names(path: Path, names: list[str]) -> None:
     for name in names:
         if name.count("/") > MAX_DEPTH:
             raise _too_deep(path, name)
-        try:
-            name.encode()
-        except UnicodeEncodeError:  # no log, report or hash could hold it
-            raise PixgraftError(f"{path}: holds {printable(name)}, whose name is no UTF-8; rename it") from None
+        _check_text(path, name)
+
+
+def _check_text(path: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # no log, report or hash could hold it
+        raise PixgraftError(f"{path}: {printable(name)} is a name that is no UTF-8; rename it") from None
 
 
 def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], list[str]]:
