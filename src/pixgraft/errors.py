@@ -17,6 +17,11 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in plain)
 
 
+def reason(error: Exception) -> str:
+    """What another library's exception says, on one line of at most 120 characters; without a text, its class."""
+    return printable(" ".join(str(error)[:1000].split()))[:120] or type(error).__name__
+
+
 def unknown(what: str, name: str, choices: Iterable[str], listing: str = "") -> PixgraftError:
     """The error for a `name` that is not in `choices`; it suggests similar names, ignoring case.
 

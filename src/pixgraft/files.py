@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
 import stat
 import threading
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,28 @@ from pixgraft.errors import PixgraftError
 TEXT_LIMIT = 64 * 2**20
 """Bytes of the largest text that is read: descriptions, configurations, reports and logs are far smaller."""
 
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)
+
+
+def open_regular(path: Path, limit: int = TEXT_LIMIT) -> io.BufferedReader:
+    """A regular file of at most `limit` bytes, opened for reading. Raises as `read_bytes`."""
+    try:
+        # Without O_NONBLOCK, opening a pipe would wait for a writer.
+        file: io.BufferedReader = io.BufferedReader(
+            io.FileIO(path, opener=lambda name, flags: os.open(name, flags | _NO_WAITING))
+        )
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError for a name with a NUL
+        raise PixgraftError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
+        return file
+    file.close()
+    if stat.S_ISREG(status.st_mode):
+        raise PixgraftError(f"{path}: {status.st_size:,} bytes, more than the {limit:,} allowed; remove it")
+    raise PixgraftError(f"{path}: not a regular file; remove it")
+
 
 def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
     """The content of a regular file of at most `limit` bytes.
@@ -24,14 +48,8 @@ def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
     file and for one that cannot be read; FileNotFoundError if it is missing.
     """
     try:
-        # Without O_NONBLOCK, opening a pipe would wait for a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise PixgraftError(f"{path}: not a regular file; remove it")
-            if status.st_size > limit:
-                raise PixgraftError(f"{path}: {status.st_size:,} bytes, more than the {limit:,} allowed; remove it")
-            return file.read(limit)
+        with open_regular(path, limit) as file:
+            return file.read(os.fstat(file.fileno()).st_size)  # as many bytes are allocated as are asked for
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -132,3 +150,44 @@ def json_sha256(content: dict[str, Any]) -> str:
     """SHA-256 of the canonical JSON of `content`. Raises ValueError for values that are not JSON, such as NaN."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Limited(io.BufferedReader):
+    """A file of which no more than `limit` bytes are read at once."""
+
+    limit = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            size = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        if size > self.limit:
+            raise ValueError("a part of the zip is larger than is allowed")
+        return super().read(size)
+
+
+class BoundedZip(zipfile.ZipFile):
+    """A zip, a regular file of at most `limit` bytes with a directory of at most `directory` bytes.
+
+    In memory the directory takes ten times as many. Raises PixgraftError and FileNotFoundError as `open_regular`, and
+    almost anything for a damaged zip, as zipfile does.
+    """
+
+    file: _Limited | None = None
+    """The open file."""
+
+    def __init__(self, path: Path, limit: int, directory: int) -> None:
+        raw = open_regular(path, limit).detach()
+        self.file = _Limited(raw)
+        self.file.limit = max(directory, 2**17)  # zipfile looks for the directory in the last 64 KiB
+        try:
+            super().__init__(self.file)
+        except BaseException:
+            self.file.close()
+            raise
+        self.file.limit = limit
+
+    def close(self) -> None:
+        """Close the zip and its file."""
+        super().close()
+        if self.file is not None:
+            self.file.close()

@@ -19,6 +19,7 @@ from torch import Tensor
 from pixgraft.data.degrade import Enlarging, enlarged
 from pixgraft.data.images import decode, fit, image_format, pixels, to_tensor, to_uint8, upright
 from pixgraft.errors import PixgraftError
+from pixgraft.files import read_bytes
 from pixgraft.layers.conditions import ConditionSpec
 
 Color = tuple[int, int, int]
@@ -27,6 +28,8 @@ Classes = npt.NDArray[np.uint8]
 
 MAX_CLASSES = 256
 """A class index is one byte."""
+
+_PALETTE_BYTES = 2**20
 
 _PACKED_GREY = {2: 85, 4: 17}
 """Bits for each pixel of a grey PNG whose levels Pillow scales to 0..255, and the factor of that scaling."""
@@ -47,13 +50,12 @@ def read_palette(path: str | Path) -> Palette:
     Raises PixgraftError, which names the file and the line, if a line has another form or repeats a name or colour.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-        raise PixgraftError(f"{path}: cannot be read as a palette: not a regular file")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text in UTF-8"
-        raise PixgraftError(f"{path}: cannot be read as a palette: {reason}") from error
+        text = read_bytes(path, _PALETTE_BYTES).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise PixgraftError(f"{path}: cannot be read as a palette: No such file") from None
+    except UnicodeDecodeError:
+        raise PixgraftError(f"{path}: cannot be read as a palette: not text in UTF-8") from None
     classes: dict[str, Color] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         content = line.partition("#")[0].strip()

@@ -5,20 +5,36 @@ Files are untrusted: any fault in them ends in a `PixgraftError` that names the 
 """
 
 import contextlib
+import ctypes
+import functools
 import io
+import logging
 import re
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, _imaging
 from torch import Tensor
 
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import PixgraftError, reason
 from pixgraft.layers.resample import average_pool
 
 MAX_PIXELS = 100_000_000
 """An image with more pixels is refused by its header, before anything is decoded."""
+
+MAX_SCANS = 100
+"""The most scans of a JPEG; programs write about ten."""
+
+MAX_SCANNED = 2 * 10**9
+"""The most pixels of all scans of a JPEG together, which take some seconds."""
+
+_MAX_RUNS = 4_000_000
+"""The most pixels of a BMP with run-length coding, which Pillow decodes in Python, one after the other."""
+
+_MAX_PROFILES = 10
+"""The most colour profiles of a PNG, which has one; each takes time to unpack."""
 
 SUFFIXES = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
@@ -30,6 +46,16 @@ _SIGNATURES = {
     "PNG": rb"\x89PNG\r\n\x1a\n", "JPEG": rb"\xff\xd8\xff", "WEBP": rb"RIFF....WEBP",
     "TIFF": rb"II[*+]\0|MM\0[*+]", "GIF": rb"GIF8[79]a", "PPM": rb"P[1-6f]\s", "BMP": rb"BM",
 }  # fmt: skip
+
+
+_SCAN, _END = 0xDA, 0xD9
+_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+"""A marker of a JPEG with its code; in coded data 0xff is followed by 0 or a restart marker."""
+
+# What Pillow warns of are paths and metadata within files; faults in pixels are errors. Filters are of the whole
+# process: `catch_warnings` is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def image_format(data: bytes) -> str | None:
@@ -54,6 +80,10 @@ def decode(data: bytes, name: str) -> Image.Image:
     if kind is None:
         raise PixgraftError(f"{name}: not an image of a known format ({', '.join(_SIGNATURES)}); convert or remove it")
     too_large = f"more than the {MAX_PIXELS:,} allowed; shrink or remove it"
+    if kind == "TIFF":
+        _silence_libtiff()
+    if kind == "PNG" and data.count(b"iCCP") > _MAX_PROFILES:
+        raise PixgraftError(f"{name}: a PNG with several colour profiles; save it anew")
     try:
         # The plugin is called directly: Image.open warns about, or refuses, sizes by a limit that is global to the
         # process, and its error does not state the width and height.
@@ -62,6 +92,7 @@ def decode(data: bytes, name: str) -> Image.Image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise PixgraftError(f"{name}: {width} x {height} pixels, {too_large}")
+        _check_effort(data, kind, image, name)
         image.load()
         return _to_rgb(upright(image))
     except PixgraftError:
@@ -69,9 +100,40 @@ def decode(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError:  # some plugins check a frame or a tile by Pillow's limit
         raise PixgraftError(f"{name}: has {too_large}") from None
     except Exception as error:  # on damaged bytes the plugins raise almost anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        problem = f"{name}: cut short, damaged or an unsupported kind of {kind} ({reason})"
+        problem = f"{name}: cut short, damaged or an unsupported kind of {kind} ({reason(error)})"
         raise PixgraftError(f"{problem}; save it anew or remove it") from error
+
+
+def _check_effort(data: bytes, kind: str, image: Image.Image, name: str) -> None:
+    """Raise PixgraftError for an image that takes far more time to decode than its pixels do; `name` is its file's."""
+    count = image.width * image.height
+    if kind == "JPEG" and data.count(b"\xff\xda") > 1:
+        scans = _scans(data)
+        if scans > MAX_SCANS or (scans > 1 and scans * count > MAX_SCANNED):
+            raise PixgraftError(f"{name}: a JPEG with {scans:,} scans, more than any program writes; save it anew")
+    coding = [tile[0] for tile in getattr(image, "tile", ())]
+    if kind == "BMP" and coding == ["bmp_rle"] and count > _MAX_RUNS:
+        raise PixgraftError(f"{name}: a BMP of {count:,} pixels with run-length coding; save it without, or as PNG")
+
+
+def _scans(data: bytes) -> int:
+    """The number of scans in a JPEG; counting ends with the image, and soon after `MAX_SCANS`."""
+    scans = place = 0
+    while scans <= MAX_SCANS and (marker := _MARKER.search(data, place)):
+        code, place = marker[1][0], marker.end()
+        if code == _END:
+            break
+        scans += code == _SCAN
+        if code > 1 and code != 0xD8:  # those without a length
+            place += int.from_bytes(data[place : place + 2])
+    return scans
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Stop libtiff from writing its errors to the terminal; Pillow raises them too."""
+    with contextlib.suppress(OSError, AttributeError):  # where Pillow does not link to it as a library
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def upright(image: Image.Image) -> Image.Image:

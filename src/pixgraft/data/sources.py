@@ -5,19 +5,26 @@ import os
 import re
 import threading
 import zipfile
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from pixgraft.data.images import SUFFIXES
-from pixgraft.errors import PixgraftError
-from pixgraft.files import read_bytes
+from pixgraft.errors import PixgraftError, printable, reason
+from pixgraft.files import BoundedZip, read_bytes
 
 MAX_FILE_BYTES = 2**30
 """A larger file is not read: no image within the limit of pixels needs it, and a zip can claim any size."""
 
 FRAME_FILE = "frame.json"
 """The file beside images of faces that says where their landmarks lie; `data/frame.py` reads it."""
+
+MAX_DEPTH = 100
+"""The most folders above an image. Deeper paths are too long for outputs of the same names."""
+
+_ZIP_BYTES, _DIRECTORY_BYTES = 2**50, 2**27
+"""The largest zip, and the largest directory in one, of some million images."""
 
 _ELSEWHERE = re.compile(r"/|[A-Za-z]:|.*\\|(.*/)?\.\.(/|$)", re.DOTALL)
 """A name in a zip that, on some system, leads out of the folder that it is joined to."""
@@ -52,12 +59,9 @@ class FolderSource:
     def read(self, name: str) -> bytes:
         file = self.root / name
         try:
-            if not file.is_file():  # reading a pipe would block
-                raise PixgraftError(f"{file}: not there or not a regular file; restore or remove it")
-            _check_length(str(file), file.stat().st_size)
-            return file.read_bytes()
-        except OSError as error:
-            raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}") from error
+            return read_bytes(file, MAX_FILE_BYTES)
+        except FileNotFoundError:
+            raise PixgraftError(f"{file}: not there; restore or remove it") from None
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -74,6 +78,7 @@ class ZipSource:
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._zip = _open_zip(self.path)
+        self._entries = {_inside(entry.filename): entry for entry in self._zip.infolist()}
 
     def __reduce__(self) -> tuple[type["ZipSource"], tuple[Path, list[str], list[str]]]:
         return ZipSource, (self.path, self.names, self.skipped)
@@ -85,13 +90,16 @@ class ZipSource:
         label = f"{self.path}/{name}"
         try:
             with self._lock:
-                _check_length(label, self._zip.getinfo(name).file_size)
-                return self._zip.read(name)
+                entry = self._entries[name]
+                if entry.file_size > MAX_FILE_BYTES:
+                    problem = f"{entry.file_size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed"
+                    raise PixgraftError(f"{label}: {problem}; remove it")
+                with self._zip.open(entry) as file:  # in parts: zipfile joins them in quadratic time
+                    return b"".join(iter(lambda: file.read(2**20), b""))
         except PixgraftError:
             raise
         except Exception as error:  # on damaged bytes zipfile and its decompressors raise almost anything
-            reason = " ".join(str(error).split()) or type(error).__name__
-            problem = f"missing from the zip or damaged inside it ({reason})"
+            problem = f"missing from the zip or damaged inside it ({reason(error)})"
             raise PixgraftError(f"{label}: {problem}; make the zip anew") from error
 
     def close(self) -> None:
@@ -106,10 +114,12 @@ def open_source(path: str | Path, *, under: str = "") -> ImageSource:
     ignored; links to files are followed, links to folders are not. `under` selects the names beneath one folder, such
     as "train"; names remain relative to the root of `path`.
 
-    Raises PixgraftError if the path is missing or none of the three, if the zip is damaged or encrypted or names an
-    image by an absolute path, one with .. or one with a backslash, and if there is no image.
+    Raises PixgraftError if the path is missing or none of the three, if the zip is damaged or encrypted, names an image
+    twice, or by an absolute path, one with .. or one with a backslash, if an image's name is no UTF-8 or has more than
+    `MAX_DEPTH` folders, and if there is no image.
     """
     path = Path(path)
+    _check_text(path, str(path))
     try:
         path.stat()
         if path.is_dir():
@@ -132,6 +142,8 @@ def _walk(root: Path) -> Iterable[str]:
     for folder, folders, files in os.walk(root, onerror=refuse):
         folders[:] = [name for name in folders if _visible(name)]
         relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
+        if len(relative.parts) > MAX_DEPTH:
+            raise _too_deep(root, str(relative))
         for name in files:
             yield str(relative / name)
 
@@ -142,6 +154,30 @@ def _is_image(name: str) -> bool:
 
 def _visible(name: str) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _inside(name: str) -> str:
+    """A name in a zip without the parts "." that some programs write."""
+    return "/".join(part for part in name.split("/") if part != ".") if "./" in name else name
+
+
+def _too_deep(path: Path, name: str) -> PixgraftError:
+    start = "/".join(name.split("/")[:4])
+    return PixgraftError(f"{path}: holds {printable(start[:80])}/..., more than {MAX_DEPTH} folders deep; move it up")
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    for name in names:
+        if name.count("/") > MAX_DEPTH:
+            raise _too_deep(path, name)
+        _check_text(path, name)
+
+
+def _check_text(path: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # no log, report or hash could hold it
+        raise PixgraftError(f"{path}: {printable(name)} is a name that is no UTF-8; rename it") from None
 
 
 def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], list[str]]:
@@ -155,6 +191,7 @@ def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], li
         folders = sorted({name.split("/")[0] + "/" for name in visible if "/" in name})
         beneath = f" under {prefix} (it has {', '.join(folders[:5]) or 'no folders'})" if prefix else ""
         raise PixgraftError(f"{path}: no images{beneath}; put in files that end in one of {' '.join(SUFFIXES)}")
+    _check_names(path, images)
     others = set(selected).difference(images)
     return images, sorted(name for name in others if PurePosixPath(name).name != FRAME_FILE)
 
@@ -181,30 +218,27 @@ def read_beside(path: Path, name: str, limit: int) -> bytes | None:
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
-    except PermissionError as error:
-        raise PixgraftError(f"{path}: cannot be read: {error.strerror}") from error
+        return BoundedZip(path, _ZIP_BYTES, _DIRECTORY_BYTES)
+    except (PixgraftError, FileNotFoundError):
+        raise
     except Exception as error:  # on damaged bytes zipfile raises almost anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        problem = f"not a zip, or one that was cut short or damaged ({reason})"
+        problem = f"not a zip, or one that was cut short or damaged ({reason(error)})"
         raise PixgraftError(f"{path}: {problem}; download or make it anew") from error
 
 
 def _list_zip(path: Path, under: str) -> tuple[list[str], list[str]]:
     with _open_zip(path) as archive:
         entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
-    names = [entry.filename for entry in entries]
+    names = [_inside(entry.filename) for entry in entries]
     outside = next((name for name in names if _is_image(name) and _ELSEWHERE.match(name)), None)
     if outside is not None:
         problem = "names in a zip are relative, with forward slashes and without .."
         raise PixgraftError(f"{path}: holds {outside}: {problem}; make the zip anew")
     images, skipped = _select(path, names, under)
     selected = set(images)
-    if any(entry.flag_bits & 1 and entry.filename in selected for entry in entries):
+    twice = next((name for name, count in Counter(names).items() if count > 1 and name in selected), None)
+    if twice is not None:
+        raise PixgraftError(f"{path}: holds {twice} twice; make the zip anew, with each file once")
+    if any(entry.flag_bits & 1 and name in selected for entry, name in zip(entries, names, strict=True)):
         raise PixgraftError(f"{path}: the zip is encrypted; unpack it and give the folder")
     return images, skipped
-
-
-def _check_length(label: str, length: int) -> None:
-    if length > MAX_FILE_BYTES:
-        raise PixgraftError(f"{label}: {length:,} bytes, more than the {MAX_FILE_BYTES:,} allowed; remove it")

@@ -145,4 +145,4 @@ def _check_opts(opts: Mapping[str, Plain], encoder: Encoder, decoder: Generator,
     for name, allowed in expected.items():
         if name in opts and opts[name] not in allowed:
             said = "latent_avg says" if name == "start_from_latent_avg" else "the tensors say"
-            raise PixgraftError(f"opts: {name} is {opts[name]!r}, and {said} {allowed[-1]!r}: choose another file")
+            raise PixgraftError(f"opts: {name} is {opts[name]!r:.60}, and {said} {allowed[-1]!r}: choose another file")

@@ -1,23 +1,26 @@
 """Readers of untrusted files of tensors: only tensors and plain values load, and no code in a file runs."""
 
 import hashlib
-import pickle
-import re
-import warnings
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import PixgraftError, reason
+from pixgraft.files import open_regular, read_bytes
+from pixgraft.layouts.pickles import MAX_BYTES, SCALAR, Call, RefusedError, kind_of, number, tensor_call
+from pixgraft.layouts.torch_file import TorchFile, read_torch
 
 Plain = bool | int | float | str | None
 """The value of an option, as published files hold them beside the tensors."""
+
+
+_MAX_PARTS = 1_000_000
+"""The most values in the groups of a file."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     check_readable(file)
     if file.suffix.lower() == ".safetensors":
         try:
-            tensors = safetensors.torch.load_file(file)
-        except Exception as error:  # on damaged bytes the reader raises more than its own error
-            raise PixgraftError(
-                f"{file}: cut short or not a safetensors file ({_reason(error)}): get it again"
-            ) from None
+            tensors, _ = read_safetensors(read_bytes(file, MAX_BYTES))
+        except ValueError as error:
+            raise PixgraftError(f"{file}: cut short or not a safetensors file ({error}): get it again") from None
     else:
         content = _load(file)
         groups = _groups(content)
@@ -74,10 +75,20 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata in the bytes of a safetensors file; ValueError, in one line, if they are none."""
+    try:
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except Exception as error:  # on damaged bytes the reader raises more than its own error
+        raise ValueError(reason(error)) from None
+    return tensors, header.get("__metadata__") or {}
+
+
 def file_sha256(file: Path) -> str:
     """SHA-256 of a file, which is read in blocks of 1 MiB."""
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
+    with open_regular(file, MAX_BYTES) as stream:
         while block := stream.read(2**20):
             digest.update(block)
     return digest.hexdigest()
@@ -86,7 +97,7 @@ def file_sha256(file: Path) -> str:
 def check_readable(file: Path) -> bytes:
     """The first 512 bytes of a file; PixgraftError if it cannot be read, or is a web page."""
     try:
-        with file.open("rb") as stream:
+        with open_regular(file, MAX_BYTES) as stream:
             head = stream.read(512)
     except OSError as error:
         raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}: check the path") from None
@@ -96,27 +107,36 @@ def check_readable(file: Path) -> bytes:
 
 
 def _load(file: Path) -> dict[Any, Any]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old formats, which published files have
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise PixgraftError(f"{file}: cannot be read: {error.strerror or error}: check the path") from None
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error))
-        names = f" ({asked[1]})" if asked else ""
-        raise PixgraftError(
-            f"{file}: not a checkpoint of tensors alone{names}, or damaged: nothing of it was run; get another copy"
-        ) from None
-    except Exception as error:  # on damaged bytes PyTorch's readers raise almost anything
-        raise PixgraftError(f"{file}: cut short or not a PyTorch file ({_reason(error)}): get it again") from None
-    if not isinstance(content, dict):
-        raise PixgraftError(f"{file}: holds a {type(content).__name__}, not named groups of tensors: get another")
+    """The named content: tensors, groups of tensors, and dicts of plain values; of anything else only records."""
+    content: dict[Any, Any] = read_torch(file, _content)
     return content
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
+def _content(opened: TorchFile) -> dict[Any, Any]:
+    if not isinstance(opened.content, dict):
+        raise RefusedError(f"holds a {kind_of(opened.content)}, not named groups of tensors: get another")
+    parts = 0
+
+    def read(record: Any) -> Any:
+        nonlocal parts
+        if call := tensor_call(record):
+            return opened.tensor(call)
+        group = record.state if isinstance(record, Call) and record.name == "argparse.Namespace" else record
+        if not isinstance(group, dict):
+            return record
+        parts += len(group)  # a short file may have the same large group under many names
+        if parts > _MAX_PARTS:
+            raise RefusedError(f"describes more than {_MAX_PARTS:,} values: get another copy")
+        calls = {name: tensor_call(value) for name, value in group.items() if isinstance(name, str)}
+        if len(calls) == len(group) and all(calls.values()):
+            return {name: opened.tensor(call) for name, call in calls.items() if call}
+        return {name: _plain(value) for name, value in group.items()}
+
+    return {name: read(record) for name, record in opened.content.items()}
+
+
+def _plain(record: Any) -> Any:
+    return number(record) if isinstance(record, Call) and record.name == SCALAR else record
 
 
 def _groups(content: dict[Any, Any]) -> dict[str, dict[str, Tensor]]:
@@ -138,4 +158,4 @@ def _values(content: dict[Any, Any]) -> dict[str, dict[str, Plain]]:
 
 def _is_named_tensor(item: tuple[object, object]) -> bool:
     name, value = item
-    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
+    return isinstance(name, str) and isinstance(value, Tensor)

@@ -8,10 +8,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
 from torch import Tensor
 
 from pixgraft.errors import PixgraftError
+from pixgraft.files import read_bytes
+from pixgraft.layouts.pickles import MAX_BYTES
+from pixgraft.layouts.reading import read_safetensors
 from pixgraft.methods.tasks import Sampling
 from pixgraft.pipelines.inputs import InputFile
 
@@ -48,18 +50,16 @@ class SavedCodes:
 
 def _read(path: Path, names: tuple[str, ...], writer: str) -> SavedCodes:
     """The first tensor of `names` that a file has; `writer` names the command that writes such files."""
-    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-        raise PixgraftError(f"{path}: not a regular file: give one that {writer} wrote")
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        with safetensors.safe_open(str(path), "pt") as file:
-            keys, metadata = sorted(file.keys()), (file.metadata() or {}).get("pixgraft", "{}")
-            name = next((each for each in names if each in keys), None)
-            codes = None if name is None else file.get_tensor(name)
-    except OSError as error:
-        raise PixgraftError(f"{path}: {error.strerror}: give a file that {writer} wrote") from None
-    except safetensors.SafetensorError as error:
+        data = read_bytes(path, MAX_BYTES)
+        tensors, recorded = read_safetensors(data)
+    except FileNotFoundError:
+        raise PixgraftError(f"{path}: No such file: give a file that {writer} wrote") from None
+    except ValueError as error:
         raise PixgraftError(f"{path}: not a safetensors file ({error}): give one that {writer} wrote") from None
+    keys, sha256 = sorted(tensors), hashlib.sha256(data).hexdigest()
+    metadata, name = recorded.get("pixgraft", "{}"), next((each for each in names if each in tensors), None)
+    codes = None if name is None else tensors[name]
     if codes is None or name is None:
         content = ", ".join(keys[:5]) or "nothing"
         raise PixgraftError(f"{path}: holds {content}; expected {' or '.join(names)}: give another file")
