@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixgraft.config import dumps, from_dict, loads, replaced, to_dict
+from pixgraft.config import dumps, loads, replaced
 from pixgraft.errors import PixgraftError
 from pixgraft.presets import PRESETS, preset
+from pixgraft.records import from_dict, to_dict
 from pixgraft.training.experiment import Experiment
 
 if sys.version_info >= (3, 11):

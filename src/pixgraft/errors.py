@@ -1,6 +1,7 @@
 """The exception for faults in the input, as opposed to faults in the program."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -15,6 +16,18 @@ def printable(text: str) -> str:
     """Text on one line: control characters, and bytes of a file's name that are no UTF-8, are escaped."""
     plain = text.encode(errors="backslashreplace").decode()
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in plain)
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother = 2, 80, 80
+
+
+def shown(value: object) -> str:
+    """A value from a file for a message: at most some 80 characters of each text and few of its parts, escaped."""
+    try:
+        return printable(_BRIEF.repr(value))
+    except ValueError:  # Python writes out no number of thousands of digits
+        return "a number of too many digits"
 
 
 def unknown(what: str, name: str, choices: Iterable[str], listing: str = "") -> PixgraftError:
