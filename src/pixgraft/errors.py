@@ -23,9 +23,9 @@ _BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother = 2, 80, 80
 
 
 def shown(value: object) -> str:
-    """A value from a file for a message: at most some 80 characters of each text and few of its parts, escaped."""
+    """A value from a file for a message: at most 200 characters, 80 of each text and few of its parts, escaped."""
     try:
-        return printable(_BRIEF.repr(value))
+        return printable(_BRIEF.repr(value))[:200]
     except ValueError:  # Python writes out no number of thousands of digits
         return "a number of too many digits"
 

@@ -35,8 +35,8 @@ def from_dict(kind: type[T], values: Any, where: str) -> T:
     if not isinstance(values, Mapping):
         raise PixgraftError(f"{where}: expected a table, found {shown(values)}")
     hints = typing.get_type_hints(kind)
-    fields = {field.name for field in dataclasses.fields(typing.cast(Any, kind))}
-    unknown = sorted(set(values) - fields)
+    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
+    unknown = sorted(set(values) - fields.keys())
     if unknown:
         names = ", ".join(shown(name)[1:-1] for name in unknown[:8])
         raise PixgraftError(f"{where}: no such field: {names} (there are {', '.join(sorted(fields))})")
@@ -46,11 +46,12 @@ def from_dict(kind: type[T], values: Any, where: str) -> T:
             hints |= field_types(values)
         except PixgraftError as error:
             raise PixgraftError(f"{where}: {error}") from None
+    absent = dataclasses.MISSING
+    required = {name for name, field in fields.items() if field.default is field.default_factory is absent}
+    if missing := sorted(required - values.keys()):
+        raise PixgraftError(f"{where}: missing: {', '.join(missing)}")
     given = {name: _typed(value, hints[name], f"{where}: {name}") for name, value in values.items()}
-    try:
-        return kind(**given)
-    except TypeError as error:
-        raise PixgraftError(f"{where}: {error}") from None
+    return kind(**given)
 
 
 def known(kind: type, values: Any) -> Any:

@@ -3,6 +3,7 @@
 They are built on PyTorch's meta device, uninitialised, and the building ends where they become too large.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,8 @@ MAX_NUMBER = 65_536
 """The largest width, depth or side in a configuration. Numbers of images, which need no memory, are exempt."""
 MAX_ELEMENTS = 2**29
 """The elements of all tensors of a method: 2 GiB in float32. The largest preset has 300 million."""
-MAX_TENSORS = 20_000
+MAX_TENSORS = 5_000
+"""The largest preset has 800."""
 
 INITIAL = {"normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "normalize", "div", "mul"}
 """Functions by which networks draw and scale their initial values."""
@@ -57,7 +59,8 @@ def outline(kind: str, config: Any) -> Method:
     """
     _check_numbers(vars(config))
     try:
-        with torch.device("meta"), _Uninitialised():
+        with torch.device("meta"), _Uninitialised(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about empty tensors, which are refused below
             method = METHODS[kind](config)
     except PixgraftError:
         raise
