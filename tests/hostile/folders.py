@@ -2,7 +2,7 @@
 
 `spoil_run` and `spoil_model` change a folder by a random generator. As a program this spoils copies of a folder and
 opens each: `folders.py SEED COUNT DATA FOLDER...`. COUNT is for model folders; of a run folder, which is also resumed
-on DATA, there are a third. It prints a line for each copy, before it is opened; what is neither opened nor refused by a
+on DATA, there are a sixth. It prints a line for each copy, before it is opened; what is neither opened nor refused by a
 PixgraftError is printed with its traceback.
 """
 
@@ -271,14 +271,14 @@ def _check_line(error: PixgraftError) -> None:
 
 
 def attack(folder: Path, chance: random.Random, count: int, data: Path) -> int:
-    """Spoil and open `count` copies of a model folder, or a third of it of a run folder; returns the number of copies
+    """Spoil and open `count` copies of a model folder, or a sixth of it of a run folder; returns the number of copies
     that were neither opened nor refused."""
     faults, is_run = 0, (folder / "checkpoints").is_dir()
     if is_run:
         experiment = configs.loads(Experiment, (folder / "config.toml").read_text(), "config.toml")
         seen = int(max((folder / "checkpoints").glob("0*")).name)
         experiment = replaced(experiment, [f"train.images={seen + experiment.train.batch}"])
-        count //= 3
+        count //= 6
     with tempfile.TemporaryDirectory() as root:
         for number in range(count):
             copy = Path(shutil.copytree(folder, Path(root) / f"{number}"))
