@@ -64,7 +64,7 @@ def test_no_field_is_left_out(name: str) -> None:
 
 
 @given(
-    rate=st.floats(min_value=0, exclude_min=True, allow_nan=False),
+    rate=st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False),
     seed=st.integers(0, 2**63 - 1),
     name=st.text(st.characters(exclude_categories=["Cs"])),
     augment=st.lists(st.sampled_from(["translation", "cutout", "color"])),
