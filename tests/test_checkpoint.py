@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pixgraft.engine import checkpoint, seeds
+from pixgraft.engine import checkpoint, optimizers, seeds
 from pixgraft.errors import PixgraftError
 from pixgraft.files import json_sha256
 
@@ -275,18 +275,18 @@ def test_a_restored_optimizer_takes_the_same_next_step(tmp_path: Path, fused: bo
     net, optimizer = _adam(fused)
     for step in range(3):
         _step(net, optimizer, step)
-    tensors, meta = checkpoint.optimizer_tensors(optimizer)
+    tensors, meta = optimizers.optimizer_tensors(optimizer)
     assert tensors["0.step"].shape == ()
     saved = checkpoint.save(tmp_path, 3, {"net": net.state_dict(), "adam": tensors}, meta, keep=0)
 
     loaded = checkpoint.load(saved)
     other, restored = _adam(fused)
     other.load_state_dict(loaded.groups["net"])
-    checkpoint.load_optimizer(restored, loaded.groups["adam"], loaded.meta)
+    optimizers.load_optimizer(restored, loaded.groups["adam"], loaded.meta)
     assert restored.param_groups[0]["betas"] == (0.0, 0.99)
     assert [type(b) for b in restored.param_groups[1]["betas"]] == [float, float]
     assert restored.state_dict()["param_groups"] == optimizer.state_dict()["param_groups"]
-    again = checkpoint.optimizer_tensors(restored)[0]
+    again = optimizers.optimizer_tensors(restored)[0]
     assert _same({"": again}, {"": tensors})
     before = loaded.groups["adam"]["0.exp_avg"].clone()
     for step in range(3, 6):
@@ -301,9 +301,11 @@ def test_an_optimizer_with_values_that_are_no_tensors() -> None:
     sgd = torch.optim.SGD([p], lr=0.1)
     p.grad = torch.ones(2)
     sgd.step()
-    tensors, meta = checkpoint.optimizer_tensors(sgd)
-    fresh = torch.optim.SGD([p], lr=0.5)
-    checkpoint.load_optimizer(fresh, tensors, json.loads(json.dumps(meta)))
+    tensors, meta = optimizers.optimizer_tensors(sgd)
+    fresh = torch.optim.SGD([p], lr=0.1)
+    optimizers.load_optimizer(fresh, tensors, json.loads(json.dumps(meta)))
     assert fresh.state_dict() == sgd.state_dict()
     with pytest.raises(PixgraftError, match="other parameters"):
-        checkpoint.load_optimizer(torch.optim.SGD([p, nn.Parameter(torch.ones(1))]), tensors, meta)
+        optimizers.load_optimizer(torch.optim.SGD([p, nn.Parameter(torch.ones(1))]), tensors, meta)
+    with pytest.raises(PixgraftError, match=r"lr of group 0 is 0\.1, not 0\.5"):
+        optimizers.load_optimizer(torch.optim.SGD([p], lr=0.5), tensors, meta)

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixgraft.config import dumps, from_dict, loads, replaced, to_dict
+from pixgraft.config import dumps, loads, replaced
 from pixgraft.errors import PixgraftError
 from pixgraft.presets import PRESETS, preset
+from pixgraft.records import from_dict, to_dict
 from pixgraft.training.experiment import Experiment
 
 if sys.version_info >= (3, 11):
@@ -64,7 +65,7 @@ def test_no_field_is_left_out(name: str) -> None:
 
 
 @given(
-    rate=st.floats(min_value=0, exclude_min=True, allow_nan=False),
+    rate=st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False),
     seed=st.integers(0, 2**63 - 1),
     name=st.text(st.characters(exclude_categories=["Cs"])),
     augment=st.lists(st.sampled_from(["translation", "cutout", "color"])),

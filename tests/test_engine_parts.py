@@ -288,7 +288,7 @@ def test_lock_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", write)
+        patched.setattr("pixgraft.engine.lock.open_for_writing", write)
         with pytest.raises(PixgraftError, match="run: cannot be locked: No space left"), run_lock(tmp_path / "run"):
             pass
     with run_lock(tmp_path / "run"):  # it let go

@@ -8,7 +8,7 @@ import torch
 
 from pixgraft.data.grids import tiled
 from pixgraft.errors import PixgraftError
-from pixgraft.files import read_bytes, read_json, write_bytes
+from pixgraft.files import open_for_writing, read_bytes, read_json, remove_leftovers, temporary_name, write_bytes
 
 
 def test_write_replaces_a_file_whole(tmp_path: Path) -> None:
@@ -42,10 +42,27 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
-def test_a_leftover_of_a_killed_process_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / f".{os.getpid()}.result.png.tmp").write_bytes(b"half")
+def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    leftovers = [temporary_name(tmp_path / "result.png"), tmp_path / ".4711.result.png.tmp"]
+    kept = [tmp_path / name for name in ("result.png", ".000000000012.tmp", ".mine.tmp", "x.tmp")]
+    for path in (*leftovers, *kept):
+        path.write_bytes(b"half")
     write_bytes(tmp_path / "result.png", b"whole")
-    assert [path.name for path in tmp_path.iterdir()] == ["result.png"]
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(b"dear")
+    (tmp_path / "link").symlink_to("theirs")
+    with pytest.raises(PixgraftError, match="link: a link"):
+        open_for_writing(tmp_path / "link", os.O_APPEND)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises((PixgraftError, OSError)):
+        open_for_writing(tmp_path / "pipe", os.O_APPEND)
+    write_bytes(tmp_path / "link", b"own")
+    assert ((tmp_path / "theirs").read_bytes(), (tmp_path / "link").read_bytes()) == (b"dear", b"own")
+    assert temporary_name(tmp_path / "a") != temporary_name(tmp_path / "a")
 
 
 def test_tiled_keeps_rows_and_columns() -> None:

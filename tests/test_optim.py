@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixgraft.engine.checkpoint import load, load_optimizer, optimizer_tensors, save
+from pixgraft.engine.checkpoint import load, save
+from pixgraft.engine.optimizers import load_optimizer, optimizer_tensors
 from pixgraft.methods.ranger import Ranger
 
 SHAPES = ((3, 4), (2, 3, 2, 2), (5,))

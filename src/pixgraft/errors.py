@@ -1,6 +1,7 @@
 """The exception for faults in the input, as opposed to faults in the program."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -20,6 +21,18 @@ def printable(text: str) -> str:
 def reason(error: Exception) -> str:
     """What another library's exception says, on one line of at most 120 characters; without a text, its class."""
     return printable(" ".join(str(error)[:1000].split()))[:120] or type(error).__name__
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother = 2, 80, 80
+
+
+def shown(value: object) -> str:
+    """A value from a file for a message: at most 200 characters, 80 of each text and few of its parts, escaped."""
+    try:
+        return printable(_BRIEF.repr(value))[:200]
+    except ValueError:  # Python writes out no number of thousands of digits
+        return "a number of too many digits"
 
 
 def unknown(what: str, name: str, choices: Iterable[str], listing: str = "") -> PixgraftError:

@@ -5,20 +5,23 @@ import hashlib
 import io
 import json
 import os
+import re
+import secrets
 import shutil
 import stat
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pixgraft.errors import PixgraftError
 
 TEXT_LIMIT = 64 * 2**20
 """Bytes of the largest text that is read: descriptions, configurations, reports and logs are far smaller."""
 
-_NO_WAITING = getattr(os, "O_NONBLOCK", 0)
+_TEMPORARY = re.compile(r"\.([0-9a-f]{16}|\d+)\..{1,40}\.tmp")  # earlier versions had the process id
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def open_regular(path: Path, limit: int = TEXT_LIMIT) -> io.BufferedReader:
@@ -75,8 +78,7 @@ def unfinished(path: Path) -> Iterator[Path]:
 
     What is still there at the end is removed, file or folder; also if a signal ends the program.
     """
-    # The process id separates concurrent writers. The name is shortened to stay within the file system's limit.
-    place = path.with_name(f".{os.getpid()}.{path.name[-40:]}.tmp")
+    place = temporary_name(path)
     with _guard:
         _unfinished.add(place)
     try:
@@ -124,6 +126,45 @@ def abandon() -> None:
     _remove_empty(_made)
 
 
+def open_for_writing(path: Path, flags: int) -> BinaryIO:
+    """Open a regular file to write to, never through a link; `flags` are those of `os.open`, such as O_APPEND.
+
+    Raises PixgraftError for a link, a pipe or a device, which a folder of a stranger's may hold; else OSError.
+    """
+    if path.is_symlink():  # not every system has O_NOFOLLOW, and its error does not say what is wrong
+        raise PixgraftError(f"{path}: a link, and nothing is written through one; remove it")
+    safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags | safe, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise PixgraftError(f"{path}: not a regular file; remove it")
+    return os.fdopen(descriptor, "wb")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, if it is missing. Raises PixgraftError if it is a link or a file, or cannot be made."""
+    if folder.is_symlink():
+        raise PixgraftError(f"{folder}: a link, and nothing is written through one; put a folder in its place")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise PixgraftError(f"cannot make {folder}: {error.strerror or error}; mend that") from error
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that nobody can guess; `remove_leftovers` knows it by its form."""
+    # Shortened to stay within the file system's limit.
+    return path.with_name(f".{secrets.token_hex(8)}.{path.name[-40:]}.tmp")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in `folder`; only while nobody else writes there."""
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name) and (path.is_file() or path.is_symlink()):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to a temporary file in the same folder, then rename it to `path`, replacing an existing file.
 
@@ -139,8 +180,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_flushed(path: Path, data: bytes) -> None:
-    """Write `data` to `path` and flush it to the disk; not atomic. Raises OSError."""
-    with path.open("wb") as file:
+    """Write `data` to a new file `path` and flush it to the disk; not atomic. Raises OSError, also if it exists."""
+    with open_for_writing(path, os.O_EXCL) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -8,29 +8,66 @@ import contextlib
 import hashlib
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from pixgraft import config as configs
-from pixgraft.data.frame import Frame, frame_of
+from pixgraft.data.frame import Frame
 from pixgraft.engine import checkpoint as checkpoints
-from pixgraft.errors import PixgraftError, unknown
-from pixgraft.files import json_sha256, unfinished, write_bytes
+from pixgraft.engine.tensors import Specs, TensorSpec, difference, parsed, read_specs, specs_of
+from pixgraft.engine.terminal import Terminal
+from pixgraft.errors import PixgraftError, shown, unknown
+from pixgraft.files import json_sha256, read_bytes, read_json, unfinished, write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
+from pixgraft.methods.outline import outline
+from pixgraft.records import from_dict, known, to_dict
+from pixgraft.training.experiment import Experiment, RunMeta
 from pixgraft.version import __version__
 
 DESCRIPTION = "model.json"
 WEIGHTS = "weights.safetensors"
 CARD = "README.md"
 FORMAT = 1
+DESCRIPTION_LIMIT = 2**20
+"""Bytes of the largest description that is read; ours have about 1,000."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Weights:
+    bytes: int
+    sha256: str
+    dtype: str = ""
+
+
+@dataclass(frozen=True)
+class _ModelDescription:
+    """The fields of model.json that are used; it may have others, such as the source."""
+
+    format: int
+    method: str
+    config: dict[str, Any]
+    config_sha256: str
+    weights: _Weights
+    images_seen: int | None = None
+    frame: Frame | None = None
+
+
+@dataclass(frozen=True)
+class _Content:
+    """All of model.json."""
+
+    content: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,19 +113,13 @@ def load_model(model: str | Path, *, device: torch.device | str = "cpu") -> Mode
 def task_of(model: str | Path) -> str:
     """Task of a model, read from its description alone. Takes and raises the same as `load_model`."""
     folder = _resolve(str(model))
-    file = folder / DESCRIPTION
-    if not file.is_file() and not (folder / "config.toml").is_file():
+    if (folder / DESCRIPTION).is_file():
+        return METHODS[_read_description(folder / DESCRIPTION)[0].method].task
+    file = folder / "config.toml"
+    if not file.is_file():
         return load_model(model).method.task  # a run's checkpoints hold its configuration too
-    try:
-        if file.is_file():
-            kind = str(json.loads(file.read_text(encoding="utf-8"))["method"])
-        else:
-            file = folder / "config.toml"
-            kind = str(configs.values_of(file.read_text(encoding="utf-8"), str(file))["kind"])
-        return METHODS[kind].task
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise PixgraftError(f"{file}: not a description of a model ({reason}): fetch or convert it anew") from None
+    values = configs.values_of(read_bytes(file, configs.LIMIT).decode(errors="replace"), str(file))
+    return METHODS[from_dict(Experiment, values, str(file)).kind].task
 
 
 def _resolve(model: str) -> Path:
@@ -122,82 +153,133 @@ def _download(repository: str) -> Path:
     return folder
 
 
+def _read_description(file: Path) -> tuple[_ModelDescription, dict[str, Any]]:
+    """The checked description of a model, and all its content."""
+    try:
+        content = read_json(file, DESCRIPTION_LIMIT)
+    except FileNotFoundError:
+        raise PixgraftError(f"{file}: missing: fetch or convert the model anew") from None
+    except PixgraftError as error:
+        raise PixgraftError(f"{error}: not a model's description: fetch or convert it anew") from None
+    if isinstance(content, dict) and content.get("format") != FORMAT:
+        method, version = shown(content.get("method")), shown(content.get("format"))
+        raise PixgraftError(f"{file}: a model of method {method} in format {version}: update pixgraft")
+    try:
+        description = from_dict(_ModelDescription, known(_ModelDescription, content), "not a model's description")
+        info = from_dict(_Content, {"content": content}, "not a model's description").content
+    except PixgraftError as error:
+        raise PixgraftError(f"{file}: {error}: fetch or convert it anew") from None
+    if description.method not in METHODS:
+        raise PixgraftError(
+            f"{file}: a model of method {shown(description.method)} in format {FORMAT}: update pixgraft"
+        )
+    return description, info
+
+
 def _load_folder(folder: Path, name: str) -> Model:
-    file = folder / DESCRIPTION
-    try:
-        info = json.loads(file.read_text(encoding="utf-8"))
-        kind, settings, expected = str(info["method"]), dict(info["config"]), info["weights"]
-        size, sha256 = int(expected["bytes"]), str(expected["sha256"])
-        edited = info["config_sha256"] != json_sha256(settings)
-    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise PixgraftError(f"{file}: not a model's description ({reason}): fetch or convert it anew") from None
-    if info.get("format") != FORMAT or kind not in METHODS:
-        raise PixgraftError(f"{file}: a model of method {kind!r} in format {info.get('format')!r}: update pixgraft")
-    if edited:
+    file, weights = folder / DESCRIPTION, folder / WEIGHTS
+    description, info = _read_description(file)
+    if description.config_sha256 != json_sha256(description.config):
         raise PixgraftError(f"{file}: its configuration was edited (SHA-256 differs): fetch or convert it anew")
-    weights = folder / WEIGHTS
+    config = _method_config(description.method, description.config, str(file))
+    outlined = _outline(description.method, config, str(file))
+    expected = description.weights
     try:
-        data = weights.read_bytes()
+        size = weights.stat().st_size
+        if size != expected.bytes:
+            raise PixgraftError(f"{size:,} bytes, expected {expected.bytes:,}: fetch or convert the model anew")
+        _check_weights(outlined, read_specs(weights))
+        data = read_bytes(weights, size)
+        if hashlib.sha256(data).hexdigest() != expected.sha256:
+            raise PixgraftError(f"SHA-256 differs from {DESCRIPTION}'s: fetch or convert the model anew")
+        tensors = parsed(data)
     except OSError as error:
         raise PixgraftError(f"{weights}: {error.strerror}: fetch or convert the model anew") from None
-    if len(data) != size:
-        raise PixgraftError(f"{weights}: {len(data):,} bytes, expected {size:,}: fetch or convert the model anew")
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise PixgraftError(f"{weights}: SHA-256 differs from {DESCRIPTION}'s: fetch or convert the model anew")
-    method = _build_method(kind, settings, str(file))
-    try:
-        _load_weights(method, safetensors.torch.load(data), str(weights))
-    except safetensors.SafetensorError as error:
-        raise PixgraftError(f"{weights}: not a safetensors file ({error}): fetch or convert it anew") from None
-    if isinstance(info.get("images_seen"), int):
-        method.set_progress(info["images_seen"])
-    frame = None if info.get("frame") is None else frame_of(info["frame"], f"{file}: frame")
-    return Model(
-        name, method, sha256, {key: info[key] for key in info if key not in ("config", "config_sha256")}, frame
-    )
+    except PixgraftError as error:
+        raise PixgraftError(f"{weights}: {str(error).removeprefix(f'{weights}: ')}") from None
+    method: Method = METHODS[description.method](config)
+    _load_weights(method, tensors)
+    if description.images_seen is not None:
+        method.set_progress(description.images_seen)
+    rest = {key: value for key, value in info.items() if key not in ("config", "config_sha256")}
+    return Model(name, method, expected.sha256, rest, description.frame)
 
 
 def _load_run(folder: Path) -> Model:
-    checkpoint, rejected = checkpoints.latest(folder / "checkpoints")
+    """The newest intact checkpoint; those that are passed over are named on the standard error."""
+    checkpoint, refused = checkpoints.latest(folder / "checkpoints", _check_run)
     if checkpoint is None:
-        raise PixgraftError(rejected[0] if rejected else f"{folder}: no checkpoint yet: train on, then try again")
-    experiment = checkpoint.meta["experiment"]
-    kind = experiment["kind"]
-    if kind not in METHODS:
-        raise PixgraftError(f"{folder}: a run of method {kind!r}: update pixgraft")
-    method = _build_method(kind, experiment["method"], str(folder))
-    prefixes = tuple(f"{name}." for name in method.frozen)
-    frozen = {key: tensor for key, tensor in checkpoint.groups["networks"].items() if key.startswith(prefixes)}
-    _load_weights(method, checkpoint.groups["averages"] | frozen, str(folder))
+        raise PixgraftError(refused[0] if refused else f"{folder}: no checkpoint yet: train on, then try again")
+    for reason in refused:
+        Terminal(stderr=True).say(f"passed over: {reason}")
+    if refused:
+        Terminal(stderr=True).say(f"{folder}: used as of {checkpoint.images_seen:,} images")
+    experiment = from_dict(RunMeta, checkpoint.meta, "meta").experiment
+    method: Method = METHODS[experiment.kind](experiment.method)
+    _load_weights(method, _run_weights(method, checkpoint.groups))
     method.set_progress(checkpoint.images_seen)
-    info = {"method": kind, "images_seen": checkpoint.images_seen, "preset": experiment["name"]}
-    if experiment.get("frame") is None:
-        return Model(str(folder), method, checkpoint.sha256, info)
-    frame = frame_of(experiment["frame"], f"{folder}: frame")
-    return Model(str(folder), method, checkpoint.sha256, info | {"frame": experiment["frame"]}, frame)
+    info = {"method": experiment.kind, "images_seen": checkpoint.images_seen, "preset": experiment.name}
+    frame = {} if experiment.frame is None else {"frame": to_dict(experiment.frame)}
+    return Model(str(folder), method, checkpoint.sha256, info | frame, experiment.frame)
 
 
-def _build_method(kind: str, settings: dict[str, Any], where: str) -> Method:
+def _check_run(meta: dict[str, Any], tensors: dict[str, Specs]) -> Iterable[str]:
+    """Hold a run's checkpoint against its own configuration; returns the groups of tensors that a model is made of."""
+    experiment = from_dict(RunMeta, meta, "meta").experiment
+    outlined = outline(experiment.kind, experiment.method)
+    groups = ["averages", "networks"] if outlined.frozen else ["averages"]
+    for group in groups:
+        if group not in tensors:
+            raise PixgraftError(f"{group} is missing")
+    if outlined.frozen and (reason := difference(specs_of(outlined.state_dict()), tensors["networks"])):
+        raise PixgraftError(f"the networks do not fit the configuration: {reason}")
+    _check_weights(outlined, _run_weights(outlined, tensors))
+    return groups
+
+
+def _run_weights(method: Method, groups: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+    """Of a checkpoint's groups the averages and the frozen networks."""
+    prefixes = tuple(f"{name}." for name in method.frozen)
+    frozen = groups["networks"].items() if prefixes else ()
+    return {**groups["averages"], **{key: value for key, value in frozen if key.startswith(prefixes)}}
+
+
+def _method_config(kind: str, settings: dict[str, Any], where: str) -> Any:
     try:
-        return METHODS[kind](configs.from_dict(METHODS[kind].Config, settings, "config"))
+        return from_dict(METHODS[kind].Config, settings, "config")
     except PixgraftError as error:
         raise PixgraftError(f"{where}: {error}") from None
 
 
-def _load_weights(method: Method, tensors: dict[str, Tensor], where: str) -> None:
-    """Load tensors, named "network.key", into the method's networks; averaged and frozen networks must be complete."""
+def _outline(kind: str, config: Any, where: str) -> Method:
+    try:
+        return outline(kind, config)
+    except PixgraftError as error:
+        raise PixgraftError(f"{where}: {error}") from None
+
+
+def _check_weights(method: Method, specs: Specs) -> None:
+    """Raise PixgraftError unless these are the tensors, named "network.key", of whole networks of the method, and of
+    all that are averaged or frozen. Floats may be of any precision."""
+    expected: Specs = {}
+    for name, network in method.named_children():
+        if name in method.averaged + method.frozen or any(key.startswith(f"{name}.") for key in specs):
+            expected |= {f"{name}.{key}": spec for key, spec in specs_of(network.state_dict()).items()}
+    if reason := difference({k: _widened(s) for k, s in expected.items()}, {k: _widened(s) for k, s in specs.items()}):
+        raise PixgraftError(f"the weights do not fit the configuration: {reason}")
+
+
+def _widened(spec: TensorSpec) -> TensorSpec:
+    return TensorSpec(torch.float32, spec.shape) if spec.dtype.is_floating_point else spec
+
+
+def _load_weights(method: Method, tensors: dict[str, Tensor]) -> None:
+    """Load what `_check_weights` accepted into the method's networks."""
     for name, network in method.named_children():
         prefix = f"{name}."
         state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-        state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
-        if not state and name not in method.averaged + method.frozen:
-            continue
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise PixgraftError(f"{where}: the weights do not fit the configuration: {reason}") from None
+        if state:
+            network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
 
 
 def save_model(
@@ -224,7 +306,7 @@ def save_model(
         for key, tensor in method.get_submodule(name).state_dict().items()
     }
     data = safetensors.torch.save(tensors)
-    config = configs.to_dict(method.config)
+    config = to_dict(method.config)
     description = {
         "format": FORMAT,
         "method": method.name,

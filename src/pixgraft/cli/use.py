@@ -1,6 +1,5 @@
 """The verbs that use a trained model. Their options are the dataclasses of `pipelines/options.py`."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, make_dataclass
 from pathlib import Path
@@ -141,10 +140,11 @@ def _sampling(pipeline: "Pipeline") -> Any:
 
 def _opened(model: str, options: RunOptions) -> "Pipeline":
     from pixgraft import devices
+    from pixgraft.engine.distributed import local_rank
     from pixgraft.pipelines.loading import load
 
     devices.set_threads(options.threads)
-    return load(model, device=options.device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    return load(model, device=options.device, local_rank=local_rank())
 
 
 def _run(pipeline: "Pipeline", plan: Callable[["Pipeline"], "Plan"], options: RunOptions) -> int:

@@ -6,17 +6,17 @@
 import dataclasses
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixgraft.config import from_dict
 from pixgraft.data.sources import FRAME_FILE, read_beside
 from pixgraft.errors import PixgraftError
 from pixgraft.files import read_json
+from pixgraft.records import from_dict
 
 LIMIT = 2**16
 """Bytes of the largest file of a frame."""
@@ -64,8 +64,6 @@ class Frame:
 
 def frame_of(values: Any, where: str) -> Frame:
     """The frame in plain values. Raises PixgraftError, which begins with `where`, if they are none."""
-    if not isinstance(values, Mapping):
-        raise PixgraftError(f"{where}: no frame: expected a table of five points")
     try:
         return from_dict(Frame, values, where)
     except PixgraftError as error:

@@ -9,29 +9,56 @@ with a dot are work in progress: `.NAME.tmp` is being written or removed, `.NAME
 replaced. A reader never changes anything; only the one process that saves removes leftovers.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
-from pixgraft.errors import PixgraftError
-from pixgraft.files import json_sha256, write_flushed
+from pixgraft.engine.tensors import Specs, parsed, read_specs
+from pixgraft.errors import PixgraftError, shown
+from pixgraft.files import json_sha256, read_bytes, write_flushed
+from pixgraft.records import from_dict
 
 FORMAT = 1
 DESCRIPTION = "checkpoint.json"
+DESCRIPTION_LIMIT = 16 * 2**20
+"""Bytes of the largest description that is read; one of a thousand parameters has about 50,000."""
+
+Check = Callable[[dict[str, Any], dict[str, Specs]], Iterable[str]]
+"""Holds a checkpoint's `meta`, and the tensors of each group by their files' headers, against what they should be.
+
+Returns the names of the groups to read; raises PixgraftError if the checkpoint does not fit.
+"""
 
 _GROUP = re.compile(r"[A-Za-z0-9_-]+")
 _FOLDER = re.compile(r"(?P<name>\d{12})|\.(?P<aside>\d{12})\.old")
+_SUFFIX = ".safetensors"
 _WORK = re.compile(r"\.\d{12}\.tmp")
+
+
+@dataclass(frozen=True)
+class _File:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Description:
+    """The content of a checkpoint's JSON but for its own digest."""
+
+    format: int
+    images_seen: int
+    meta: dict[str, Any]
+    files: dict[str, _File]
 
 
 @dataclass(frozen=True)
@@ -55,6 +82,8 @@ def save(
     """
     if bad := [name for name in groups if not _GROUP.fullmatch(name)]:
         raise ValueError(f"not a name for a group of tensors: {bad[0]!r}")
+    if root.is_symlink():
+        raise PixgraftError(f"{root}: a link, and nothing is written through one; put the folder in its place")
     folder = root / f"{images_seen:012d}"
     temporary = root / f".{folder.name}.tmp"
     files: dict[str, dict[str, Any]] = {}
@@ -65,14 +94,14 @@ def save(
         _tidy(root)
         temporary.mkdir()
         for group, tensors in groups.items():
-            name, data = f"{group}.safetensors", safetensors.torch.save(_separate(tensors))
+            name, data = group + _SUFFIX, safetensors.torch.save(_separate(tensors))
             files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             write_flushed(temporary / name, data)
         # No newline at the end: then no shorter file is JSON.
         text = json.dumps({**content, "sha256": json_sha256(content)}, indent=1, allow_nan=False)
         write_flushed(temporary / DESCRIPTION, text.encode())
         _sync(temporary)
-        if folder.exists():
+        if os.path.lexists(folder):
             folder.rename(root / f".{folder.name}.old")
         temporary.rename(folder)
         _sync(root)
@@ -85,33 +114,42 @@ def save(
     return folder
 
 
-def load(folder: Path) -> Checkpoint:
-    """Read a checkpoint; every byte is verified before the first tensor is allocated.
+def load(folder: Path, check: Check | None = None) -> Checkpoint:
+    """Read a checkpoint, or the groups of it that `check` names; every byte is verified before the first tensor is
+    allocated. The files' sizes and, with `check`, their headers are looked at before any of them is read.
 
-    Raises PixgraftError naming the file and whether it is missing, cut short, edited or of another format.
+    Raises PixgraftError naming the file and whether it is missing, cut short, edited or of another format, or as
+    `check`, with the folder's name.
     """
     content, sha256 = _read_description(folder / DESCRIPTION)
-    try:
-        images_seen, meta = int(content["images_seen"]), dict(content["meta"])
-        expected = {str(name): (int(e["bytes"]), str(e["sha256"])) for name, e in content["files"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _refusal(folder / DESCRIPTION, "not the description of a checkpoint") from error
-    stored = {name: _read_verified(folder, name, *expected[name]) for name in expected}
-    groups: dict[str, dict[str, Tensor]] = {}
-    for name in expected:
+    name = _FOLDER.fullmatch(folder.name)
+    if content.images_seen < 0 or (name and content.images_seen != int(name["name"] or name["aside"])):
+        raise _refusal(folder / DESCRIPTION, f"of {content.images_seen:,} images, and the folder's name says another")
+    for file_name, file in content.files.items():
+        _check_size(folder, file_name, file.bytes)
+    wanted = [file_name.removesuffix(_SUFFIX) for file_name in content.files]
+    if check is not None:
+        specs = {group: _specs(folder / (group + _SUFFIX)) for group in wanted}
         try:
-            groups[name.removesuffix(".safetensors")] = safetensors.torch.load(stored.pop(name))
-        except safetensors.SafetensorError as error:
-            raise _refusal(folder / name, "not a safetensors file") from error
-    return Checkpoint(images_seen, groups, meta, sha256)
+            wanted = list(check(content.meta, specs))
+        except PixgraftError as error:
+            raise _refusal(folder, str(error)) from None
+    stored = {group: _read_verified(folder / (group + _SUFFIX), content.files[group + _SUFFIX]) for group in wanted}
+    groups: dict[str, dict[str, Tensor]] = {}
+    for group in wanted:
+        try:
+            groups[group] = parsed(stored.pop(group))
+        except PixgraftError as error:
+            raise _refusal(folder / (group + _SUFFIX), str(error)) from error
+    return Checkpoint(content.images_seen, groups, content.meta, sha256)
 
 
-def latest(root: Path) -> tuple[Checkpoint | None, list[str]]:
+def latest(root: Path, check: Check | None = None) -> tuple[Checkpoint | None, list[str]]:
     """The newest sound checkpoint under `root`, None if there is none; and why each newer one was refused."""
     refused: list[str] = []
     for folder in _folders(root):
         try:
-            return load(folder), refused
+            return load(folder, check), refused
         except PixgraftError as error:
             refused.append(str(error))
     return None, refused
@@ -133,49 +171,6 @@ def prune(root: Path, keep: int, *, newest: int | None = None) -> None:
     _tidy(root)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state as flat tensors ("0.exp_avg" is that of parameter 0) and the rest as JSON.
-
-    The tensors are the live ones, not copies. `load_optimizer` restores both.
-    """
-    state = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    values: dict[str, dict[str, Any]] = {}
-    for index, entries in state["state"].items():
-        for name, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"{index}.{name}"] = value
-            else:
-                values.setdefault(str(index), {})[name] = value
-    return tensors, {"param_groups": state["param_groups"], "values": values}
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-    """Restore the state of `optimizer_tensors`, bit for bit; `tensors` are copied.
-
-    Raises PixgraftError if the state belongs to other parameters.
-    """
-    state = {int(index): dict(entries) for index, entries in meta["values"].items()}
-    parameters = dict(enumerate(p for group in optimizer.param_groups for p in group["params"]))
-    for key, tensor in tensors.items():
-        index, name = key.split(".", 1)
-        parameter = parameters.get(int(index))
-        # Files hold no strides, and fused optimizers ignore them: each tensor takes its parameter's memory format.
-        like = tensor if parameter is None or parameter.shape != tensor.shape else parameter
-        copy = torch.empty_like(like, dtype=tensor.dtype, device=tensor.device, requires_grad=False).copy_(tensor)
-        state.setdefault(int(index), {})[name] = copy
-    # JSON has no tuples, and an optimizer does not check that betas are a tuple of floats.
-    groups = [
-        group | ({"betas": tuple(map(float, group["betas"]))} if "betas" in group else {})
-        for group in meta["param_groups"]
-    ]
-    try:
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
-    except ValueError as error:
-        reason = f"the optimizer's state is of other parameters: {error}"
-        raise PixgraftError(f"{reason}; resume with the configuration of its run") from error
-
-
 def _folders(root: Path) -> list[Path]:
     """The checkpoints under `root`, newest first; a `.NAME.old` counts while there is no NAME."""
     folders: dict[str, Path] = {}
@@ -192,7 +187,11 @@ def _tidy(root: Path) -> None:
         if match and not (root / match["aside"]).exists():
             path.rename(root / match["aside"])
         elif match or _WORK.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:  # a stranger's: of a link only itself is removed
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -209,47 +208,68 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
-def _read_description(path: Path) -> tuple[dict[str, Any], str]:
+def _read_description(path: Path) -> tuple[_Description, str]:
     """The content of a checkpoint's JSON and its verified digest."""
     try:
-        content = json.loads(_read(path))
+        content = json.loads(_read(path, DESCRIPTION_LIMIT))
     except (ValueError, RecursionError) as error:
         raise _refusal(path, "not JSON: cut short or edited") from error
     if not isinstance(content, dict):
         raise _refusal(path, "not the description of a checkpoint")
     if content.get("format") != FORMAT:
-        raise _refusal(path, f"format {content.get('format')!r}, and this version reads format {FORMAT}")
+        raise _refusal(path, f"format {shown(content.get('format'))}, and this version reads format {FORMAT}")
     sha256 = content.pop("sha256", None)
     try:
         digest = json_sha256(content)
-    except ValueError as error:  # nan is not JSON, but Python's reader takes it
+    except (ValueError, RecursionError) as error:  # nan is not JSON, but Python's reader takes it
         raise _refusal(path, "not JSON: edited") from error
     if sha256 != digest:
         raise _refusal(path, "edited: SHA-256 differs")
-    return content, digest
-
-
-def _read_verified(folder: Path, name: str, size: int, sha256: str) -> bytes:
-    """The verified bytes of one of a checkpoint's files."""
-    if not _GROUP.fullmatch(name.removesuffix(".safetensors")):  # a crafted name could lead anywhere
-        raise _refusal(folder / DESCRIPTION, f"not the name of a checkpoint's file: {name!r}")
-    path = folder / name
-    data = _read(path)
-    if len(data) != size:
-        reason = "cut short" if len(data) < size else "edited"
-        raise _refusal(path, f"{reason}: expected {size} bytes, found {len(data)}")
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise _refusal(path, "edited: SHA-256 differs")
-    return data
-
-
-def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return from_dict(_Description, content, "not the description of a checkpoint"), digest
+    except PixgraftError as error:
+        raise _refusal(path, str(error)) from error
+
+
+def _check_size(folder: Path, name: str, size: int) -> None:
+    """Raise PixgraftError unless one of a checkpoint's files has that size."""
+    if not name.endswith(_SUFFIX) or not _GROUP.fullmatch(name.removesuffix(_SUFFIX)):  # it could lead anywhere
+        raise _refusal(folder / DESCRIPTION, f"not the name of a checkpoint's file: {shown(name)}")
+    path = folder / name
+    try:
+        found = path.stat().st_size
     except FileNotFoundError as error:
         raise _refusal(path, "missing") from error
     except OSError as error:
         raise _refusal(path, f"unreadable: {error.strerror}") from error
+    if found != size:
+        raise _refusal(path, f"{'cut short' if found < size else 'edited'}: expected {size} bytes, found {found}")
+
+
+def _specs(path: Path) -> Specs:
+    try:
+        return read_specs(path)
+    except OSError as error:
+        raise _refusal(path, f"unreadable: {error.strerror}") from error
+    except PixgraftError as error:
+        raise _refusal(path, str(error).removeprefix(f"{path}: ")) from error
+
+
+def _read_verified(path: Path, file: _File) -> bytes:
+    """The verified bytes of one of a checkpoint's files."""
+    data = _read(path, file.bytes)
+    if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
+        raise _refusal(path, "edited: SHA-256 differs")
+    return data
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        return read_bytes(path, limit)
+    except FileNotFoundError as error:
+        raise _refusal(path, "missing") from error
+    except PixgraftError as error:
+        raise _refusal(path, str(error).removeprefix(f"{path}: ")) from error
 
 
 def _refusal(path: Path, reason: str) -> PixgraftError:

@@ -4,6 +4,7 @@ With one process every function here returns at once, without a copy and without
 """
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import PixgraftError, shown
 
 
 @dataclass(frozen=True)
@@ -38,26 +39,41 @@ def start(device_type: str) -> World:
     global _starts
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return World(0, 1, 0)
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    rank, size, local = _variable("RANK"), _variable("WORLD_SIZE"), local_rank()
+    if rank >= size:
+        raise PixgraftError(f"RANK is {rank} and WORLD_SIZE {size}: start with torchrun, or unset both")
     if dist.is_initialized():
         _starts += 1
-        return World(dist.get_rank(), dist.get_world_size(), local_rank)
+        return World(dist.get_rank(), dist.get_world_size(), local)
     device = None
     if device_type == "cuda":
-        if local_rank >= torch.cuda.device_count():
+        if local >= torch.cuda.device_count():
             raise PixgraftError(
-                f"process {local_rank} of this machine has no GPU of its own: "
+                f"process {local} of this machine has no GPU of its own: "
                 f"start torchrun with --nproc-per-node {torch.cuda.device_count()}"
             )
-        device = torch.device("cuda", local_rank)
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     try:
         dist.init_process_group("gloo" if device is None else "nccl", device_id=device)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OverflowError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise PixgraftError(f"the process group was not formed: {reason}; start with torchrun") from error
     _starts = 1
-    return World(dist.get_rank(), dist.get_world_size(), local_rank)
+    return World(dist.get_rank(), dist.get_world_size(), local)
+
+
+def local_rank() -> int:
+    """This process's number on its machine, from torchrun's environment; 0 without one. PixgraftError if it is none."""
+    return _variable("LOCAL_RANK")
+
+
+def _variable(name: str) -> int:
+    """A number from the environment, 0 if it is not there. PixgraftError for anything else."""
+    text = os.environ.get(name, "0")
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise PixgraftError(f"the environment variable {name} is {shown(text)}, not a number: unset it")
+    return int(text)
 
 
 def stop() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pixgraft.errors import PixgraftError
+from pixgraft.files import open_for_writing
 
 
 @contextlib.contextmanager
@@ -20,6 +21,8 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises PixgraftError, which names the folder and the process that holds the lock, or the reason that there is none.
     """
     file = folder / ".lock"
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise PixgraftError(f"{file}: a link or not a regular file: remove it")
     lock = FileLock(file, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +32,8 @@ def run_lock(folder: Path) -> Iterator[None]:
         native = type(lock) is FileLock
         with contextlib.suppress(PermissionError):  # Windows: nobody can write to a locked file
             if native:
-                file.write_text(f"{os.getpid()}\n", encoding="utf-8")
+                with open_for_writing(file, os.O_TRUNC) as stream:
+                    stream.write(f"{os.getpid()}\n".encode())
     except Timeout:
         raise PixgraftError(
             f"{folder}: process {holder} is training into this folder; wait for it, stop it or choose another folder"
@@ -42,7 +46,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             if native:
-                os.truncate(file, 0)
+                open_for_writing(file, os.O_TRUNC).close()
         lock.release()
 
 

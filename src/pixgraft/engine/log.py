@@ -1,11 +1,13 @@
 """A run's log, its progress on the terminal, and the signals that stop it."""
 
+import io
 import json
 import math
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -19,8 +21,9 @@ from rich.text import Text
 
 from pixgraft.engine.terminal import Terminal
 from pixgraft.errors import PixgraftError, printable
-from pixgraft.files import write_bytes
+from pixgraft.files import open_for_writing, read_bytes, write_bytes
 
+LIMIT, LINE_LIMIT = 256 * 2**20, 2**16  # bytes of the largest log that is read, and of its lines; a line has some 300
 SMOOTHING = 30.0  # seconds: the time constant of the displayed speed's average
 
 
@@ -34,29 +37,35 @@ class RunLog:
         """Append one line. JSON has no nan or inf: those become the strings "nan", "inf" and "-inf"."""
         line = json.dumps(_finite(values), allow_nan=False)
         try:
-            with self.path.open("ab") as file:  # closed each time: `truncate` may replace the file
+            with open_for_writing(self.path, os.O_APPEND) as file:  # closed each time: `truncate` may replace the file
                 file.write(line.encode() + b"\n")
         except OSError as error:
             raise PixgraftError(f"{self.path}: not written: {error.strerror}; mend that") from error
 
     def lines(self) -> list[dict[str, Any]]:
         """The lines written so far; an incomplete or foreign line is ignored."""
-        return [json.loads(line) for line in self._read().split(b"\n") if _is_within(line, math.inf)]
+        return list(self.records())
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The same one by one."""
+        return (values for line in self._read() if (values := _parsed(line)) is not None)
 
     def truncate(self, images_seen: int) -> None:
         """Before a resume at `images_seen`: drop the lines whose "images" are beyond it, and an incomplete line."""
-        data = self._read()
-        remaining = b"".join(line + b"\n" for line in data.split(b"\n") if _is_within(line, images_seen))
-        if remaining != data:
+        stream = self._read()
+        remaining = b"".join(
+            line.removesuffix(b"\n") + b"\n"
+            for line in stream
+            if (values := _parsed(line)) is not None and values.get("images", 0) <= images_seen
+        )
+        if remaining != stream.getvalue():
             write_bytes(self.path, remaining)
 
-    def _read(self) -> bytes:
+    def _read(self) -> io.BytesIO:
         try:
-            return self.path.read_bytes()
+            return io.BytesIO(read_bytes(self.path, LIMIT))
         except FileNotFoundError:
-            return b""
-        except OSError as error:
-            raise PixgraftError(f"{self.path}: unreadable: {error.strerror}; mend that") from error
+            return io.BytesIO()
 
 
 def _finite(value: Any) -> Any:
@@ -70,12 +79,13 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _is_within(line: bytes, images_seen: float) -> bool:
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The values of a line; None if it is not one of ours."""
     try:
-        values = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(values, dict) and not values.get("images", 0) > images_seen
+        values = json.loads(line) if len(line) <= LINE_LIMIT else None
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) and type(values.get("images", 0)) is int else None
 
 
 class Progress:

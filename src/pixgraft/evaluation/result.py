@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 import pixgraft
-from pixgraft import config
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.tables import Measurement
 from pixgraft.files import json_sha256, read_json
 from pixgraft.metrics.estimate import Estimate
+from pixgraft.records import from_dict, to_dict
 from pixgraft.version import __version__
 
 FORMAT = 1
@@ -132,7 +132,7 @@ def read_result(path: Path) -> dict[str, Any]:
     if content.get("pending"):
         raise PixgraftError(f"{path}: of an evaluation that was stopped while it wrote: run it again")
     try:
-        columns = [config.from_dict(_Column, dict(each), "columns") for each in content["columns"]]
+        columns = [from_dict(_Column, dict(each), "columns") for each in content["columns"]]
         labels = {column.label for column in columns}
         rows = [{**row, "values": {label: _figure(row["values"][label]) for label in row["values"]}}
                 for row in content["rows"]]  # fmt: skip
@@ -143,13 +143,14 @@ def read_result(path: Path) -> dict[str, Any]:
         raise PixgraftError(other) from None
     if edited:
         raise PixgraftError(f"{path}: its protocol was edited (SHA-256 differs): measure anew")
-    return content | {"columns": [config.to_dict(column) for column in columns], "rows": rows}
+    return content | {"columns": [to_dict(column) for column in columns], "rows": rows}
 
 
 def _figure(entry: dict[str, Any]) -> dict[str, Any]:
     """A figure whose infinite values, texts in JSON, are floats. Raises PixgraftError or ValueError if it is none."""
     plain = {key: float(value) if key != "units" else value for key, value in entry.items()}
-    return dict(vars(config.from_dict(_Figure, plain, "values")))
+    infinite = {key: value for key, value in plain.items() if isinstance(value, float) and math.isinf(value)}
+    return dict(vars(from_dict(_Figure, plain | dict.fromkeys(infinite, 0.0), "values"))) | infinite
 
 
 def differences(left: Any, right: Any, where: str = "") -> list[str]:

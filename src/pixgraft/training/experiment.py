@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pixgraft.data.frame import Frame
-from pixgraft.errors import PixgraftError
+from pixgraft.engine.optimizers import OptimizerMeta
+from pixgraft.errors import PixgraftError, shown
 from pixgraft.methods import METHODS
 
 
@@ -111,5 +112,19 @@ class Experiment:
         if "kind" not in values:
             return {}
         if not isinstance(values["kind"], str) or values["kind"] not in METHODS:
-            raise PixgraftError(f"kind: {values['kind']!r} is not one of {', '.join(map(repr, METHODS))}")
+            raise PixgraftError(f"kind: {shown(values['kind'])} is not one of {', '.join(map(repr, METHODS))}")
         return {"method": METHODS[values["kind"]].Config}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunMeta:
+    """The `meta` of a run's checkpoint."""
+
+    version: str = ""
+    """That of pixgraft."""
+    experiment: Experiment
+    data: str
+    """The fingerprint of the images."""
+    optimizers: dict[str, OptimizerMeta]
+    features: dict[str, str] | None = None
+    """The networks of the losses by role; None in the checkpoints of early versions."""

@@ -6,11 +6,15 @@ from pathlib import Path
 from pixgraft import config as configs
 from pixgraft.data.frame import find_frame
 from pixgraft.data.pairs import ItemSource
-from pixgraft.errors import PixgraftError
+from pixgraft.errors import PixgraftError, shown
+from pixgraft.files import read_bytes
 from pixgraft.training.experiment import Experiment
 
 CONFIG_FILE = "config.toml"
 CHECKPOINTS = "checkpoints"
+LOG_FILE = "log.jsonl"
+SAMPLES = "samples"
+WRITTEN = (".lock", CONFIG_FILE, LOG_FILE, SAMPLES, CHECKPOINTS)
 MAY_CHANGE = (
     "method.prior", "train.images", "train.checkpoint_every", "train.keep", "train.sample_every", "train.log_every",
     "frame",
@@ -30,12 +34,8 @@ def with_frame(experiment: Experiment, folder: Path, images: ItemSource) -> Expe
     """
     frame, file = experiment.frame, folder / CONFIG_FILE
     if frame is None and file.is_file():
-        frame = _read(file).frame
+        frame = _former(file).frame
     return dataclasses.replace(experiment, frame=frame or find_frame(images.path, images.names))
-
-
-def _read(file: Path) -> Experiment:
-    return configs.loads(Experiment, file.read_text(encoding="utf-8", errors="replace"), str(file))
 
 
 def prepare(folder: Path, experiment: Experiment, data: Path) -> None:
@@ -45,11 +45,15 @@ def prepare(folder: Path, experiment: Experiment, data: Path) -> None:
     """
     if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
         raise PixgraftError(f"{folder}: is inside {data}, so its grids would become data: choose another folder")
+    for name in WRITTEN:
+        if (folder / name).is_symlink():
+            reason = "a link, and nothing is written through one"
+            raise PixgraftError(f"{folder / name}: {reason}: put what it points to in its place, or remove it")
     file = folder / CONFIG_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if file.exists():
-            former = _read(file)
+            former = _former(file)
             differing = _differences(former, experiment)
             if differing:
                 raise PixgraftError(
@@ -62,6 +66,15 @@ def prepare(folder: Path, experiment: Experiment, data: Path) -> None:
         raise PixgraftError(f"{folder}: {problem}: choose another one") from error
 
 
+def _former(file: Path) -> Experiment:
+    """The experiment of a run's configuration file; PixgraftError, which names the file, if it is none."""
+    text = read_bytes(file, configs.LIMIT).decode(errors="replace")
+    try:
+        return configs.loads(Experiment, text, str(file))
+    except PixgraftError as error:
+        raise error if str(error).startswith(str(file)) else PixgraftError(f"{file}: {error}") from None
+
+
 def _differences(former: Experiment, now: Experiment) -> list[str]:
     """Each field in which `now` is another run than `former`, with both values."""
     if former.kind != now.kind:  # the fields of their methods differ
@@ -72,5 +85,5 @@ def _differences(former: Experiment, now: Experiment) -> list[str]:
         for field in dataclasses.fields(a):
             x, y = getattr(a, field.name), getattr(b, field.name)
             if x != y and not dataclasses.is_dataclass(x) and part + field.name not in MAY_CHANGE:
-                lines.append(f"{part}{field.name} was {x!r}, not {y!r}")
+                lines.append(f"{part}{field.name} was {shown(x)}, not {shown(y)}")
     return lines

@@ -24,12 +24,20 @@ from pixgraft.engine.log import Interrupt, Progress, RunLog
 from pixgraft.errors import PixgraftError
 from pixgraft.features import BUNDLED, open_feature
 from pixgraft.features.weights import MissingWeightsError
-from pixgraft.files import write_bytes
+from pixgraft.files import remove_leftovers, write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import MethodConfig
 from pixgraft.training.batches import Feed
 from pixgraft.training.experiment import Experiment
-from pixgraft.training.folder import CHECKPOINTS, CONFIG_FILE, has_checkpoints, prepare, with_frame
+from pixgraft.training.folder import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    LOG_FILE,
+    SAMPLES,
+    has_checkpoints,
+    prepare,
+    with_frame,
+)  # fmt: skip
 from pixgraft.training.preview import Previews
 from pixgraft.training.trainer import Trainer
 
@@ -101,8 +109,10 @@ def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
     train, world = trainer.experiment.train, trainer.world
     first = world.rank == 0
     checkpoint, refused = _resume(trainer, feed, folder)
-    log = RunLog(folder / "log.jsonl")
+    log = RunLog(folder / LOG_FILE)
     if first:  # only now: a refusal changes nothing
+        for written in (folder, folder / SAMPLES):  # the lock is held
+            remove_leftovers(written)
         write_bytes(folder / CONFIG_FILE, config.dumps(trainer.experiment).encode())
         log.truncate(trainer.images_seen if checkpoint else -1)  # a new start writes its line of 0 images again
     previews = Previews(trainer, feed.spread(train.samples), folder, log)
@@ -141,9 +151,9 @@ def _resume(trainer: Trainer, feed: Feed, folder: Path) -> tuple[Checkpoint | No
     start from the same images, networks and checkpoint, which separate disks may hold.
     """
     fingerprint = feed.dataset.fingerprint()
-    checkpoint, refused = checkpoints.latest(folder / CHECKPOINTS)
+    checkpoint, refused = checkpoints.latest(folder / CHECKPOINTS, trainer.check)
     if checkpoint is not None:
-        if checkpoint.meta["data"] != fingerprint:
+        if checkpoint.meta["data"] != fingerprint:  # `check` has seen that it is there
             raise PixgraftError(f"{feed.path}: other images than {folder} was trained on: give those")
         trainer.load(checkpoint)
     elif refused:

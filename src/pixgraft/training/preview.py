@@ -8,8 +8,9 @@ import torch
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import png_bytes
 from pixgraft.engine.log import Progress, RunLog
-from pixgraft.files import write_bytes
+from pixgraft.files import make_folder, write_bytes
 from pixgraft.methods.base import Batch
+from pixgraft.training.folder import SAMPLES
 from pixgraft.training.trainer import Trainer
 
 
@@ -21,7 +22,7 @@ class Previews:
         self._trainer, self._batch = trainer, batch.to(trainer.device)
         self._folder, self._log = folder, log
         self._best = 0.0
-        for line in log.lines():
+        for line in log.records():
             self._remember(line.get("images", 0), line.get("diversity"))
 
     def write(self, progress: Progress) -> None:
@@ -29,8 +30,8 @@ class Previews:
         seen = self._trainer.images_seen
         with self._trainer.averaged() as method, torch.no_grad():
             preview = method.preview(self._batch.images, self._batch.condition)
-        path = self._folder / "samples" / f"{seen:012d}.png"
-        path.parent.mkdir(exist_ok=True)
+        path = self._folder / SAMPLES / f"{seen:012d}.png"
+        make_folder(path.parent)
         write_bytes(path, png_bytes(tiled(preview.grid), {"Description": f"synthesised, {seen} images seen"}))
         falls = preview.diversity < self._best / 2
         self._remember(seen, preview.diversity)

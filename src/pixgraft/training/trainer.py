@@ -5,26 +5,28 @@ rank).
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pixgraft import config as configs
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine import distributed
 from pixgraft.engine.checkpoint import Checkpoint
 from pixgraft.engine.distributed import World
 from pixgraft.engine.ema import Averages
+from pixgraft.engine.optimizers import check_optimizer, load_optimizer, optimizer_tensors
 from pixgraft.engine.seeds import derive
-from pixgraft.errors import PixgraftError
+from pixgraft.engine.tensors import Specs, difference, specs_of
+from pixgraft.errors import PixgraftError, shown
 from pixgraft.features.networks import attach_features
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method, Phase
 from pixgraft.models import load_model
-from pixgraft.training.experiment import Experiment
+from pixgraft.records import from_dict, to_dict
+from pixgraft.training.experiment import Experiment, RunMeta
 from pixgraft.version import __version__
 
 
@@ -145,7 +147,7 @@ class Trainer:
         tensors: dict[str, Tensor] = {}
         meta: dict[str, Any] = {}
         for name, optimizer in self.optimizers.items():
-            state, meta[name] = checkpoints.optimizer_tensors(optimizer)
+            state, meta[name] = optimizer_tensors(optimizer)
             tensors |= {f"{name}.{key}": value for key, value in state.items()}
         return checkpoints.save(
             root,
@@ -153,7 +155,7 @@ class Trainer:
             {"networks": dict(self.method.state_dict()), "averages": self.averages.state_dict(), "optimizers": tensors},
             {
                 "version": __version__,
-                "experiment": {key: each for key, each in configs.to_dict(self.experiment).items() if each is not None},
+                "experiment": {key: each for key, each in to_dict(self.experiment).items() if each is not None},
                 "data": fingerprint,
                 "optimizers": meta,
                 "features": self.features,
@@ -161,15 +163,40 @@ class Trainer:
             keep=self.experiment.train.keep,
         )
 
+    def check(self, meta: dict[str, Any], tensors: dict[str, Specs]) -> Iterable[str]:
+        """Hold a checkpoint against what the experiment makes, as `checkpoints.load` asks for; all its groups are read.
+
+        Raises PixgraftError that names the first difference.
+        """
+        stored = from_dict(RunMeta, meta, "meta")
+        own = {"networks": specs_of(self.method.state_dict()), "averages": specs_of(self.averages.state_dict())}
+        for group in sorted({*own, "optimizers"} ^ tensors.keys()):
+            raise PixgraftError(f"{group} is {'missing' if group not in tensors else 'one group too many'}")
+        for group, expected in own.items():
+            if reason := difference(expected, tensors[group]):
+                raise PixgraftError(f"the {group} are of another experiment or edited: {reason}")
+        parts: dict[str, Specs] = {name: {} for name in self.optimizers}
+        for key, spec in tensors["optimizers"].items():
+            name, _, rest = key.partition(".")
+            parts.setdefault(name, {})[rest] = spec
+        for name in sorted(parts.keys() | stored.optimizers.keys()):
+            if name not in self.optimizers or name not in stored.optimizers:
+                raise PixgraftError(f"the optimizer {shown(name)} is missing or one too many")
+            check_optimizer(self.optimizers[name], parts[name], stored.optimizers[name])
+        return tensors
+
     def load(self, checkpoint: Checkpoint) -> None:
         """Restore what `save` wrote. Raises PixgraftError if the losses' networks or the weights are others."""
+        groups = checkpoint.groups
+        self.check(checkpoint.meta, {name: specs_of(tensors) for name, tensors in groups.items()})
         if (used := checkpoint.meta.get("features", self.features)) != self.features:
-            raise PixgraftError(f"the run's losses used {used}, and here they have {self.features}: put that back")
-        self.method.load_state_dict(checkpoint.groups["networks"])
-        self.averages.load_state_dict(checkpoint.groups["averages"])
+            problem = f"the run's losses used {shown(used)}, and here they have {self.features}"
+            raise PixgraftError(f"{problem}: put that back")
+        self.method.load_state_dict(groups["networks"])
+        self.averages.load_state_dict(groups["averages"])
         for name, optimizer in self.optimizers.items():
-            prefix, stored = f"{name}.", checkpoint.groups["optimizers"]
+            prefix, stored = f"{name}.", groups["optimizers"]
             tensors = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
-            checkpoints.load_optimizer(optimizer, tensors, checkpoint.meta["optimizers"][name])
+            load_optimizer(optimizer, tensors, checkpoint.meta["optimizers"][name])
         self.images_seen = checkpoint.images_seen
         self.method.set_progress(self.images_seen)
