@@ -61,6 +61,16 @@ def test_the_cycle_weight_falls_geometrically() -> None:
     torch.testing.assert_close(losses[0], 10 * losses[1])
 
 
+def test_the_lr_difference_may_be_a_loss_of_its_own() -> None:
+    method = I2ILR(replaced(CASES[0].experiment.method, ["lambda_consistency=3.0"]))
+    batch = Batch(pictures(4), {})
+    losses = method.generator_losses(batch)
+    _, partner = method.pairs(batch.images)
+    apart = (F.avg_pool2d(batch.shared["translation"], 4) - partner).abs().mean()
+    torch.testing.assert_close(losses["consistency"], 3 * apart)
+    assert "consistency" not in I2ILR(CASES[0].experiment.method).generator_losses(batch)
+
+
 def test_cycle_noise_is_seen_by_the_second_pass_alone() -> None:
     method = I2ILR(replaced(CASES[0].experiment.method, ["cycle_noise=2.0"]))
     given: list[Tensor] = []
@@ -73,7 +83,9 @@ def test_cycle_noise_is_seen_by_the_second_pass_alone() -> None:
     assert 1.9 < float(noise.std()) < 2.1 and abs(float(noise.mean())) < 0.1
 
 
-@pytest.mark.parametrize("setting", ["lambda_cycle=-1.0", "cycle_noise=-1.0", "lambda_cycle_start=1.0"])
+@pytest.mark.parametrize(
+    "setting", ["lambda_cycle=-1.0", "cycle_noise=-1.0", "lambda_consistency=-1.0", "lambda_cycle_start=1.0"]
+)
 def test_i2ilr_refuses_cycle_settings_that_mean_nothing(setting: str) -> None:
     with pytest.raises(PixgraftError, match=setting.split("=")[0]):
         replaced(CASES[0].experiment.method, [setting])

@@ -79,6 +79,12 @@ class I2ILRConfig(GraftConfig):
 
     Without noise the generator can hide the source in differences that no eye sees and 8 bits do not hold.
     """
+    lambda_consistency: float = 0.0
+    """Weight of the mean absolute LR difference, unrounded, as a loss of its own; the paper has none.
+
+    While translations are far from their targets, the discriminator tells them by the difference alone, and teaches
+    nothing else.
+    """
     r1_of: Literal["logits", "loss"] = "logits"
     r1_gamma: float = 0.5
     r1_every: int = 1
@@ -104,8 +110,9 @@ class I2ILRConfig(GraftConfig):
         if generator < 2 or min(discriminator, self.r1_every, self.r1_batch) < 1:
             raise PixgraftError("generator channels must be at least 2; other channels, r1_every and r1_batch 1")
         check_adam((self.generator_lr, self.discriminator_lr), self.betas)
-        if min(self.lambda_cycle, self.lambda_cycle_start, self.lambda_cycle_images, self.cycle_noise) < 0:
-            raise PixgraftError("lambda_cycle, lambda_cycle_start, lambda_cycle_images and cycle_noise are at least 0")
+        for name in ("lambda_cycle", "lambda_cycle_start", "lambda_cycle_images", "cycle_noise", "lambda_consistency"):
+            if getattr(self, name) < 0:
+                raise PixgraftError(f"{name} is {getattr(self, name)}: it must be at least 0")
         if self.lambda_cycle_start and not (self.lambda_cycle > 0 and self.lambda_cycle_images > 0):
             raise PixgraftError("lambda_cycle_start needs a lambda_cycle and a lambda_cycle_images above 0")
         if not self.difference_step > 0:
@@ -237,6 +244,8 @@ class I2ILR(Graft):
             "generator": adversarial(self.judge(translation, partner_lr)),
             "cycle": self.cycle_weight * l1(cycle, source),
         }
+        if config.lambda_consistency:
+            losses["consistency"] = config.lambda_consistency * l1(self.downscale(translation), partner_lr)
         if config.adversarial_on_cycle:
             losses["generator_cycle"] = adversarial(self.judge(cycle, source_lr))
         batch.shared |= {"translation": translation.detach(), "cycle": cycle.detach()}
