@@ -1,11 +1,12 @@
-# make demo: see it work.  make test, make lint: what CI runs.  Each makes .venv if it is missing.
+# make demo: see it work.  make test, make lint: what CI runs.  make slow: the slow tests.  make fuzz: 10,000 spoilt
+# files.  make crash: 300 kills.  Each makes .venv if it is missing.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export GLOO_SOCKET_IFNAME ?= lo
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow fuzz crash clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +22,12 @@ test: $(VENV)/installed
 slow: $(VENV)/installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,references]'
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/hostile/fuzz.py
+
+crash: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/hostile/crash.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

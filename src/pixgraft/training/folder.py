@@ -32,6 +32,7 @@ def with_frame(experiment: Experiment, folder: Path, images: ItemSource) -> Expe
 
     Raises PixgraftError if the run's configuration or the file beside the images is damaged.
     """
+    _refuse_links(folder)
     frame, file = experiment.frame, folder / CONFIG_FILE
     if frame is None and file.is_file():
         frame = _former(file).frame
@@ -45,10 +46,7 @@ def prepare(folder: Path, experiment: Experiment, data: Path) -> None:
     """
     if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
         raise PixgraftError(f"{folder}: is inside {data}, so its grids would become data: choose another folder")
-    for name in WRITTEN:
-        if (folder / name).is_symlink():
-            reason = "a link, and nothing is written through one"
-            raise PixgraftError(f"{folder / name}: {reason}: put what it points to in its place, or remove it")
+    _refuse_links(folder)
     file = folder / CONFIG_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,6 +62,13 @@ def prepare(folder: Path, experiment: Experiment, data: Path) -> None:
     except OSError as error:
         problem = f"cannot be used as a run folder: {error.strerror}"
         raise PixgraftError(f"{folder}: {problem}: choose another one") from error
+
+
+def _refuse_links(folder: Path) -> None:
+    for name in WRITTEN:
+        if (folder / name).is_symlink():
+            reason = "a link, and nothing is written through one"
+            raise PixgraftError(f"{folder / name}: {reason}: put what it points to in its place, or remove it")
 
 
 def _former(file: Path) -> Experiment:
