@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import signal
@@ -252,6 +253,26 @@ def fuzz(count: int, seed: int, root: Path, note: Callable[[str], None] = print)
     return table
 
 
+def accounts(count: int, seed: int, root: Path) -> Counter[str]:
+    """What `translate` says of a folder of `count` spoilt images, and how many of them it lost or changed."""
+    run, data, images = root / "run", root / "data", root / "accounts"
+    images.mkdir()
+    chance, whole = random.Random(f"accounts {seed}"), readers_fuzz.picture_files()
+    for number in range(count):
+        name = chance.choice(list(whole))
+        (images / f"{number:05d}{Path(name).suffix}").write_bytes(readers_fuzz.mutated(whole[name], chance))
+    before = {path: path.read_bytes() for path in images.iterdir()}
+    source = min(data.iterdir())
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+        given = ["--source", str(source), "--target", str(images), "--out", str(root / "accounted")]
+        main(["translate", str(run), *given, "--device", "cpu", "--quiet"])
+    numbers = re.findall(r"([\d,]+) (made|finished before|failed)", said.getvalue())
+    told = Counter({what: int(number.replace(",", "")) for number, what in numbers})
+    changed = sum(not path.is_file() or path.read_bytes() != content for path, content in before.items())
+    return Counter({"tried": count, **told, "lost inputs": count - told.total(), "replaced inputs": changed})
+
+
 def markdown(table: dict[str, Counter[str]]) -> str:
     """The outcomes as a table, with a row for each kind and one for all."""
     rows: dict[str, Any] = {**table, "all": sum(table.values(), Counter())}
@@ -268,5 +289,10 @@ if __name__ == "__main__":
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         found = fuzz(given.count, given.seed, Path(place))
+        counted = accounts(given.count // 25, given.seed, Path(place))
     print(markdown(found))
-    sys.exit(any(counts[each] for counts in found.values() for each in PROMISED))
+    print(
+        "`translate` over a folder of spoilt images:", ", ".join(f"{what} {number}" for what, number in counted.items())
+    )
+    broken = any(counts[each] for counts in found.values() for each in PROMISED)
+    sys.exit(broken or bool(counted["lost inputs"] or counted["replaced inputs"]))

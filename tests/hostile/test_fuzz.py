@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from crash import crash, wrong
-from fuzz import PROMISED, SHARES, fuzz, markdown, running_pickles
+from fuzz import PROMISED, SHARES, accounts, fuzz, markdown, running_pickles
 
 
 def test_spoilt_files_of_every_kind_are_opened_or_refused(tmp_path: Path) -> None:
@@ -18,6 +18,9 @@ def test_spoilt_files_of_every_kind_are_opened_or_refused(tmp_path: Path) -> Non
     assert table.keys() == SHARES.keys()
     assert not any(counts[each] for counts in table.values() for each in PROMISED)
     assert markdown(table).splitlines()[-1].startswith("| all | 60 |")
+    counted = accounts(20, 1, tmp_path)
+    assert counted["made"] and counted["failed"]
+    assert not counted["lost inputs"] and not counted["replaced inputs"]
 
 
 def test_the_pickles_would_run_a_program(tmp_path: Path) -> None:
