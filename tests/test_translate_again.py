@@ -25,7 +25,7 @@ def test_a_bad_source_loses_its_own_pairs_alone(
     assert main(command(model, work, tmp_path / "out", "--seed", 7, "--grid")) == 1
     said, beside = capsys.readouterr()
     assert said.count("01.png: ") == 1
-    assert said.count("\\udcff.png: not an image") == 1
+    assert said.count("\\udcff.png: a name that is no UTF-8") == 1
     assert said.count("tiny.png: 4 x 4 pixels are too few") == 1
     assert beside.count("passed over, no images by their suffix: photo.heic, \\udcff.heic") == 1
     assert "12 made, 0 finished before, 13 failed" in said

@@ -170,11 +170,17 @@ class Ended:
     """Its stderr."""
 
 
+def heeds_signals() -> None:
+    """For a new process: ctrl-C is not ignored, though the tests may run in the background, where it is."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def stopped(command: list[str], number: signal.Signals, delay: float, **environment: str) -> Ended:
     """Send a signal to the program `delay` seconds after it began to run its own first line."""
     process = subprocess.Popen(
-        [*PROGRAM, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | environment
-    )
+        [*PROGRAM, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | environment,
+        preexec_fn=heeds_signals,
+    )  # fmt: skip
     time.sleep(delay)
     process.send_signal(number)
     _, said = process.communicate(timeout=120)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from outputs_cases import PROGRAM, Verb, content, faults, make_verbs, stopped
+from outputs_cases import PROGRAM, Verb, content, faults, heeds_signals, make_verbs, stopped
 
 LINES = {signal.SIGINT: "pixgraft: interrupted\n", signal.SIGTERM: "pixgraft: stopped by SIGTERM\n"}
 PREPARED = [sys.executable, "-c", "from pixgraft.cli.stopping import install; install()"]
@@ -42,7 +42,7 @@ def test_a_signal_in_the_middle_of_a_write(
 ) -> None:
     command = verbs[name].command(tmp_path, "--quiet")
     child = [sys.executable, "-c", IN_THE_MIDDLE, str(left), str(int(number)), *command]
-    run = subprocess.run(child, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(child, capture_output=True, text=True, timeout=120, preexec_fn=heeds_signals)
     assert (run.returncode, run.stderr) == (128 + number, LINES[number])
     assert not [fault for fault in faults(tmp_path, fresh=True) if "no report tells" not in fault]
     assert name != "evaluate" or not any(tmp_path.iterdir()), "its files appear together"
@@ -65,7 +65,8 @@ def main():
 cli.main = main
 cli.script()
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=heeds_signals)
     assert (run.returncode, run.stderr) == (130, LINES[signal.SIGINT])
 
 

@@ -129,23 +129,24 @@ def test_a_name_twice_in_a_zip_is_refused(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("name", [b"a\xff.png", b"\xff/a.png"])
-def test_names_that_are_no_utf8_are_refused_early(
+def test_an_image_whose_name_is_no_utf8_is_a_bad_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: bytes
 ) -> None:
     folder = tmp_path / "images"
     file = folder / os.fsdecode(name)
     file.parent.mkdir(parents=True)
     file.write_bytes(image())
-    (folder / "b.png").write_bytes(image(1))
-    commands: tuple[tuple[object, ...], ...] = (
-        ("data", "check", folder),
-        ("data", "sketch", folder, tmp_path / "out"),
-        ("train", "i2ilr-tiny-32", "--data", folder, "--out", tmp_path / "out"),
-    )
-    for command in commands:
-        text = refusal(capsys, *command)
-        assert text.startswith(f"{folder}: ") and r"\udcff" in text and "no UTF-8; rename it" in text
-        assert not (tmp_path / "out").exists()
+    for number in range(4):
+        (folder / f"b{number}.png").write_bytes(image(number))
+    assert main(["data", "check", str(folder), "--size", "16"]) == 1
+    assert r"\udcff" in (said := capsys.readouterr().out) and "no UTF-8: rename it" in said, said
+    command = ["train", "i2ilr-tiny-32", "--data", folder, "--out", tmp_path / "run", "--set", "train.images=4"]
+    assert r"\udcff" in refusal(capsys, *command, "--device", "cpu")
+    assert main([*map(str, command), "--device", "cpu", "--quiet", "--skip-bad"]) == 0
+    real = ["evaluate", "--real", folder, "--fake", folder, "--pairs", "name", "--metrics", "l1", "--size", "32"]
+    assert "no UTF-8" in refusal(capsys, *real)
+    assert main(["data", "sketch", str(folder), str(tmp_path / "out")]) == 1
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 4
     with pytest.raises(PixgraftError, match="no UTF-8"):
         open_source(file)
 

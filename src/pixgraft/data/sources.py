@@ -44,7 +44,10 @@ class ImageSource(Protocol):
     """The other visible files, sorted, but for `FRAME_FILE`: their suffix is not an image's."""
 
     def read(self, name: str) -> bytes:
-        """The file's bytes. Raises PixgraftError, which names the file, if it cannot be read."""
+        """The file's bytes.
+
+        Raises PixgraftError, which names the file, if it cannot be read or its name is no UTF-8.
+        """
 
     def close(self) -> None:
         """Close the files that are held open."""
@@ -58,6 +61,7 @@ class FolderSource:
 
     def read(self, name: str) -> bytes:
         file = self.root / name
+        _check_text(self.path, name)
         try:
             return read_bytes(file, MAX_FILE_BYTES)
         except FileNotFoundError:
@@ -88,6 +92,7 @@ class ZipSource:
         if self._process != os.getpid():  # after a fork the file position is shared with the parent
             self._open()
         label = f"{self.path}/{name}"
+        _check_text(self.path, name)
         try:
             with self._lock:
                 entry = self._entries[name]
@@ -115,8 +120,8 @@ def open_source(path: str | Path, *, under: str = "") -> ImageSource:
     as "train"; names remain relative to the root of `path`.
 
     Raises PixgraftError if the path is missing or none of the three, if the zip is damaged or encrypted, names an image
-    twice, or by an absolute path, one with .. or one with a backslash, if an image's name is no UTF-8 or has more than
-    `MAX_DEPTH` folders, and if there is no image.
+    twice, or by an absolute path, one with .. or one with a backslash, if an image lies more than `MAX_DEPTH`
+    folders deep, and if there is no image.
     """
     path = Path(path)
     _check_text(path, str(path))
@@ -166,18 +171,11 @@ def _too_deep(path: Path, name: str) -> PixgraftError:
     return PixgraftError(f"{path}: holds {printable(start[:80])}/..., more than {MAX_DEPTH} folders deep; move it up")
 
 
-def _check_names(path: Path, names: list[str]) -> None:
-    for name in names:
-        if name.count("/") > MAX_DEPTH:
-            raise _too_deep(path, name)
-        _check_text(path, name)
-
-
 def _check_text(path: Path, name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError:  # no log, report or hash could hold it
-        raise PixgraftError(f"{path}: {printable(name)} is a name that is no UTF-8; rename it") from None
+        raise PixgraftError(f"{path}: {printable(name)}: a name that is no UTF-8: rename it") from None
 
 
 def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], list[str]]:
@@ -191,7 +189,8 @@ def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], li
         folders = sorted({name.split("/")[0] + "/" for name in visible if "/" in name})
         beneath = f" under {prefix} (it has {', '.join(folders[:5]) or 'no folders'})" if prefix else ""
         raise PixgraftError(f"{path}: no images{beneath}; put in files that end in one of {' '.join(SUFFIXES)}")
-    _check_names(path, images)
+    if deep := next((name for name in images if name.count("/") > MAX_DEPTH), None):
+        raise _too_deep(path, deep)
     others = set(selected).difference(images)
     return images, sorted(name for name in others if PurePosixPath(name).name != FRAME_FILE)
 
