@@ -161,7 +161,7 @@ def outcomes(cases: Iterator[Case], count: int, canary: Path, note: Callable[[st
     counts: Counter[str] = Counter()
     for _ in range(count):
         case = next(cases)
-        outcome, told = _in_child(case)
+        outcome, told = in_child(case)
         if canary.exists():
             outcome = "executed"
             canary.unlink()
@@ -171,7 +171,7 @@ def outcomes(cases: Iterator[Case], count: int, canary: Path, note: Callable[[st
     return counts
 
 
-def _in_child(case: Case) -> tuple[str, str]:
+def in_child(case: Case) -> tuple[str, str]:
     """Run a case in a fork of this process; its outcome, and the traceback if there is one."""
     reading, writing = os.pipe()
     child = os.fork()
