@@ -4,14 +4,17 @@ import re
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from cases import conditions, copied, encoding, pictures, tiny_prior, trainer_of
 from pixgraft.cli import main
 from pixgraft.config import replaced
+from pixgraft.data.conditions import condition_kind
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import joined
 from pixgraft.losses.identity import face_crop
@@ -236,6 +239,32 @@ def test_codes_are_held_near_the_average() -> None:
     expected = 5 * w_norm(codes, method.start.codes)
     torch.testing.assert_close(method.encoder_losses(seen)["w_norm"], expected)
     assert expected > 0
+
+
+def test_training_may_draw_the_noise_anew() -> None:
+    losses = {}
+    for noise in ("stored", "random"):
+        method = ready("psp", f"method.noise={noise}", "method.lambda_w=0.0")
+        with torch.no_grad():
+            for name, each in method.generator.named_parameters():
+                if name.endswith("noise_strength"):
+                    each.fill_(1.0)
+        assert isinstance(method, PSP)
+        losses[noise] = [method.encoder_losses(batch(method))["l2"].item() for _ in range(2)]
+    assert losses["stored"][0] == losses["stored"][1] and losses["random"][0] != losses["random"][1]
+
+
+def test_small_images_are_enlarged_as_the_configuration_says() -> None:
+    conditions = []
+    for enlarging in ("bicubic", "bilinear"):
+        method = ready("psp", f"method.enlarging={enlarging}")
+        kind = condition_kind(method.condition)
+        small = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        conditions.append(kind.fit(small, 32))
+    expected = F.interpolate(torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1)[None].float(), size=(32, 32),
+                             mode="bilinear", antialias=True)[0]  # fmt: skip
+    assert (conditions[1].float() - expected).abs().max() <= 1
+    assert (conditions[0].float() - expected).abs().max() > 10
 
 
 @EACH

@@ -69,7 +69,7 @@ def test_every_condition_gives_images_codes_a_strip_and_a_report(ome: Path, done
     assert {path.name for path in done.iterdir()} == expected
     weights = json.loads((ome / "model.json").read_text())["weights"]["sha256"]
     found = report(done, "01")
-    settings = {"steps": 2, "samples": 3, "mix_from": LAYERS // 2, "factor": 4, "aligned": False}
+    settings = {"steps": 2, "samples": 3, "mix_from": LAYERS // 2, "mix_alpha": 1.0, "factor": 4, "aligned": False}
     assert (found["weights_sha256"], found["seed"], found["settings"]) == (weights, 5, settings)
     assert found["seconds"] >= 0 and found["inputs"][0]["name"] == "01.png" and found["notes"] == []
     listed = [f"01{part}" for part in (*parts, "_strip.png")]
@@ -163,6 +163,9 @@ def test_samples_differ_in_fine_styles_alone(ome: Path, images: Path, done: Path
     other = codes(tmp_path / "00_1_codes.safetensors")
     assert torch.equal(other[:6], own[:6]) and not torch.isclose(other[6:], own[6:]).all(1).any()
     assert not torch.isclose(other[6], first[6]).all()  # another seed
+    some = opened(ome)(images / "00.png", factor=4, samples=2, mix_from=6, mix_alpha=0.25, seed=0).codes[1]
+    torch.testing.assert_close(some[6:], torch.lerp(own, other, 0.25)[6:])
+    assert torch.equal(some[:6], own[:6])
 
 
 def test_the_layer_from_which_samples_differ_goes_with_the_generator(ome: Path) -> None:
@@ -339,6 +342,8 @@ def test_settings_that_do_not_fit(
     assert "steps 2: psp models take 1 step: leave steps out" in said("--steps", 2, using=psp)
     assert "samples 0: choose a number from 1" in said("--samples", 0)
     assert "mix-from 3: the layer where samples differ" in said("--mix-from", 3)
+    assert "mix-alpha 0.5: the random style's share" in said("--mix-alpha", 0.5)
+    assert "mix-alpha 0" in said("--mix-alpha", 0, "--samples", 2)
     assert "mix-from 8: the model has the layers 0 to 7" in said("--samples", 2, "--mix-from", 8)
     assert "factor 5: images of 32 pixels cannot be shrunk" in said("--factor", 5)
     assert "factors (0,)" in said("--factor", 0)

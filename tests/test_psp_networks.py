@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from pixgraft.cli import main
+from pixgraft.config import replaced
 from pixgraft.convert import convert
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import encoded
@@ -20,11 +21,12 @@ from pixgraft.layouts.reading import Content, read_content
 from pixgraft.losses.identity import face_crop, identity
 from pixgraft.losses.latent import w_norm
 from pixgraft.losses.reconstruction import l2
-from pixgraft.methods.psp import PSP
+from pixgraft.methods.psp import PSP, PSPConfig
 from pixgraft.models import load_model
-from pixgraft.networks.irse import STAGES, irse50_body
+from pixgraft.networks.irse import IRSE50, STAGES, irse50_body
 from pixgraft.networks.psp import SingleStyleEncoder, StyleEncoder
 from pixgraft.networks.stylegan2 import Generator
+from pixgraft.presets import preset
 from test_stylegan2_layouts import published_generator
 
 TINY = ((4, 1), (6, 1), (8, 2), (10, 1))
@@ -69,6 +71,53 @@ def test_heads_may_be_narrower_than_codes() -> None:
     head = encoder.styles[0]
     assert [each.shape[0] for each in head.state_dict().values()] == [4, 4, 32, 32]
     assert encoder(torch.zeros(2, 3, 32, 32)).shape == (2, 8, 32)
+
+
+@pytest.mark.parametrize("maps", ["smallest", "largest"])
+def test_all_styles_may_come_from_one_map(maps: Literal["smallest", "largest"]) -> None:
+    torch.manual_seed(0)
+    encoder = StyleEncoder(condition_channels=3, styles=8, code_dim=CODE, input_size=32, stages=TINY, maps=maps).eval()
+    conditions = noise(2, 3, 32, 32)
+    with torch.no_grad():
+        before = encoder(conditions)
+        for lateral in (encoder.latlayer2, encoder.latlayer1):
+            assert isinstance(lateral.bias, Tensor)
+            lateral.bias += 1
+            after = encoder(conditions)
+            changed = [not torch.equal(after[:, i], before[:, i]) for i in range(8)]
+            assert changed == [maps == "largest"] * 8
+            before = after
+
+
+def test_a_backbone_is_what_training_begins_from() -> None:
+    network = IRSE50()
+    small = PSPConfig(
+        image_size=16, w_dim=8, z_dim=8, base_channels=16, mapping_layers=1, lambda_identity=0.0, lambda_perceptual=0.0,
+        input_size=32, backbone="irse50",
+    )  # fmt: skip
+    for channels, kind in ((3, "lr"), (1, "sketch")):
+        method = PSP(replaced(small, [f"condition={kind}"]))
+        assert method.required_networks() == {"backbone": "irse50"}
+        method.attach_network("backbone", network)
+        for name, tensor in method.encoder.body.state_dict().items():
+            assert torch.equal(tensor, network.body.state_dict()[name])
+        if channels == 3:
+            assert torch.equal(next(method.encoder.input_layer.parameters()), next(network.input_layer.parameters()))
+        assert all(parameter.requires_grad for parameter in method.encoder.parameters())
+    with pytest.raises(PixgraftError, match="backbone irse50: its stages"):
+        PSPConfig(backbone="irse50", stages=TINY)
+
+
+def test_the_published_and_the_printed_settings_differ_as_listed() -> None:
+    paper, official = preset("psp-paper-1024"), preset("psp-official-1024")
+    assert (paper.method.lambda_w, official.method.lambda_w) == (0.0, 0.005)
+    assert (max(paper.data.factors), max(official.data.factors)) == (16, 32)
+    assert (official.method.backbone, official.method.noise, official.method.enlarging) == (
+        "irse50",
+        "random",
+        "bilinear",
+    )
+    assert not official.train.flip and official.train.decay(10_000) == 0.0
 
 
 def test_each_style_sees_its_own_features() -> None:
@@ -246,7 +295,7 @@ def test_a_published_checkpoint_becomes_a_model(
     assert main(["convert", "psp", str(tmp_path / "psp.pt"), str(tmp_path / "model")]) == 0
     method = load_model(tmp_path / "model").method
     assert isinstance(method, PSP) and isinstance(parts.generator, Generator)
-    assert method.config.condition == condition
+    assert method.config.condition == condition and method.condition.enlarging == "bilinear"
     given = torch.randint(0, channels if condition == "labels" else 256, (2, 3 if channels == 3 else 1, 64, 64))
     made = method.encode(given.to(torch.uint8))
     kind = "image" if condition == "self" else method.config.condition

@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pixgraft.data.degrade import Enlarging, enlarged
+from pixgraft.data.degrade import enlarged
 from pixgraft.data.images import decode, fit, image_format, pixels, to_tensor, to_uint8, upright
 from pixgraft.errors import PixgraftError
 from pixgraft.files import read_bytes
-from pixgraft.layers.conditions import ConditionSpec
+from pixgraft.layers.conditions import ConditionSpec, Enlarging
 
 Color = tuple[int, int, int]
 Values = npt.NDArray[np.int64]
@@ -160,7 +160,9 @@ def condition_kind(
     Raises PixgraftError if the palette cannot be read, or does not fit the conditions.
     """
     if not palette:
-        return ConditionKind(kind=spec.kind, classes=spec.classes, mirrored=mirrored if spec.classes else ())
+        return ConditionKind(
+            kind=spec.kind, classes=spec.classes, mirrored=mirrored if spec.classes else (), enlarging=spec.enlarging
+        )
     if spec.kind != "labels":
         raise PixgraftError(f"palette {palette}: the conditions are of kind {spec.kind}, not labels: leave it out")
     colors = read_palette(palette).colors

@@ -5,7 +5,6 @@ sample number), so that a resumed run needs no loader state.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,9 +12,8 @@ from torch import Tensor
 from pixgraft.data.images import from_uint8, to_uint8
 from pixgraft.engine.seeds import derive
 from pixgraft.errors import PixgraftError
+from pixgraft.layers.conditions import Enlarging
 from pixgraft.layers.resample import bicubic
-
-Enlarging = Literal["bicubic", "bilinear", "nearest"]
 
 
 def enlarged(images: Tensor, size: int, how: Enlarging) -> Tensor:

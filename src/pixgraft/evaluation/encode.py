@@ -62,6 +62,7 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         assert self.options.data is not None
         self.data = self.real = Pictures(self.options.data, split=self.options.split, size=self.size)
         self.outputs = [(name, EncoderOutputs(pipeline)) for name, pipeline in self.models]
+        self.enlarging = self.models[0][1].condition.enlarging
         factors = self.protocol.factors
         self.factors = [factor for factor in factors if self.size % factor == 0 and factor < self.size]
         if factors == (1,):
@@ -115,7 +116,7 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         factor: int = 1, inputs: tuple[str, ...] = (), identity: dict[str, Any] | None = None,
     ) -> Subject:  # fmt: skip
         """Images encoded from each image, shrunk by a factor and enlarged again as in training, against the image."""
-        degradation = Degradation(factors=(factor,))
+        degradation = Degradation(factors=(factor,), enlarging=self.enlarging)
 
         def group(unit: int) -> Group:
             reference = self.data[unit].unsqueeze(0)
@@ -126,11 +127,17 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         given = frozenset({"reference", *inputs})
         return Subject(name=name, units=len(self.data), group=group, inputs=given, identity=identity or {})
 
+    @property
+    def _degraded(self) -> str:
+        if self.enlarging == "bicubic":
+            return "shrunk and enlarged again, both bicubically"
+        return f"shrunk bicubically and enlarged again, {self.enlarging}"
+
     def description(self) -> dict[str, Any]:
         return {
             "data": self.data.description(),
             "compared": f"outputs brought to {self.size} pixels, the input's side, against the image fitted to it",
-            "input": f"the image {'itself' if self.factors == [1] else 'shrunk and enlarged again, both bicubically'}",
+            "input": "the image itself" if self.factors == [1] else f"the image {self._degraded}",
             "factors": self.factors,
             "by_step": self.protocol.by_step,
         }

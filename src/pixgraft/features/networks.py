@@ -111,7 +111,7 @@ def attach_features(method: Method, device: torch.device) -> dict[str, str]:
     """
     attached: dict[str, str] = {}
     for role, name in method.required_networks().items():
-        feature = open_feature(name, {}, device, role=role)
+        feature = open_feature(name, {}, device, role="set" if role == "backbone" else role)
         method.attach_network(role, feature.network)
         attached[role] = f"{feature.name} {feature.sha256}"
     return attached

@@ -12,6 +12,8 @@ from pixgraft.layers.resample import average_pool
 
 Condition = Literal["labels", "sketch", "image", "lr"]
 """A map of class indices (a mask is one of two classes), a grey drawing, a colour image, or a small one enlarged."""
+Enlarging = Literal["bicubic", "bilinear", "nearest"]
+"""The filter that enlarges a small image."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class ConditionSpec:
     """Number of classes; 0 unless `kind` is "labels"."""
     inversion: bool = False
     """The condition is the target image itself, so that training data has images alone."""
+    enlarging: Enlarging = "bicubic"
+    """For `kind` "lr"."""
 
     def check(self, condition: Tensor) -> None:
         """Raise PixgraftError unless `condition` has this type, shape and classes, with N of 1 or more."""

@@ -60,6 +60,7 @@ def model(content: Content) -> tuple[PSP, dict[str, nn.Module]]:
         mapping_layers=len(decoder.mapping.layers),
         input_size=encoder.input_size,
         condition=condition,
+        enlarging="bilinear",  # of super-resolution; other conditions are not enlarged
         classes=channels if condition == "labels" else PSPConfig.classes,
         space="w+" if isinstance(encoder, StyleEncoder) else "w",
         stages=encoder.stages,
@@ -127,8 +128,13 @@ def _encoder(tensors: Tensors, decoder: Generator | None) -> Encoder:
     kind: type[Encoder] = StyleEncoder if styles else SingleStyleEncoder
     code_dim = shape_of(tensors, "styles.0.linear.weight" if styles else "linear.weight", 2, "encoder", "pSp")[0]
     size = 16 << count(tensors, r"styles\.0\.convs\.(\d+)\.") if styles else PSPConfig.input_size
-    sizes = {"condition_channels": channels, "styles": layers, "code_dim": code_dim, "input_size": size}
-    return filled(empty(lambda: kind(**sizes, stages=stages)), tensors, "encoder")
+    return filled(
+        empty(
+            lambda: kind(condition_channels=channels, styles=layers, code_dim=code_dim, input_size=size, stages=stages)
+        ),
+        tensors,
+        "encoder",
+    )
 
 
 def _check_opts(opts: Mapping[str, Plain], encoder: Encoder, decoder: Generator, latent_avg: Tensor | None) -> None:

@@ -16,7 +16,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import ConditionSpec
 
 Losses = dict[str, Tensor]
-NetworkRole = Literal["perceptual", "identity"]
+NetworkRole = Literal["perceptual", "identity", "backbone"]
 """The use of a frozen network: distances between images, or embeddings of faces."""
 
 
@@ -169,7 +169,8 @@ class Method(nn.Module, ABC):
     def required_networks(self) -> dict[NetworkRole, str]:
         """Names of the feature networks that the losses use under this configuration, by role.
 
-        "perceptual" maps two batches of images (N, 3, H, W) in [-1, 1] to distances (N,); "identity" embeds faces.
+        "perceptual" maps two batches of images (N, 3, H, W) in [-1, 1] to distances (N,); "identity" embeds faces;
+        the weights of "backbone" are what training begins from.
         """
         return {}
 

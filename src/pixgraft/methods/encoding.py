@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layers.conditions import Condition, ConditionSpec, condition_channels, fitted
+from pixgraft.layers.conditions import Condition, ConditionSpec, Enlarging, condition_channels, fitted
 from pixgraft.losses.identity import face_crop, identity
 from pixgraft.losses.reconstruction import l2
 from pixgraft.methods.base import Losses, Method, MethodConfig, NetworkRole
@@ -47,6 +47,8 @@ class EncodingConfig(MethodConfig):
     condition: Kind = "lr"
     classes: int = 19
     """Number of classes of label maps."""
+    enlarging: Enlarging = "bicubic"
+    """For conditions of kind lr: the filter that enlarges them to s."""
     head_channels: int = 0
     """Width of the convolutions that lead to each code; 0: the code's dimension, as published."""
 
@@ -82,7 +84,9 @@ class EncodingConfig(MethodConfig):
     @property
     def condition_spec(self) -> ConditionSpec:
         kind: Condition = "image" if self.condition == "self" else self.condition
-        return ConditionSpec(kind, self.input_size, self.classes if kind == "labels" else 0, self.condition == "self")
+        return ConditionSpec(
+            kind, self.input_size, self.classes if kind == "labels" else 0, self.condition == "self", self.enlarging
+        )
 
     @property
     def perceptual_network(self) -> str:

@@ -10,6 +10,7 @@ styles, D dimension of a code, S side of a condition.
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from pixgraft.layers.equalized import EqualizedLinear
 from pixgraft.layers.resample import upsample
 from pixgraft.networks.irse import STAGES, input_layer, irse50_body
 
+Maps = Literal["pyramid", "smallest", "largest"]
 COARSE, MIDDLE = 3, 7
 """Styles below `COARSE` use the smallest features, those below `MIDDLE` the middle ones, the others the largest."""
 
@@ -27,8 +29,8 @@ class _Backbone(nn.Module, ABC):
     """The common trunk of both encoders: the body of IR-SE-50, with four stages. `layers` is L.
 
     `styles` is L, 2 log2(side) - 2 for the side of the generator's images. `stages` holds the body's (channels,
-    blocks), `input_size` the conditions' side, `head_channels` the width of the heads, D if it is 0. The defaults are
-    the published network; smaller inputs have fewer layers in the heads.
+    blocks), `input_size` the conditions' side, `head_channels` the width of the heads, D if it is 0, `maps` the
+    features of the styles. The defaults are the published network; smaller inputs have fewer layers in the heads.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class _Backbone(nn.Module, ABC):
         input_size: int = 256,
         stages: Sequence[tuple[int, int]] = STAGES,
         head_channels: int = 0,
+        maps: Maps = "pyramid",
     ) -> None:
         super().__init__()
         if len(stages) != 4:
@@ -48,6 +51,7 @@ class _Backbone(nn.Module, ABC):
             raise PixgraftError(f"input_size {input_size}: a power of two from 32 to 1024 is expected: choose one")
         self.condition_channels, self.input_size, self.stages = condition_channels, input_size, tuple(stages)
         self.layers, self.code_dim, self.head_channels = styles, code_dim, head_channels or code_dim
+        self.maps = maps
         self.input_layer = input_layer(condition_channels, stages[0][0])
         self.body = irse50_body(stages)
         self._ends = list(itertools.accumulate(count for _, count in stages))
@@ -91,11 +95,17 @@ class StyleEncoder(_Backbone):
 
     def _add_heads(self) -> None:
         (fine, _), (middle, _), (coarse, _) = self.stages[1:]
-        sides = [self.input_size // (16 if i < COARSE else 8 if i < MIDDLE else 4) for i in range(self.layers)]
+        sides = [self.input_size // (16, 8, 4)[self._scale(i)] for i in range(self.layers)]
         channels, code_dim = self.head_channels, self.code_dim
         self.styles = nn.ModuleList(StyleHead(coarse, channels, code_dim, side=side) for side in sides)
         self.latlayer1 = nn.Conv2d(middle, coarse, 1)
         self.latlayer2 = nn.Conv2d(fine, coarse, 1)
+
+    def _scale(self, style: int) -> int:
+        """The features of a style: 0 is the smallest map, 2 the largest."""
+        if self.maps != "pyramid":
+            return 0 if self.maps == "smallest" else 2
+        return 0 if style < COARSE else 1 if style < MIDDLE else 2
 
     def forward(self, conditions: Tensor) -> Tensor:
         """Map conditions (N, C, S, S) to codes (N, L, D) relative to the generator's average code.
@@ -105,7 +115,7 @@ class StyleEncoder(_Backbone):
         _, fine, middle, coarse = self._features(conditions)
         middle = upsample(coarse, 2, align_corners=True) + self.latlayer1(middle)
         fine = upsample(middle, 2, align_corners=True) + self.latlayer2(fine)
-        features = (coarse if i < COARSE else middle if i < MIDDLE else fine for i in range(self.layers))
+        features = ((coarse, middle, fine)[self._scale(i)] for i in range(self.layers))
         return torch.stack([head(x) for head, x in zip(self.styles, features, strict=True)], 1)
 
 

@@ -136,19 +136,19 @@ class EncodingPipeline(Pipeline):
 
     def __call__(
         self, image: Picture, *, steps: int | None = None, samples: int = 1, mix_from: int | None = None,
-        seed: int = 0, factor: int = 1, align: bool = False,
+        mix_alpha: float = 1.0, seed: int = 0, factor: int = 1, align: bool = False,
     ) -> EncodingResult:  # fmt: skip
         """Encode an image or another condition, and decode the codes.
 
         `image` is a path, a Pillow image or a tensor: uint8 (C, s, s) of class indices or levels, floats in [-1, 1]
         where it is a picture, or a batch. `steps` is the number of refining steps. Of `samples` all but the first have
-        random styles from layer `mix_from` on. `factor` shrinks an image file first, `align` warps its largest face
-        to the model's frame, or to FFHQ's crop if the model has none.
+        random styles from layer `mix_from` on, mixed with the encoder's by `mix_alpha`. `factor` shrinks an image file
+        first, `align` warps its largest face to the model's frame, or to FFHQ's crop if the model has none.
 
         Raises PixgraftError for what is no usable condition, and for settings that the model cannot take.
         """
         options = EncodingOptions(
-            steps=steps, samples=samples, mix_from=mix_from, seed=seed, factor=factor, align=align
+            steps=steps, samples=samples, mix_from=mix_from, mix_alpha=mix_alpha, seed=seed, factor=factor, align=align
         )
         settings = self._settings(options)
         if isinstance(image, Tensor):
@@ -184,6 +184,9 @@ class EncodingPipeline(Pipeline):
         at_least("samples", samples)
         if samples == 1 and mix_from is not None:
             raise PixgraftError(f"mix-from {mix_from}: the layer where samples differ: ask for 2 samples or more too")
+        if not 0 < options.mix_alpha <= 1 or (samples == 1 and options.mix_alpha != 1):
+            problem = f"mix-alpha {options.mix_alpha}: the random style's share, above 0 and up to 1"
+            raise PixgraftError(f"{problem}, of 2 samples or more")
         if options.align and self.condition.kind not in PHOTOGRAPHS:
             raise PixgraftError(f"align: {conditions}, in which no faces are found: leave it out")
         if factor != 1:
@@ -193,7 +196,10 @@ class EncodingPipeline(Pipeline):
         steps = self.method.steps if steps is None else steps
         first_mixed = self.mix_from(mix_from) if samples > 1 else None
         aligned_to = aligned_setting(self._placement(options.align))
-        return {"steps": steps, "samples": samples, "mix_from": first_mixed, "factor": factor, "aligned": aligned_to}
+        return {
+            "steps": steps, "samples": samples, "mix_from": first_mixed, "mix_alpha": options.mix_alpha,
+            "factor": factor, "aligned": aligned_to,
+        }  # fmt: skip
 
     def _placement(self, align: bool) -> Placement | None:
         """Where faces are aligned to. A model without a frame may be a published one, and those know FFHQ's crops."""
@@ -258,7 +264,8 @@ class EncodingPipeline(Pipeline):
         for number in range(1, samples):
             style = self.method.random_codes(1, generator(seed, "style", number))[0].float().cpu()
             mixed = encoded.codes[-1].clone()
-            mixed[settings["mix_from"] :] = style
+            own = mixed[settings["mix_from"] :]
+            own.copy_(style if settings["mix_alpha"] == 1 else torch.lerp(own, style, settings["mix_alpha"]))
             codes.append(mixed)
             images.append(self.decode(mixed))
         pixels = torch.stack(images)

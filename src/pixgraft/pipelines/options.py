@@ -113,6 +113,8 @@ class EncodingOptions:
     """Images of each condition; all but the first have random styles in their fine layers."""
     mix_from: int | None = None
     """The first layer in which samples differ: by default layer 8 of 18, and the middle one of fewer."""
+    mix_alpha: float = 1.0
+    """The random style's share in these layers, above 0 and up to 1; the rest is the encoder's own code."""
     seed: int = 0
     """Seed of the random styles."""
 

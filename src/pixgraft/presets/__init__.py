@@ -33,6 +33,7 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
     "progan-small-32": progan.small_32,
     "progan-tiny-32": progan.tiny_32,
     "psp-paper-1024": psp.paper_1024,
+    "psp-official-1024": psp.official_1024,
     "psp-portraits-128": psp.portraits_128,
     "psp-faces-64": psp.faces_64,
     "psp-small-32": psp.small_32,

@@ -8,9 +8,17 @@ from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 
 def paper_1024() -> Experiment:
-    """The paper's sizes, loss weights and learning rate, with an FFHQ prior at 1024; half a million steps of 8."""
-    train = TrainConfig(batch=8, images=4_000_000)
-    return Experiment(name="psp-paper-1024", kind="psp", method=PSPConfig(), train=train)
+    """Super-resolution as the paper's text has it, with an FFHQ prior at 1024; half a million steps of 8."""
+    method, train = PSPConfig(lambda_w=0.0), TrainConfig(batch=8, images=4_000_000)
+    data = DataConfig(factors=(1, 2, 4, 8, 16))
+    return Experiment(name="psp-paper-1024", kind="psp", method=method, data=data, train=train)
+
+
+def official_1024() -> Experiment:
+    """Super-resolution as published: a start from face recognition, random noise, no averages and no mirroring."""
+    method = PSPConfig(backbone="irse50", noise="random", enlarging="bilinear")
+    train = TrainConfig(batch=8, images=4_000_000, flip=False, average_decay=0.0)
+    return Experiment(name="psp-official-1024", kind="psp", method=method, train=train)
 
 
 def portraits_128() -> Experiment:
