@@ -36,6 +36,8 @@ from training import make_images, make_pairs
 from using import refusal
 
 COUNT = 32
+BOB = "*Bob*\x1b[2J<b>"
+"""A group's name that is no harmless text."""
 Captured = pytest.CaptureFixture[str]
 
 
@@ -56,7 +58,7 @@ def cells(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def group_of(name: str) -> str:
     """Sixteen images are of each group, the 13 first and the 3 last of them of one."""
-    return "Ann|a" if int(Path(name).stem) < 13 or int(Path(name).stem) >= 29 else "*Bob*"
+    return "Ann|a" if int(Path(name).stem) < 13 or int(Path(name).stem) >= 29 else BOB
 
 
 def write_labels(file: Path, rows: list[list[str]]) -> Path:
@@ -125,7 +127,7 @@ def test_a_group_has_the_figures_of_its_own_images(
     real = measured_images(data)
     names = {image.numpy().tobytes(): name for name, image in real.items()}
     person = "source" if task == "graft" else "reference"
-    by_group: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {"Ann|a": [], "*Bob*": []}
+    by_group: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {"Ann|a": [], BOB: []}
     people = set()
     for made in groups_made(task, models[task], options):
         for place, image in enumerate(made.images):
@@ -156,7 +158,7 @@ def test_a_group_has_the_figures_of_its_own_images(
         assert rows[group]["images"] == len(made_of)
         assert rows[group]["people"] == sum(group_of(name) == group for name in people)
         assert rows[group]["values"][IDENTITY]["units"] == rows[group]["people"]
-    assert found[None].keys() == found["*Bob*"].keys()
+    assert found[None].keys() == found[BOB].keys()
     assert found[None][IDENTITY] != found[None]["identity to another (MobileFaceNet)"]
 
 
@@ -178,7 +180,7 @@ def test_a_priors_samples_cover_a_share_of_each_group(models: dict[str, Path], d
     fake_radii = torch.cdist(fakes.double(), fakes.double()).sort().values[:, 5]
     apart = torch.cdist(reals, fakes.double())
     covered, recalled = (apart < radii[:, None]).any(1).double(), (apart < fake_radii).any(1).double()
-    for group in ("Ann|a", "*Bob*"):
+    for group in ("Ann|a", BOB):
         chosen = torch.tensor([group_of(name) == group for name in real])
         found = figures(result)[group]
         assert found["coverage (SqueezeNet)"] == pytest.approx(float(covered[chosen].mean()))
@@ -187,7 +189,9 @@ def test_a_priors_samples_cover_a_share_of_each_group(models: dict[str, Path], d
     assert "few" in result["protocol"]["by"] and figures(result, "few")["yes"] == {}  # four people are too few
 
 
-def test_the_card_says_in_words_what_it_holds(models: dict[str, Path], data: Path, tmp_path: Path) -> None:
+def test_the_card_says_in_words_what_it_holds(
+    models: dict[str, Path], data: Path, tmp_path: Path, capsys: Captured
+) -> None:
     """The file is in a zip, images without a label are counted, and no group's name is taken for Markdown."""
     file = tmp_path / "set.zip"
     with zipfile.ZipFile(file, "w") as archive:
@@ -199,8 +203,11 @@ def test_the_card_says_in_words_what_it_holds(models: dict[str, Path], data: Pat
     result = carded(models["graft"], file, tmp_path / "out", "--split", "test", *metrics)
     text = (tmp_path / "out" / "card.md").read_text()
     assert text == markdown(result)
+    assert "\x1b" not in text + capsys.readouterr().out
     bob, ann = (row["people"] for row in result["rows"][1:])
-    assert f"| \\*Bob\\* | {bob} |" in text and f"| Ann\\|a | {ann} |" in text and bob <= 16 and ann <= 15
+    assert (
+        f"| \\*Bob\\*\\x1b\\[2J&lt;b> | {bob} |" in text and f"| Ann\\|a | {ann} |" in text and bob <= 16 and ann <= 15
+    )
     assert "kind: 1 of 32 images have no label and are left out." in text
     fewest = min(row["images"] for row in result["rows"])
     assert f"groups are compared at equal ones: kind {fewest} outputs and 15 reals." in text
@@ -274,8 +281,10 @@ def test_what_cannot_be_grouped_is_refused(
     assert refusal(capsys, *command, "--labels", missing).startswith(f"{missing}: no such file: ")
     assert "cannot be read: Is a directory" in refusal(capsys, *command, "--labels", tmp_path)
     assert "(--by) named kinds: did you mean kind?" in refusal(capsys, *labelled, "--by", "kinds")
-    assert "split has 1 values over these images" in refusal(capsys, *labelled, "--by", "split")
-    assert "original has 32 values over these images" in refusal(capsys, *labelled, "--by", "original")
+    assert "labels.csv: these images have 1 value of split: group by a column with 2 to 20" in refusal(
+        capsys, *labelled, "--by", "split"
+    )
+    assert "have 32 values of original" in refusal(capsys, *labelled, "--by", "original")
     other = write_labels(tmp_path / "other.csv", [["name", "age"], ["b.png", "\x1b[2Jold"]])
     said = refusal(capsys, *command, "--labels", other)
     assert said.startswith(f"{other}: no row for any of 32 images (the first image is 00.png, the first row b.png)")

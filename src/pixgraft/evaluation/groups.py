@@ -40,9 +40,8 @@ def attributes(
         if name not in values:
             raise unknown(f"column of {where} (--by)", name, values)
         if not 2 <= (count := len(values[name])) <= MOST_GROUPS:
-            raise PixgraftError(
-                f"{where}: {name} has {count} values over these images: group by a column of 2 to {MOST_GROUPS}"
-            )
+            problem = f"these images have {count or 'no'} value{'s' * (count != 1)} of {name}"
+            raise PixgraftError(f"{where}: {problem}: group by a column with 2 to {MOST_GROUPS}")
     usable = [
         column for column in columns
         if column not in NO_ATTRIBUTES and 2 <= len(values[column]) <= min(MOST_GROUPS, len(rows) - 1)
