@@ -19,7 +19,7 @@ from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.columns import Column
 from pixgraft.evaluation.command import check_out
-from pixgraft.evaluation.groups import LEAST, Groups, attributes, gap
+from pixgraft.evaluation.groups import EVERYONE, LEAST, Groups, attributes, gap
 from pixgraft.evaluation.measure import Evaluator, check, open_networks, protocol_entries, share
 from pixgraft.evaluation.model_table import TASK_OPTIONS
 from pixgraft.evaluation.options import CardOptions
@@ -191,12 +191,17 @@ def markdown(result: dict[str, Any]) -> str:
         heads = [literal(attribute), *counts, *(column["heading"] for column in columns)]
         lines += [f"### By {literal(attribute)}", "", _line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
         for row in rows:
-            name = "*everyone*" if row["group"] is None else literal(row["group"])
+            name = f"*{EVERYONE}*" if row["group"] is None else literal(row["group"])
             figures = (cell(row["values"], column["label"]) for column in columns)
             cells = (f"{value} ({interval})" if interval else value or "-" for value, interval in figures)
             lines.append(_line([name, *(f"{row[count]:,}" for count in counts), *cells]))
-        lines += ["", *(f"- {literal(each['sentence'])}" for each in result["gaps"] if each["attribute"] == attribute)]
-        lines.append("")
+        gaps = [each for each in result["gaps"] if each["attribute"] == attribute]
+        marks = ("**" if each["overlap"] is False else "" for each in gaps)
+        lines += [
+            "",
+            *(f"- {mark}{literal(each['sentence'])}{mark}" for mark, each in zip(marks, gaps, strict=True)),
+            "",
+        ]
     lines += ["### How it was measured", "", *(f"- {literal(note)}" for note in result["notes"])]
     lines += [f"- {column['label']}: {column['about']}." for column in columns]
     lines += [f"- pixgraft {result['made_by']['pixgraft']}; {OUTPUTS[1]} has the data's and the networks' SHA-256.", ""]

@@ -23,6 +23,8 @@ from pixgraft.metrics.estimate import Estimate, mean_of
 LEAST = 10
 """People of the smallest group that is measured: a bootstrap of fewer gives too narrow an interval."""
 MOST_GROUPS = 20
+EVERYONE = "everyone"
+"""The name of the row of all people with a label."""
 NO_ATTRIBUTES = ("split", "file", "path", "original")
 """Columns of labels that are not attributes of people unless they are named."""
 
@@ -116,7 +118,7 @@ class Groups:
         for group in groups:
             images = counted.images(group)
             identity = {"attribute": attribute, "group": group, "people": counted.count(images)}
-            rows.append(Row(f"{attribute}: {group or 'everyone'}", values[group], len(images), identity))
+            rows.append(Row(f"{attribute}: {group or EVERYONE}", values[group], len(images), identity))
         return rows
 
     def notes(self) -> list[str]:
@@ -166,7 +168,7 @@ class Groups:
                 parts[side], chosen = SetFeatures(), images[group][side]
                 people = sides[side].numbers[chosen]
                 parts[side].add(features[chosen], people, into_moments=by_moments, into_table=not by_moments)
-            named = (f"the reals of {group}", f"the outputs of {group}")
+            named = (f"the reals of {group or EVERYONE}", f"the outputs of {group or EVERYONE}")
             assert column.metric.of_sets
             estimates[group] = column.metric.of_sets(
                 SetComparison(parts["real"], parts["fake"], named, self._replicates, self._seed)
@@ -187,7 +189,7 @@ def gap(attribute: str, rows: Sequence[Row], column: Column) -> dict[str, Any] |
     having.sort(key=lambda each: each[0].value)
     (low, lowest), (high, highest) = having[0], having[-1]
     apart = high.value - low.value
-    intervals = low.low < low.high and high.low < high.high
+    intervals = low.low < low.high or high.low < high.high  # a share of 0 or 1 has one of no width
     overlap = low.high >= high.low if intervals else None
     ends = {"up": ("the worst", "the best"), "down": ("the best", "the worst")}
     marks = ends.get(column.metric.better, ("the lowest", "the highest"))
