@@ -8,7 +8,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from pixgraft.cli.app import Model, Out, app
 from pixgraft.errors import PixgraftError
-from pixgraft.evaluation.options import EvaluationOptions
+from pixgraft.evaluation.options import CardOptions, EvaluationOptions
 
 Preset = Annotated[Positional[str], arg(metavar="PRESET")]
 Paths = Annotated[Positional[tuple[str, ...]], arg(metavar="FILE OUT")]
@@ -78,6 +78,28 @@ def evaluate(
 
     measured = run(model, options)
     return 0 if measured is None else print_result(*measured)
+
+
+@app.command
+def card(model: Model, /, *, options: OmitArgPrefixes[CardOptions]) -> int:
+    """Measure a model by the groups of the people in its data, as a part of its model card.
+
+    A table for each attribute of labels.csv, such as age: distances, identity and the task's figures by group, with the
+    largest gaps. --out gets card.md and card.json.
+
+    Args:
+        model: A model of any task.
+        options: On what data, by which labels, and how.
+    """
+    from pixgraft.cli.results import print_result
+    from pixgraft.evaluation.card import card as run
+
+    measured = run(model, options)
+    if measured is None:
+        return 0
+    result, written = measured
+    gaps = [f"{each['attribute']}: {each['sentence']}" for each in result["gaps"]]
+    return print_result(result | {"notes": [*gaps, *result["notes"]]}, written)
 
 
 @app.command

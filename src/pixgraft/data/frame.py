@@ -5,15 +5,14 @@
 
 import dataclasses
 import json
-import posixpath
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixgraft.data.sources import FRAME_FILE, read_beside
+from pixgraft.data.sources import FRAME_FILE, files_beside
 from pixgraft.errors import PixgraftError
 from pixgraft.files import read_json
 from pixgraft.records import from_dict
@@ -89,16 +88,11 @@ def find_frame(path: Path, names: Sequence[str]) -> Frame | None:
     It lies in the deepest folder that holds all of them, or in one above that up to the root. A report of that name,
     of an image named alike, is none. Raises PixgraftError, which names the file, if it is damaged.
     """
-    folder = PurePosixPath(posixpath.commonpath([posixpath.dirname(names[0]), posixpath.dirname(names[-1])]))
-    for each in dict.fromkeys((folder, *folder.parents)):
-        name = str(each / FRAME_FILE)
-        data = read_beside(path, name, LIMIT)
-        if data is None:
-            continue
+    for file, data in files_beside(path, names, FRAME_FILE, LIMIT):
         try:
             values = json.loads(data)
         except (ValueError, RecursionError):
-            raise PixgraftError(f"{path / name}: not JSON: cut short or edited; mend or remove it") from None
+            raise PixgraftError(f"{file}: not JSON: cut short or edited; mend or remove it") from None
         if not (isinstance(values, dict) and "weights_sha256" in values):
-            return frame_of(values, str(path / name))
+            return frame_of(values, file)
     return None

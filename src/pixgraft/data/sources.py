@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import posixpath
 import re
 import threading
 import zipfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -213,6 +214,19 @@ def read_beside(path: Path, name: str, limit: int) -> bytes | None:
         raise PixgraftError(f"{path}/{name}: {size:,} bytes, more than the {limit:,} allowed; remove it")
     with contextlib.closing(ZipSource(path, [], [])) as source:
         return source.read(name)
+
+
+def files_beside(path: Path, names: Sequence[str], file: str, limit: int) -> Iterator[tuple[str, bytes]]:
+    """The files named `file` beside images, sorted `names` in the folder or zip `path`: each one's path and content.
+
+    The first lies in the deepest folder that holds all images, the others in those above it up to the root. Raises as
+    `read_beside`.
+    """
+    folder = PurePosixPath(posixpath.commonpath([posixpath.dirname(names[0]), posixpath.dirname(names[-1])]))
+    for each in dict.fromkeys((folder, *folder.parents)):
+        name = str(each / file)
+        if (data := read_beside(path, name, limit)) is not None:
+            yield str(path / name), data
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:

@@ -1,7 +1,7 @@
 """`pixgraft evaluate` from its options to the written result."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pixgraft.evaluation.measure import measure, output_names, write
 from pixgraft.evaluation.model_table import TASK_OPTIONS
 from pixgraft.evaluation.options import EvaluationOptions
 from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, protocol
-from pixgraft.evaluation.result import RESULT, is_result
+from pixgraft.evaluation.result import is_result
 from pixgraft.evaluation.sweep import trained
 from pixgraft.evaluation.tables import MODEL_TABLES, folder_measurement, model_measurement
 from pixgraft.features import parse_weights
@@ -35,7 +35,8 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
     chosen = _checked(model, options)
     weights = parse_weights(options.weights)
     if options.out:
-        _check_out(options.out, model, options, weights)
+        images = (options.data, options.real, options.fake)
+        check_out(options.out, output_names(), images, (options.palette, model, *weights.values()))
     devices.set_threads(options.threads)
     runs: list[tuple[str, Path | str]] = [(Path(model).name, model)]
     world = distributed.start(devices.pick(options.device).type)  # one group for training and measuring
@@ -62,13 +63,16 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
         distributed.stop()
 
 
-def _check_out(out: Path, model: str, options: EvaluationOptions, weights: Mapping[str, Path]) -> None:
-    """PixgraftError if the report would replace what it is made of, or files that no earlier one is."""
-    images = [each for each in (options.data, options.real, options.fake) if each]
-    check_outside(out, *images)
-    outputs = [out / name for name in output_names()]
-    check_spared(Given([*images, options.palette, model, *weights.values()]), outputs)
-    if not is_result(out / RESULT):
+def check_out(
+    out: Path, names: Sequence[str], images: Iterable[Path | None], files: Iterable[Path | str | None]
+) -> None:
+    """PixgraftError if the outputs, of which the last is the result, would replace what they are made of, folders of
+    images and other files, or files that no earlier result is."""
+    folders = [each for each in images if each]
+    check_outside(out, *folders)
+    outputs = [out / name for name in names]
+    check_spared(Given([*folders, *files]), outputs)
+    if not is_result(outputs[-1]):
         for path in outputs:
             if path.exists():
                 raise PixgraftError(f"{path}: is there, and no earlier report is: move it, or choose another folder")
@@ -77,8 +81,7 @@ def _check_out(out: Path, model: str, options: EvaluationOptions, weights: Mappi
 
 def _checked(model: str, options: EvaluationOptions) -> Protocol | None:
     """The protocol if a model is measured. Raises PixgraftError for options that do not say what to measure."""
-    if options.bootstrap < 0 or options.bootstrap == 1:
-        raise PixgraftError(f"--bootstrap {options.bootstrap}: choose 0 for no intervals, or a number from 2")
+    options.check_bootstrap()
     if not model:
         others = ("data", "split", *TRAINING_OPTIONS, *(name for name in TASK_OPTIONS if "real" not in name))
         options.check_unset(others, "measures a model")

@@ -122,7 +122,7 @@ class EncodingTable(ModelTable[EncodingPipeline]):
             reference = self.data[unit].unsqueeze(0)
             condition = reference if factor == 1 else to_uint8(degradation(from_uint8(reference), factor))
             image, inputs = encode(condition)
-            return Group(unit, image, {"reference": reference, **inputs})
+            return Group(unit, image, {"reference": reference, **inputs}, (self.data.names[unit],))
 
         given = frozenset({"reference", *inputs})
         return Subject(name=name, units=len(self.data), group=group, inputs=given, identity=identity or {})

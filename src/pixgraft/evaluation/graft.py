@@ -40,6 +40,11 @@ class GraftTable(ModelTable[GraftPipeline]):
             self.notes.append("the reals are the very images that targets and sources are drawn from: see --real-split")
         self.samples = options.samples or self.protocol.samples
 
+    @property
+    def people(self) -> Pictures:
+        """The sources, whose people must stay recognisable."""
+        return self.data
+
     def subjects(self, columns: Sequence[Column]) -> list[Subject]:
         """Each model, and the bicubic target of its size; the source as it is."""
         if self.samples < 2:
@@ -80,7 +85,8 @@ class GraftTable(ModelTable[GraftPipeline]):
         target = downscale(from_uint8(self.data[unit]).unsqueeze(0), lr_size, lr_channels)
         target = target.expand(self.samples, -1, -1, -1)
         inputs = {"source": source, "other": other, "lr": (target + 1) * 127.5}
-        return Group(unit, translate(from_uint8(source), target), inputs)
+        people = tuple(self.data.names[index] for index in sources)
+        return Group(unit, translate(from_uint8(source), target), inputs, people)
 
     def description(self) -> dict[str, Any]:
         sizes = [pipeline.lr_size for _, pipeline in self.models]

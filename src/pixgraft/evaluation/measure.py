@@ -45,6 +45,8 @@ class Values:
     columns: dict[Column, list[tuple[int, Tensor]]] = field(default_factory=dict)
     """Units with their values, float64 (K,), or (K, points) for a curve."""
     sets: dict[str, SetFeatures] = field(default_factory=dict)
+    people: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """`Group.people` by unit."""
 
     def add(self, column: Column, unit: int, values: Tensor) -> None:
         """Add a unit's values of one column."""
@@ -65,6 +67,7 @@ class Values:
         for share in shares:
             for column, entries in share.columns.items():
                 whole.columns.setdefault(column, []).extend(entries)
+            whole.people |= share.people
             for network, features in share.sets.items():
                 whole.sets.setdefault(network, SetFeatures()).merge(features)
         return whole
@@ -74,10 +77,12 @@ class Evaluator:
     """The metrics of one table, with their networks."""
 
     def __init__(
-        self, columns: list[Column], features: Mapping[tuple[str, Role], Feature], device: torch.device
-    ) -> None:
-        """`features` are the networks by (network, role)."""
-        self.columns, self._features, self._device = columns, features, device
+        self, columns: list[Column], features: Mapping[tuple[str, Role], Feature], device: torch.device, *,
+        moments: bool = True,
+    ) -> None:  # fmt: skip
+        """`features` are the networks by (network, role). Without `moments` the features of all images are kept, for
+        those who take moments of some of them."""
+        self.columns, self._features, self._device, self._moments = columns, features, device, moments
         self._cache: dict[tuple[int, bytes], Tensor] = {}
         self._sets: dict[str, list[Column]] = {}
         for column in columns:
@@ -111,6 +116,7 @@ class Evaluator:
         return values.gathered(world).sets
 
     def _add_groups(self, groups: list[Group], values: Values) -> None:
+        values.people |= {group.unit: group.people for group in groups}
         images = torch.cat([group.images for group in groups])
         units = torch.tensor([group.unit for group in groups for _ in range(len(group.images))])
         self._add_to_sets(images, units, values)
@@ -122,7 +128,7 @@ class Evaluator:
 
     def _add_to_sets(self, images: Tensor, units: Tensor, values: Values) -> None:
         for network, columns in self._sets.items():
-            moments_only = [column.metric.moments_only for column in columns]
+            moments_only = [self._moments and column.metric.moments_only for column in columns]
             values.sets.setdefault(network, SetFeatures()).add(
                 self._embedded(self._features[network, "set"].network, images), units,
                 into_moments=any(moments_only), into_table=not all(moments_only),
@@ -200,16 +206,15 @@ def measure(
     image that is unusable.
     """
     start = time.monotonic()
-    _check(table)
-    needed = dict.fromkeys((each.network, each.metric.role) for each in table.columns if each.metric.role)
-    networks = {(name, role): open_feature(name, weights, device, role=role, note=bars.note) for name, role in needed}
+    check(table)
+    networks = open_networks(table.columns, weights, device, bars)
     evaluator = Evaluator(table.columns, networks, device)
     curves = [column for column in table.columns if column.metric.is_curve]
     reals, reals_row = {}, None
     if table.reals is not None:
         count = len(table.reals)
         if any(column.metric.of_sets for column in table.columns):
-            reals = evaluator.reals(table.reals, world, bars.part("reals", _share(count, world)))
+            reals = evaluator.reals(table.reals, world, bars.part("reals", share(count, world)))
         if curves:
             single = single_images("reals", table.reals)
             values = Evaluator(curves, {}, device).measure(single, world, lambda count: None)
@@ -217,7 +222,7 @@ def measure(
     rows: list[Row] = []
     values_of: dict[str, dict[Column, Tensor]] = {}
     for subject in table.subjects:
-        values = evaluator.measure(subject, world, bars.part(subject.name, _share(subject.images, world)))
+        values = evaluator.measure(subject, world, bars.part(subject.name, share(subject.images, world)))
         if world.rank > 0:
             continue
         estimates = evaluator.estimates(values, reals, name=subject.name, replicates=replicates, seed=seed)
@@ -227,18 +232,34 @@ def measure(
         del values  # before the next subject's
     if world.rank > 0:
         return None
-    protocol = table.protocol | {
-        "metrics": [column.label for column in table.columns],
-        "networks": {f"{network} ({role})": feature.sha256 for (network, role), feature in networks.items()},
-        "neighbours": NEIGHBOURS,
-        "bootstrap": {"replicates": replicates, "interval": "95 %"},
-    }
+    protocol = protocol_entries(table, networks, replicates)
     statements = findings(protocol["name"], rows, table.columns, values_of, replicates=replicates, seed=seed)
     rows += [reals_row] if reals_row else []
     return result_json(table, rows, protocol, [*table.notes, *statements], time.monotonic() - start)
 
 
-def _share(count: int, world: World) -> int:
+def open_networks(
+    columns: Sequence[Column], weights: Mapping[str, Path], device: torch.device, bars: Bars
+) -> dict[tuple[str, Role], Feature]:
+    """The feature networks of columns by (network, role). Raises PixgraftError if weights are missing or wrong."""
+    needed = dict.fromkeys((each.network, each.metric.role) for each in columns if each.metric.role)
+    return {(name, role): open_feature(name, weights, device, role=role, note=bars.note) for name, role in needed}
+
+
+def protocol_entries(
+    table: Measurement, networks: Mapping[tuple[str, Role], Feature], replicates: int
+) -> dict[str, Any]:
+    """Everything that two comparable results have in common."""
+    return table.protocol | {
+        "metrics": [column.label for column in table.columns],
+        "networks": {f"{network} ({role})": feature.sha256 for (network, role), feature in networks.items()},
+        "neighbours": NEIGHBOURS,
+        "bootstrap": {"replicates": replicates, "interval": "95 %"},
+    }
+
+
+def share(count: int, world: World) -> int:
+    """The most images of `count` that a process gets."""
     return -(-count // world.size)
 
 
@@ -249,7 +270,7 @@ def _curve(values: Values, curves: Sequence[Column]) -> list[float] | None:
     return None
 
 
-def _check(table: Measurement) -> None:
+def check(table: Measurement) -> None:
     """Raise PixgraftError for what is wrong with a table before any network runs."""
     for column in table.columns:
         metric = column.metric

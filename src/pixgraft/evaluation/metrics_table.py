@@ -90,13 +90,17 @@ class SetComparison:
 
     def neighbours(self, name: str) -> Estimate:
         """The "precision" or "density" over the fakes, or the "recall" or "coverage" over the reals."""
+        values, images = self.each(name)
+        return mean_of(values, images.table[1], replicates=self.replicates, seed=self.seed)
+
+    def each(self, name: str) -> tuple[Tensor, SetFeatures]:
+        """That metric of each image of one set, and the set."""
         values = getattr(self._neighbours, name)
         if name == "recall":
             distinct = self.fake.table[0].unique(dim=0)
             if NEIGHBOURS < len(distinct) < len(self.fake.table[0]):  # repeated images have neighbourhoods of no size
                 values = prdc(self.real.table[0], distinct, k=NEIGHBOURS, labels=self.labels).recall
-        images = self.fake if name in ("precision", "density") else self.real
-        return mean_of(values, images.table[1], replicates=self.replicates, seed=self.seed)
+        return values, self.fake if METRICS[name].mean_over == "fake" else self.real
 
     @cached_property
     def _neighbours(self) -> PRDC:
@@ -143,6 +147,8 @@ class Metric:
     """`of_images` gives curves (N, points), which are drawn and stand in no column."""
     may_lack: bool = False
     """Rows without the input have no value, provided that some row has the input."""
+    mean_over: Literal["", "real", "fake"] = ""
+    """The set over whose images `of_sets` is the mean of `SetComparison.each`; empty if it is none."""
     moments_only: bool = False
     """`of_sets` needs moments of the features, not the features of each image."""
     least: int = 2
@@ -159,11 +165,11 @@ def _distance(
     )  # fmt: skip
 
 
-def _neighbours(name: str, description: str) -> Metric:
+def _neighbours(name: str, mean_over: Literal["real", "fake"], description: str) -> Metric:
     """A metric of nearest neighbours among features."""
     return Metric(
         f"{name} ({{network}})", "up", f"{description} k = {NEIGHBOURS}", "real", None,
-        partial(SetComparison.neighbours, name=name), "set", least=NEIGHBOURS + 1,
+        partial(SetComparison.neighbours, name=name), "set", mean_over=mean_over, least=NEIGHBOURS + 1,
     )  # fmt: skip
 
 
@@ -188,10 +194,10 @@ def _consistency(images: Tensor, target: Tensor, *, figure: Literal["mean", "lar
 METRICS = {
     "fd": _distance("FD", "FID", "Fréchet distance between the two sets of features", SetComparison.frechet, True),
     "kd": _distance("KD", "KID", "kernel distance (unbiased squared MMD) between the two sets", SetComparison.kernel),
-    "precision": _neighbours("precision", "share of images within the reals' manifold,"),
-    "recall": _neighbours("recall", "share of reals within the images' manifold,"),
-    "density": _neighbours("density", "reals' neighbourhoods that hold an image, over"),
-    "coverage": _neighbours("coverage", "share of reals with an image in their neighbourhood,"),
+    "precision": _neighbours("precision", "fake", "share of images within the reals' manifold,"),
+    "recall": _neighbours("recall", "real", "share of reals within the images' manifold,"),
+    "density": _neighbours("density", "fake", "reals' neighbourhoods that hold an image, over"),
+    "coverage": _neighbours("coverage", "real", "share of reals with an image in their neighbourhood,"),
     "perceptual": _perceptual("", "down", "perceptual distance to the reference", "reference", squared_distance),
     "diversity": _perceptual(
         " diversity", "up", "mean perceptual distance among the samples of one condition", "samples",

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.columns import Column
-from pixgraft.evaluation.options import EvaluationOptions
+from pixgraft.evaluation.options import MeasuringOptions
 from pixgraft.evaluation.protocols import Protocol
 from pixgraft.evaluation.subjects import Reals, Subject
 from pixgraft.layers.conditions import ConditionSpec
@@ -26,7 +26,7 @@ class ModelTable(ABC, Generic[AnyPipeline]):
     """The `TASK_OPTIONS` that the task takes."""
 
     def __init__(
-        self, models: Sequence[tuple[str, AnyPipeline]], protocol: Protocol, options: EvaluationOptions
+        self, models: Sequence[tuple[str, AnyPipeline]], protocol: Protocol, options: MeasuringOptions
     ) -> None:
         """Open the data for models with the names of their rows.
 
@@ -73,6 +73,11 @@ class ModelTable(ABC, Generic[AnyPipeline]):
 
     def reals(self, columns: Sequence[Column]) -> Reals | None:
         """The set of reals to compare with; None if these columns compare with none."""
+        return self.real
+
+    @property
+    def people(self) -> Reals:
+        """The images whose people count where groups are told apart."""
         return self.real
 
     @abstractmethod

@@ -1,4 +1,5 @@
-"""Options of `pixgraft evaluate`, as one dataclass: the command line is made from it. Nothing heavy is imported."""
+"""Options of `pixgraft evaluate` and `card`, as dataclasses: the command line is made from them. Nothing heavy is
+imported."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from pixgraft.errors import PixgraftError
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
-    """What to measure, on what data, and how."""
+class MeasuringOptions:
+    """On what data a model is measured, and how."""
 
     data: Path | None = None
     """The images that a model is measured on: a folder or a zip."""
@@ -22,19 +23,10 @@ class EvaluationOptions:
     """The set of reals; with a model the default is --data."""
     real_split: str = ""
     """The folder to use within --real, or within --data if there is no --real."""
-    fake: Path | None = None
-    """The images to measure."""
-    fake_split: str = ""
-    """The folder within --fake to use."""
-    pairs: Literal["no", "name", "order"] = "no"
-    """Measure each image against the reference of the same name, or in the same place."""
     size: int = 0
     """Fit every image to this side; 0: folders as they are, and a model's own size."""
-    protocol: str = ""
-    """A paper's table or figure: i2ilr-table1 to -table4 for models that graft; grit-table1 to -table3, -figure9 for
-    models that synthesize; ome-table1 to -table4, -figure7, -figure8 for encoders; samples for generative priors."""
     metrics: tuple[str, ...] = ()
-    """Metrics in place of the protocol's: fd kd precision recall density coverage perceptual diversity l1 l2 psnr ssim
+    """Metrics in place of the usual ones: fd kd precision recall density coverage perceptual diversity l1 l2 psnr ssim
     piqe identity identity-other consistency consistency-largest seconds change-coarse change-middle change-fine
     spectrum. fd:NETWORK picks a network."""
     features: tuple[str, ...] = ()
@@ -51,13 +43,8 @@ class EvaluationOptions:
     """For models that synthesize: the conditions' folder within --data; files are matched by their stems."""
     palette: Path | None = None
     """For label maps in colours: a text file with a line "NAME R G B" for each class."""
-    train_split: str = "train"
-    """For i2ilr-table4, grit-table3, ome-table2 and -table3, whose rows are trained: the folder within --data for
-    that."""
-    set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = ()
-    """For the same: a field of the preset as field=value; give it once for each field."""
     out: Path | None = None
-    """The folder for result.json, report.md, report.html and the images; without it the table is only printed."""
+    """The folder for the result and its report; without it the table is only printed."""
     seed: int = 0
     """Seed of the drawn sources and of the bootstrap."""
     bootstrap: int = 200
@@ -76,8 +63,44 @@ class EvaluationOptions:
 
     def check_unset(self, names: Iterable[str], reason: str) -> None:
         """Raise PixgraftError for the first of these options that is given."""
-        default = EvaluationOptions()
+        default = type(self)()
         for name in names:
             value = getattr(self, name)
             if value != getattr(default, name):
                 raise PixgraftError(f"--{name.replace('_', '-')} {value}: {reason}: leave it out")
+
+    def check_bootstrap(self) -> None:
+        """Raise PixgraftError for a number of replicates that gives no interval."""
+        if self.bootstrap < 0 or self.bootstrap == 1:
+            raise PixgraftError(f"--bootstrap {self.bootstrap}: choose 0 for no intervals, or a number from 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(MeasuringOptions):
+    """What to measure, on what data, and how."""
+
+    fake: Path | None = None
+    """The images to measure."""
+    fake_split: str = ""
+    """The folder within --fake to use."""
+    pairs: Literal["no", "name", "order"] = "no"
+    """Measure each image against the reference of the same name, or in the same place."""
+    protocol: str = ""
+    """A paper's table or figure: i2ilr-table1 to -table4 for models that graft; grit-table1 to -table3, -figure9 for
+    models that synthesize; ome-table1 to -table4, -figure7, -figure8 for encoders; samples for generative priors."""
+    train_split: str = "train"
+    """For i2ilr-table4, grit-table3, ome-table2 and -table3, whose rows are trained: the folder within --data for
+    that."""
+    set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = ()
+    """For the same: a field of the preset as field=value; give it once for each field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardOptions(MeasuringOptions):
+    """On what data a model is measured, by which labels, and how."""
+
+    labels: Path | None = None
+    """A CSV file with a column "name", the images' file names, and one for each attribute of the people in them; the
+    default is the labels.csv beside the images, in the folder or zip."""
+    by: tuple[str, ...] = ()
+    """The attributes to group by, such as race gender age; the default is every column with 2 to 20 values."""

@@ -3,6 +3,7 @@
 import base64
 import html
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -31,6 +32,11 @@ def text(outside: str) -> str:
 def plain(outside: str) -> str:
     """Text for Markdown, which stays within its line and its cell of a table."""
     return printable(outside).replace("|", "\\|").replace("<", "&lt;")
+
+
+def literal(outside: str) -> str:
+    """As `plain`, for text of which nothing is taken for emphasis, code, a link or an entity either."""
+    return plain(re.sub(r"[\\`*\[\]&~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", outside))
 
 
 def figure(value: float) -> str:

@@ -80,7 +80,8 @@ def _ablation(name: str, folder: str, generator: str, switches: str, *settings: 
 _GRIT = ("l1", "psnr", "ssim", "perceptual", "fd")
 _GRIT_PUBLISHED = "l1 psnr ssim perceptual:LPIPS fd:FID"
 _GRAFT = ("consistency", "consistency-largest")
-_FACES = ("identity", "identity-other")
+FACES = ("identity", "identity-other")
+"""The metrics that take a face network."""
 _FID_LPIPS = "fd:FID diversity:LPIPS"
 _TIMED = "psnr perceptual:LPIPS seconds:s"
 
@@ -88,7 +89,7 @@ _PROTOCOLS = (
     Protocol(
         "i2ilr-table1", "graft",
         "Abid et al. 2021, Table 1: distance and diversity on CelebA-HQ, ten sources for each LR target",
-        ("fd", "diversity", *_GRAFT), optional=_FACES, network="inception",
+        ("fd", "diversity", *_GRAFT), optional=FACES, network="inception",
         published=_published(_FID_LPIPS, {
             "I2I-LR, 128": "15.52 0.34", "StarGAN v2, 128": "19.58 0.22", "I2I-LR, 256": "25.89 0.329",
             "StarGAN v2, 256": "23.8 0.38", "MSGAN, 256": "39.6 0.312", "DRIT, 256": "53.3 0.311",
@@ -116,7 +117,7 @@ _PROTOCOLS = (
     Protocol(
         "i2ilr-table4", "graft",
         "Abid et al. 2021, Table 4: Table 1's measures against the LR target's size, on CelebA-HQ",
-        ("fd", "diversity", *_GRAFT), optional=_FACES, network="inception",
+        ("fd", "diversity", *_GRAFT), optional=FACES, network="inception",
         published=_published(
             _FID_LPIPS, {"LR 4": "15.13 0.30", "LR 8": "15.34 0.34", "LR 16": "19.45 0.14", "LR 32": "13.55 0.08"}
         ),

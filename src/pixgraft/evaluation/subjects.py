@@ -31,6 +31,8 @@ class Group:
     inputs: dict[str, Tensor] = field(default_factory=dict)
     """One entry for each image, by the keys of `INPUTS`. "reference", "source", "other": uint8 (K, 3, H, W). "lr":
     (K, C, L, L) in 0..255. "seconds": (K,). "coarse", "middle", "fine": how far the last step moved the codes, (K,)."""
+    people: tuple[str, ...] = ()
+    """For each image the name of the one whose person counts in it; empty if it shows nobody in particular."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,9 @@ class Subject:
 
 class Reals(Protocol):
     """A set of images to compare with."""
+
+    names: list[str]
+    """The image files, sorted, relative to the folder's or zip's root."""
 
     @property
     def path(self) -> Path:

@@ -65,7 +65,7 @@ class SynthesisTable(ModelTable[SynthesisPipeline]):
         seed = derive(self.options.seed, "unit", unit)
         result = pipeline.sample(condition, [pipeline.style_code(from_uint8(image))], samples=1, seed=seed)
         pixels = to_uint8(result.components[component]) if component else result.pixels
-        return Group(unit, pixels, {"reference": image.unsqueeze(0)})
+        return Group(unit, pixels, {"reference": image.unsqueeze(0)}, (self.real.names[unit],))
 
     def description(self) -> dict[str, Any]:
         return {
@@ -80,7 +80,7 @@ class References:
     """The images of pairs, as a set of reals."""
 
     def __init__(self, pairs: Dataset) -> None:
-        self._pairs, self.path = pairs, pairs.source.path
+        self._pairs, self.path, self.names = pairs, pairs.source.path, pairs.source.names
 
     def __len__(self) -> int:
         return len(self._pairs)

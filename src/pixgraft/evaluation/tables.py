@@ -10,7 +10,7 @@ from pixgraft.evaluation.columns import Column, columns
 from pixgraft.evaluation.encode import EncodingTable
 from pixgraft.evaluation.graft import GraftTable
 from pixgraft.evaluation.model_table import ModelTable
-from pixgraft.evaluation.options import EvaluationOptions
+from pixgraft.evaluation.options import EvaluationOptions, MeasuringOptions
 from pixgraft.evaluation.protocols import Protocol
 from pixgraft.evaluation.sample import SamplingTable
 from pixgraft.evaluation.subjects import Pictures, Reals, Subject, images_with_references, single_images
@@ -40,6 +40,8 @@ class Measurement:
     reals: Reals | None = None
     published: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    people: Reals | None = None
+    """The images whose people count where groups are told apart, see `Group.people`."""
 
 
 def folder_measurement(options: EvaluationOptions) -> Measurement:
@@ -63,7 +65,7 @@ def folder_measurement(options: EvaluationOptions) -> Measurement:
 
 
 def model_measurement(
-    models: Sequence[tuple[str, Pipeline]], protocol: Protocol, options: EvaluationOptions, weights: Mapping[str, Path]
+    models: Sequence[tuple[str, Pipeline]], protocol: Protocol, options: MeasuringOptions, weights: Mapping[str, Path]
 ) -> Measurement:
     """Models by the names of their rows; `weights` are the user's files of feature networks.
 
@@ -89,11 +91,11 @@ def model_measurement(
     return Measurement(
         f"{', '.join(name for name, _ in models)}: {protocol.name}", subjects, asked,
         _base(protocol, table.size, options) | table.description(), table.reals(asked),
-        [asdict(entry) for entry in protocol.published], [*notes, *table.notes, *left_out],
+        [asdict(entry) for entry in protocol.published], [*notes, *table.notes, *left_out], table.people,
     )  # fmt: skip
 
 
-def _base(protocol: Protocol, size: int, options: EvaluationOptions) -> dict[str, Any]:
+def _base(protocol: Protocol, size: int, options: MeasuringOptions) -> dict[str, Any]:
     """The entries of every result's protocol; `size` is the side that images are fitted to, 0 if they are not."""
     fitted = "centred square; Lanczos where it shrinks, bicubic where it grows"
     resized = fitted if size else "none: the images are taken as they are"
