@@ -174,31 +174,28 @@ class EncodingPipeline(Pipeline):
     def _settings(self, options: EncodingOptions) -> dict[str, Any]:
         """The settings of a report. Raises PixgraftError for options that the model cannot take."""
         conditions = f"{self.model.name} takes conditions of kind {self.condition.kind}"
-        steps, samples, mix_from, factor = options.steps, options.samples, options.mix_from, options.factor
+        steps, samples, factor = options.steps, options.samples, options.factor
+        mix_from, alpha = options.mix_from, options.mix_alpha
         if steps is not None:
             at_least("steps", steps)
-            most = self.method.max_steps
-            if most is not None and steps > most:
-                name = self.method.name
-                raise PixgraftError(f"steps {steps}: {name} models take {most} step{'s' * (most > 1)}: leave steps out")
+            if (most := self.method.max_steps) is not None and steps > most:
+                taken = f"{self.method.name} models take {most} step{'s' * (most > 1)}"
+                raise PixgraftError(f"steps {steps}: {taken}: leave steps out")
         at_least("samples", samples)
         if samples == 1 and mix_from is not None:
             raise PixgraftError(f"mix-from {mix_from}: the layer where samples differ: ask for 2 samples or more too")
-        if not 0 < options.mix_alpha <= 1 or (samples == 1 and options.mix_alpha != 1):
-            problem = f"mix-alpha {options.mix_alpha}: the random style's share, above 0 and up to 1"
-            raise PixgraftError(f"{problem}, of 2 samples or more")
+        if not 0 < alpha <= 1 or (samples == 1 and alpha != 1):
+            raise PixgraftError(f"mix-alpha {alpha}: the random style's share in 2 samples or more: from above 0 to 1")
         if options.align and self.condition.kind not in PHOTOGRAPHS:
             raise PixgraftError(f"align: {conditions}, in which no faces are found: leave it out")
         if factor != 1:
             if self.condition.kind != "lr":
                 raise PixgraftError(f"factor {factor}: {conditions}, which are not shrunk: leave it out")
             Degradation(factors=(factor,)).check(self.size)
-        steps = self.method.steps if steps is None else steps
-        first_mixed = self.mix_from(mix_from) if samples > 1 else None
-        aligned_to = aligned_setting(self._placement(options.align))
         return {
-            "steps": steps, "samples": samples, "mix_from": first_mixed, "mix_alpha": options.mix_alpha,
-            "factor": factor, "aligned": aligned_to,
+            "steps": self.method.steps if steps is None else steps, "samples": samples, "mix_alpha": alpha,
+            "mix_from": self.mix_from(mix_from) if samples > 1 else None, "factor": factor,
+            "aligned": aligned_setting(self._placement(options.align)),
         }  # fmt: skip
 
     def _placement(self, align: bool) -> Placement | None:
@@ -264,8 +261,8 @@ class EncodingPipeline(Pipeline):
         for number in range(1, samples):
             style = self.method.random_codes(1, generator(seed, "style", number))[0].float().cpu()
             mixed = encoded.codes[-1].clone()
-            own = mixed[settings["mix_from"] :]
-            own.copy_(style if settings["mix_alpha"] == 1 else torch.lerp(own, style, settings["mix_alpha"]))
+            first = settings["mix_from"]
+            mixed[first:] = torch.lerp(mixed[first:], style, settings["mix_alpha"])
             codes.append(mixed)
             images.append(self.decode(mixed))
         pixels = torch.stack(images)
@@ -340,16 +337,11 @@ class EncodingPipeline(Pipeline):
         notes = self._origin(codes)
         job = Job(f"{codes.label}_decoded", (f"{codes.label}_decoded.png",), lambda: codes, (codes.file,))
 
-        def make(prepared: list[SavedCodes]) -> Sequence[Result]:
-            return [
-                EncodingResult(
-                    pixels=self.decode(each.codes).unsqueeze(0), codes=each.codes.unsqueeze(0), write_codes=False,
-                    notes=notes,
-                )
-                for each in prepared
-            ]  # fmt: skip
+        def decoded(each: SavedCodes) -> Result:
+            pixels = self.decode(each.codes).unsqueeze(0)
+            return EncodingResult(pixels=pixels, codes=each.codes.unsqueeze(0), write_codes=False, notes=notes)
 
-        return Plan([job], make, {}, options.seed, paths=[options.codes])
+        return Plan([job], lambda prepared: list(map(decoded, prepared)), {}, options.seed, paths=[options.codes])
 
     def read_codes(self, path: Path) -> SavedCodes:
         """The codes in a file. Raises PixgraftError, which names it, if it is none or they do not fit the model."""
