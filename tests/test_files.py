@@ -43,12 +43,26 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    leftovers = [temporary_name(tmp_path / "result.png"), tmp_path / ".4711.result.png.tmp"]
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    own = temporary_name(tmp_path / "result.png")
+    host = own.name[1:9]
+    dead = [own, tmp_path / f".{child}.result.png.tmp", tmp_path / f".{host}-{child}-{'0' * 16}.out.tmp"]
+    alive = [tmp_path / f".{host}-{os.getppid()}-{'0' * 16}.result.png.tmp"]
+    elsewhere = [tmp_path / f".{'0' * 8}-{child}-{number}{'0' * 15}.result.png.tmp" for number in (1, 2)]
     kept = [tmp_path / name for name in ("result.png", ".000000000012.tmp", ".mine.tmp", "x.tmp")]
-    for path in (*leftovers, *kept):
+    for path in (*dead[:2], *alive, *elsewhere, *kept):
         path.write_bytes(b"half")
+    (dead[2] / "within").mkdir(parents=True)
+    os.utime(elsewhere[0], (0, 0))
     write_bytes(tmp_path / "result.png", b"whole")
+    remove_leftovers(tmp_path, "out")
+    assert not dead[2].exists() and dead[1].exists()
     remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([*alive, elsewhere[1], *kept])
+    remove_leftovers(tmp_path, alone=True)
     assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 

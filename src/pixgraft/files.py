@@ -5,12 +5,15 @@ import hashlib
 import io
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
 import stat
 import threading
+import time
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +23,11 @@ from pixgraft.errors import PixgraftError
 TEXT_LIMIT = 64 * 2**20
 """Bytes of the largest text that is read: descriptions, configurations, reports and logs are far smaller."""
 
-_TEMPORARY = re.compile(r"\.([0-9a-f]{16}|\d+)\..{1,40}\.tmp")  # earlier versions had the process id
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+_TEMPORARY = re.compile(  # earlier versions had the process id alone
+    r"\.((?P<host>[0-9a-f]{8})-(?P<process>\d{1,10})-[0-9a-f]{16}|(?P<former>\d{1,10}))\.(?P<name>.{1,40})\.tmp"
+)
+_DAY = 24 * 3600
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -154,15 +161,38 @@ def make_folder(folder: Path) -> None:
 def temporary_name(path: Path) -> Path:
     """A name beside `path` that nobody can guess; `remove_leftovers` knows it by its form."""
     # Shortened to stay within the file system's limit.
-    return path.with_name(f".{secrets.token_hex(8)}.{path.name[-40:]}.tmp")
+    return path.with_name(f".{_HOST}-{os.getpid()}-{secrets.token_hex(8)}.{path.name[-40:]}.tmp")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in `folder`; only while nobody else writes there."""
+def remove_leftovers(folder: Path, name: str = "", *, alone: bool = False) -> None:
+    """Remove what killed processes left in `folder` under a temporary name; with `name`, what was to become that.
+
+    Without `alone`, which says that nobody else writes there, that of a living process is spared, and of one of
+    another machine for a day.
+    """
     for path in folder.glob(".*.tmp"):
-        if _TEMPORARY.fullmatch(path.name) and (path.is_file() or path.is_symlink()):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and match["name"].endswith(name[-40:]) and path not in _unfinished:
             with contextlib.suppress(OSError):
-                path.unlink()
+                if match["former"] and not (path.is_file() or path.is_symlink()):
+                    continue  # earlier versions left no folders
+                if alone or _is_abandoned(match, path.lstat().st_mtime):
+                    _remove(path)
+
+
+def _is_abandoned(match: re.Match[str], written: float) -> bool:
+    process = int(match["process"] or match["former"])
+    if match["host"] not in (None, _HOST):
+        return time.time() - written > _DAY
+    if process == os.getpid():
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # somebody else's, or no number of a process
+        return time.time() - written > _DAY
+    return False
 
 
 def write_bytes(path: Path, data: bytes) -> None:

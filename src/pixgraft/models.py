@@ -24,7 +24,7 @@ from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine.tensors import Specs, TensorSpec, difference, parsed, read_specs, specs_of
 from pixgraft.engine.terminal import Terminal
 from pixgraft.errors import PixgraftError, shown, unknown
-from pixgraft.files import json_sha256, read_bytes, read_json, unfinished, write_bytes
+from pixgraft.files import json_sha256, read_bytes, read_json, remove_leftovers, unfinished, write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
 from pixgraft.methods.outline import outline
@@ -317,6 +317,7 @@ def save_model(
     }
     target = folder.resolve()
     stack = contextlib.ExitStack()
+    remove_leftovers(target.parent, target.name)
     temporary = stack.enter_context(unfinished(target))
     try:
         temporary.mkdir(parents=True)

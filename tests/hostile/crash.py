@@ -191,7 +191,7 @@ def use(
         if together and 0 < len(digests(out)) < len(expected):
             row.partial.append(f"{out.name}: {len(digests(out))} of {len(expected)} files")
         row.failed += forked(command(out)) != 0
-        if digests(out) != expected:
+        if digests(out) != expected or any(path.name.startswith(".") for path in root.iterdir()):
             row.different.append(out.name)
         row.changed_inputs += digests(inputs) != given
     return row

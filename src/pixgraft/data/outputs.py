@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pixgraft.data.images import png_bytes
 from pixgraft.errors import PixgraftError
-from pixgraft.files import read_json, removed_if_empty, unfinished, write_bytes, write_flushed
+from pixgraft.files import read_json, remove_leftovers, removed_if_empty, unfinished, write_bytes, write_flushed
 
 
 class Given:
@@ -189,6 +189,9 @@ def write_together(folder: Path, files: Mapping[str, bytes], *, pending: bytes) 
         with removed_if_empty(folder):
             if new:
                 output_folder(folder.parent)
+                remove_leftovers(folder.resolve().parent, folder.name)
+            else:
+                remove_leftovers(folder)
             with unfinished(folder.resolve() if new else folder / "outputs") as beside:
                 beside.mkdir()
                 for name, data in files.items():

@@ -30,7 +30,7 @@ from pixgraft.data.outputs import (
 )
 from pixgraft.engine.distributed import World, barrier, gather_objects, gather_to_first
 from pixgraft.errors import PixgraftError
-from pixgraft.files import json_sha256, removed_if_empty, write_bytes
+from pixgraft.files import json_sha256, remove_leftovers, removed_if_empty, write_bytes
 from pixgraft.pipelines.base import Done, Finished, Job, Pipeline, Plan, Result, Summary, described, report_bytes
 
 UNFINISHED = "not finished: the same command goes on"
@@ -71,8 +71,10 @@ def run(
             on_done(done)
         return finished
     with removed_if_empty(driver.folder) if world.rank == 0 else contextlib.nullcontext():
-        if plan.summary and plan.summary.owns_folder and world.rank == 0:
-            driver.mark(plan.summary)
+        if world.rank == 0:
+            remove_leftovers(driver.folder)
+            if plan.summary and plan.summary.owns_folder:
+                driver.mark(plan.summary)
         barrier()
         results = []
         for start in range(0, len(share), plan.pass_size):

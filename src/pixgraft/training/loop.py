@@ -112,7 +112,7 @@ def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
     log = RunLog(folder / LOG_FILE)
     if first:  # only now: a refusal changes nothing
         for written in (folder, folder / SAMPLES):  # the lock is held
-            remove_leftovers(written)
+            remove_leftovers(written, alone=True)
         write_bytes(folder / CONFIG_FILE, config.dumps(trainer.experiment).encode())
         log.truncate(trainer.images_seen if checkpoint else -1)  # a new start writes its line of 0 images again
     previews = Previews(trainer, feed.spread(train.samples), folder, log)
