@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -67,9 +68,9 @@ def read_bytes(path: Path, limit: int = TEXT_LIMIT) -> bytes:
 
 
 def read_json(path: Path, limit: int = TEXT_LIMIT) -> Any:
-    """The content of a JSON file. Raises as `read_bytes`, and PixgraftError if it is not JSON."""
+    """The content of a JSON file, whose numbers are finite. Raises as `read_bytes`, and PixgraftError if it is none."""
     try:
-        return json.loads(read_bytes(path, limit))
+        return json.loads(read_bytes(path, limit), parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise PixgraftError(f"{path}: not JSON: cut short or edited") from error
 
@@ -131,6 +132,22 @@ def abandon() -> None:
     for place in list(_unfinished):
         _remove(place)
     _remove_empty(_made)
+
+
+def _finite(text: str) -> float:
+    """A number that JSON knows: Python's reader takes nan too."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
+
+
+def file_sha256(path: Path, limit: int) -> str:
+    """SHA-256 of a regular file of at most `limit` bytes. Raises as `read_bytes`, and OSError."""
+    digest = hashlib.sha256()
+    with open_regular(path, limit) as file:
+        for part in iter(lambda: file.read(2**20), b""):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def open_for_writing(path: Path, flags: int) -> BinaryIO:

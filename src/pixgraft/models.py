@@ -125,6 +125,8 @@ def task_of(model: str | Path) -> str:
 def _resolve(model: str) -> Path:
     """The folder of a model, downloaded if `model` is a repository id."""
     path = Path(model)
+    if len(model) > 4096 or not model.isprintable() or any(len(each.encode()) > 255 for each in path.parts):
+        raise PixgraftError(f"{shown(model)}: no name of a model: give a bundled name, a folder or a repository id")
     if path.is_dir():
         if (path / DESCRIPTION).is_file() or (path / "checkpoints").is_dir():
             return path

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode
-from pixgraft.data.outputs import check_unmarked, output_folder, write_image
+from pixgraft.data.outputs import check_made, output_folder, write_image
 from pixgraft.data.sources import open_source
 from pixgraft.errors import PixgraftError
 from pixgraft.files import removed_if_empty
@@ -83,7 +83,7 @@ def merge_parts(
     if not faces:
         raise PixgraftError(f"{path}: no parts of faces, named as 00000_skin.png is: give CelebAMask-HQ-mask-anno")
 
-    check_unmarked(Path(out), source.path, (Path(out) / f"{face}.png" for face in faces))
+    check_made(Path(out), source.path, (Path(out) / f"{face}.png" for face in faces))
 
     def merge(face: str) -> Finding | None:
         labels = _painted(faces[face], source.read, ORDERS[order])

@@ -16,6 +16,7 @@ from torch import Tensor
 from pixgraft.data.images import png_bytes
 from pixgraft.errors import PixgraftError
 from pixgraft.files import read_json, remove_leftovers, removed_if_empty, unfinished, write_bytes, write_flushed
+from pixgraft.version import __version__
 
 
 class Given:
@@ -68,16 +69,24 @@ def check_spared(given: Given, outputs: Iterable[Path]) -> None:
             raise PixgraftError(f"{lost}: an output would replace it: choose another folder for the outputs")
 
 
-def check_unmarked(out: Path, source: Path, outputs: Iterable[Path]) -> None:
-    """As `check_spared` and `check_outside`, for outputs that bear no mark: the folder `out` may hold the images
-    `source` elsewhere within it, but then no file that is there is replaced."""
+def check_made(out: Path, source: Path, outputs: Iterable[Path]) -> None:
+    """As `check_spared` and `check_outside`, for images at any depth of `out` that are made of others.
+
+    They replace only files that this program wrote, and none if `out` holds `source` elsewhere within it. No folder
+    between `out` and them is a link.
+    """
     paths = list(outputs)
     check_outside(out, source)
     check_spared(Given([source]), paths)
-    if source.resolve().is_relative_to(out.resolve()):
-        for path in paths:
-            if path.exists():
-                raise PixgraftError(f"{path}: is there, beside {source}: choose another folder for the outputs")
+    around = source.resolve().is_relative_to(out.resolve())
+    folders: set[Path] = set()
+    for path in paths:
+        if os.path.lexists(path) and (around or not is_output(path)):
+            problem = f"is there, beside {source}" if around else "is there, and no earlier run wrote it"
+            raise PixgraftError(f"{path}: {problem}: choose another folder for the outputs")
+        folders.update(each for each in path.parents if each != out and each.is_relative_to(out))
+    if linked := sorted(each for each in folders if each.is_symlink()):
+        raise PixgraftError(f"{linked[0]}: a link, and nothing is written through one; remove it")
 
 
 def check_writable(out: Path) -> None:
@@ -102,7 +111,7 @@ def output_folder(out: Path, *inputs: Path) -> Path:
 
 
 def is_output(path: Path) -> bool:
-    """Whether this program wrote a file, by the text in its first bytes, or the file is empty."""
+    """Whether this program wrote a file, by the text in its first bytes."""
     try:
         if not path.is_file():  # reading a pipe would wait for ever
             return False
@@ -110,7 +119,7 @@ def is_output(path: Path) -> bool:
             start = file.read(4096)
     except OSError:
         return False
-    return not start or b"pixgraft" in start or (path.suffix == ".json" and b'"weights_sha256"' in start)
+    return b"pixgraft" in start or (path.suffix == ".json" and b'"weights_sha256"' in start)
 
 
 def check_replaceable(out: Path, label: str, outputs: Iterable[str]) -> None:
@@ -123,8 +132,9 @@ def check_replaceable(out: Path, label: str, outputs: Iterable[str]) -> None:
     damaged = any(map(is_output, present))  # what stands beside our output is its report, whatever became of it
     if report.exists() and not report.is_dir() and not (report.is_file() and damaged):
         present.append(report)
+    emptied = is_output(report)  # a crash of the machine may leave an empty file
     for path in present:
-        if not is_output(path):
+        if not is_output(path) and not (emptied and path.is_file() and not path.stat().st_size):
             raise PixgraftError(f"{path}: is there, and no earlier run wrote it: move it, or choose another folder")
 
 
@@ -238,4 +248,4 @@ def write_image(path: Path, image: Tensor) -> None:
     Raises PixgraftError, which names the path and why, if it cannot be written.
     """
     output_folder(path.parent)
-    write_bytes(path, png_bytes(image, {}))
+    write_bytes(path, png_bytes(image, {"pixgraft": __version__}))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode, fit, to_tensor
-from pixgraft.data.outputs import check_unmarked, output_folder, write_image
+from pixgraft.data.outputs import check_made, output_folder, write_image
 from pixgraft.data.sources import ImageSource
 from pixgraft.errors import PixgraftError
 from pixgraft.files import removed_if_empty
@@ -154,7 +154,7 @@ def make_sketches(
     if size is not None and size < 1:
         raise PixgraftError(f"a size of {size}: choose a number of pixels from 1")
     paths = [Path(out) / PurePosixPath(name).with_suffix(".png") for name in source.names]
-    check_unmarked(Path(out), source.path, paths)
+    check_made(Path(out), source.path, paths)
     findings: list[Finding] = []
     origins: dict[Path, str] = {}
     with removed_if_empty(Path(out)):

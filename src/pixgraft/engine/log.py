@@ -23,7 +23,7 @@ from pixgraft.engine.terminal import Terminal
 from pixgraft.errors import PixgraftError, printable
 from pixgraft.files import open_for_writing, read_bytes, write_bytes
 
-LIMIT, LINE_LIMIT = 256 * 2**20, 2**16  # bytes of the largest log that is read, and of its lines; a line has some 300
+LIMIT, LINE_LIMIT, LINES = 64 * 2**20, 2**16, 10**6  # bytes of a log, of a line, and lines; a line has some 300 bytes
 SMOOTHING = 30.0  # seconds: the time constant of the displayed speed's average
 
 
@@ -63,7 +63,10 @@ class RunLog:
 
     def _read(self) -> io.BytesIO:
         try:
-            return io.BytesIO(read_bytes(self.path, LIMIT))
+            data = read_bytes(self.path, LIMIT)
+            if data.count(b"\n") > LINES:
+                raise PixgraftError(f"{self.path}: more than {LINES:,} lines: not a run's log; remove it")
+            return io.BytesIO(data)
         except FileNotFoundError:
             return io.BytesIO()
 

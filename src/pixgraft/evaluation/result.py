@@ -26,6 +26,10 @@ NAMES = ("data.name", "real.name", "reference.name")
 """Entries that two comparable protocols may differ in: the hash identifies a folder."""
 
 
+CELLS = 100_000
+"""Most cells of the table in a result that is read."""
+
+
 @dataclass(frozen=True)
 class Row:
     """Figures of one subject by the columns' labels."""
@@ -134,6 +138,8 @@ def read_result(path: Path) -> dict[str, Any]:
     try:
         columns = [from_dict(_Column, dict(each), "columns") for each in content["columns"]]
         labels = {column.label for column in columns}
+        if len(columns) * len(content["rows"]) > CELLS:
+            raise ValueError
         rows = [{**row, "values": {label: _figure(row["values"][label]) for label in row["values"]}}
                 for row in content["rows"]]  # fmt: skip
         if not all(type(row["name"]) is str and labels.issuperset(row["values"]) for row in rows):

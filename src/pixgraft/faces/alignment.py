@@ -11,7 +11,7 @@ from pixgraft.data.alignment import TEMPLATES, Floats, Placement, Template, appl
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.frame import Frame, frame_bytes, read_frame
 from pixgraft.data.images import decode, to_tensor
-from pixgraft.data.outputs import check_unmarked, output_folder, write_image
+from pixgraft.data.outputs import check_made, output_folder, write_image
 from pixgraft.data.sources import FRAME_FILE, open_source
 from pixgraft.errors import PixgraftError
 from pixgraft.faces.detection import Face, detect
@@ -103,7 +103,7 @@ def align_files(
     frame: Frame | None = None
     with contextlib.closing(images), removed_if_empty(Path(out)):
         paths = [Path(out) / PurePosixPath(name).with_suffix(".png") for name in images.names]
-        check_unmarked(Path(out), images.path, paths)
+        check_made(Path(out), images.path, paths)
         output_folder(Path(out))
         if (Path(out) / FRAME_FILE).exists():
             read_frame(Path(out) / FRAME_FILE)  # anything else is not ours to replace

@@ -22,11 +22,13 @@ from pixgraft.data.grids import sheet
 from pixgraft.data.images import decode, from_uint8, png_bytes, to_tensor
 from pixgraft.data.outputs import output_folder
 from pixgraft.errors import PixgraftError
-from pixgraft.files import write_bytes
+from pixgraft.files import read_bytes, write_bytes
 from pixgraft.models import Model
 from pixgraft.pipelines.inputs import InputFile
 from pixgraft.version import __version__
 
+OUTPUT_LIMIT = 2**30
+"""Bytes of the largest output of an earlier run that is read."""
 REPORT_FORMAT = 2
 """Format of the reports; docs/reports.md describes it."""
 GPU_PASS = 16
@@ -165,7 +167,7 @@ class Finished:
         """The first stored image of a job, (3, S, S) in [-1, 1]."""
         assert done.report is not None
         path = self.folder / done.report["outputs"][0]["file"]
-        return to_tensor(decode(path.read_bytes(), path.name))
+        return to_tensor(decode(read_bytes(path, OUTPUT_LIMIT), path.name))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ its outputs are there with the bytes that it names.
 
 import contextlib
 import dataclasses
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -30,8 +29,19 @@ from pixgraft.data.outputs import (
 )
 from pixgraft.engine.distributed import World, barrier, gather_objects, gather_to_first
 from pixgraft.errors import PixgraftError
-from pixgraft.files import json_sha256, remove_leftovers, removed_if_empty, write_bytes
-from pixgraft.pipelines.base import Done, Finished, Job, Pipeline, Plan, Result, Summary, described, report_bytes
+from pixgraft.files import file_sha256, json_sha256, remove_leftovers, removed_if_empty, write_bytes
+from pixgraft.pipelines.base import (
+    OUTPUT_LIMIT,
+    Done,
+    Finished,
+    Job,
+    Pipeline,
+    Plan,
+    Result,
+    Summary,
+    described,
+    report_bytes,
+)  # fmt: skip
 
 UNFINISHED = "not finished: the same command goes on"
 """The note in the report of a folder's outputs while they are made."""
@@ -179,9 +189,9 @@ class _Driver:
             if hashes.keys() != set(outputs):
                 return None
             for name, sha256 in hashes.items():
-                if hashlib.sha256((self.folder / name).read_bytes()).hexdigest() != sha256:
+                if file_sha256(self.folder / name, OUTPUT_LIMIT) != sha256:
                     return None
-        except (OSError, ValueError, LookupError, TypeError):
+        except (PixgraftError, OSError, ValueError, LookupError, TypeError):
             return None
         return report
 
