@@ -45,7 +45,7 @@ Captured = pytest.CaptureFixture[str]
     ("changed", "reason"),
     [
         ({"nose": [0.5, 63]}, "nose is at (0.5, 63): give x and y in shares of the side"),
-        ({"nose": [0.5, float("nan")]}, "nose: expected a finite number"),
+        ({"nose": [0.5, float("nan")]}, "not JSON"),
         ({"nose": [0.5, 10**400]}, "is beyond 64 bits"),
         ({"nose": [0.5]}, "nose: expected 2 values, found 1"),
         ({"nose": None}, "nose: expected a list"),

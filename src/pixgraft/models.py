@@ -7,6 +7,7 @@ and a model card, `README.md`. A run folder is loaded as the weight averages of 
 import contextlib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def task_of(model: str | Path) -> str:
 def _resolve(model: str) -> Path:
     """The folder of a model, downloaded if `model` is a repository id."""
     path = Path(model)
-    if len(model) > 4096 or not model.isprintable() or any(len(each.encode()) > 255 for each in path.parts):
+    if "\0" in model or len(model) > 4096 or any(len(os.fsencode(each)) > 255 for each in path.parts):
         raise PixgraftError(f"{shown(model)}: no name of a model: give a bundled name, a folder or a repository id")
     if path.is_dir():
         if (path / DESCRIPTION).is_file() or (path / "checkpoints").is_dir():

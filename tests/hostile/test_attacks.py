@@ -107,7 +107,7 @@ def test_a_log_of_millions_of_lines_is_refused_at_once(tmp_path: Path) -> None:
     assert time.process_time() - start < 5  # of the process, whatever else the machine does
 
 
-@pytest.mark.parametrize("name", ["x" * 5_000, "a\0b", "x" * 300 + "/b", "\x1b[31m"])
+@pytest.mark.parametrize("name", ["x" * 5_000, "a\0b", "x" * 300 + "/b"])
 def test_a_name_that_no_model_can_have(name: str) -> None:
     with pytest.raises(PixgraftError, match="no name of a model") as error:
         load(name)
