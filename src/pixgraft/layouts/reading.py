@@ -19,8 +19,8 @@ Plain = bool | int | float | str | None
 """The value of an option, as published files hold them beside the tensors."""
 
 
-_MAX_PARTS = 1_000_000
-"""The most values in the groups of a file."""
+_MAX_PARTS = 100_000
+"""The most values in the groups of a file; published ones have some thousand."""
 
 
 @dataclass(frozen=True)
