@@ -271,6 +271,13 @@ def test_short_files_that_describe_endless_networks_are_refused(
     del network  # which pytest would print to its end, were the test to fail
     assert "more than 50,000 values" in text
 
+    network = Network()
+    for _ in range(2):
+        above = Persistent()
+        setattr(above, "a" * 600, network)
+        network = above
+    assert "a name of more than 1,000 characters" in refusal(tmp_path, {"G": network})
+
     laughs: list[Any] = [0]
     for _ in range(60):
         laughs = [laughs, laughs]

@@ -18,6 +18,7 @@ from PIL import Image
 from readers_fuzz import KINDS, fuzz
 
 from pixgraft.cli import main
+from pixgraft.data import images
 from pixgraft.data.images import MAX_SCANS, decode
 from pixgraft.data.sources import MAX_DEPTH, open_source
 from pixgraft.errors import PixgraftError
@@ -88,6 +89,52 @@ def test_a_png_of_many_profiles_is_refused() -> None:
     assert "cut short, damaged" in said(
         data[:33] + chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(2**26), 9)) + data[33:]
     )
+
+
+def test_images_of_endless_parts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow reads chunks, segments, comments and blocks one by one in Python."""
+    picture = Image.new("RGB", (16, 16))
+    png, jpeg, gif = (saved(picture, format) for format in ("PNG", "JPEG", "GIF"))
+    place = gif.index(b",\0\0\0\0")
+    chunk = bytes(4) + b"prVt" + struct.pack(">I", zlib.crc32(b"prVt"))
+
+    def photoshop(count: int) -> bytes:
+        return jpeg[:2] + (b"\xff\xed\0\x10Photoshop 3.0\0") * count + jpeg[2:]
+
+    def files(count: int) -> dict[str, bytes]:
+        return {
+            "chunks": png[:33] + chunk * count + png[33:],
+            "blocks": gif[:place] + b"\x21\xfe" + b"\1c" * count + b"\0" + gif[place:],
+            "comment": b"P6\n#" + b"x" * count + b"\n16 16\n255\n" + bytes(768),
+            "junk": jpeg[:20] + b"x" * count + jpeg[20:],
+            "filling": jpeg[:2] + b"\xff" * count + jpeg[2:],
+        }
+
+    monkeypatch.setattr(images, "_MAX_READS", 10_000)
+    for name, data in files(1000).items():
+        assert decode(data, name).size == (16, 16)
+    for data in files(11_000).values():
+        assert "far more parts" in said(data)
+    monkeypatch.undo()
+    for count in (100, 9000):
+        assert decode(jpeg[:2] + b"\xff\xe5\0\2" * count + jpeg[2:], "x").size == (16, 16)
+    assert "a JPEG with far more parts" in said(jpeg[:2] + b"\xff\xe5\0\2" * 20_000 + jpeg[2:])
+    assert decode(photoshop(50), "x").size == (16, 16)
+    assert "a JPEG with far more parts" in said(photoshop(200))
+    assert "far more markers" in said(jpeg[:-2] + b"\xff\xda\0\2" + b"\xff\xe5\0\2" * 30_000 + jpeg[-2:])
+
+
+def test_a_long_filling_in_a_jpeg_takes_little() -> None:
+    data = saved(Image.new("RGB", (16, 16)), "JPEG")
+    assert decode(data + b"\xff\xda" + b"\xff" * 300_000, "x").size == (16, 16)
+    said(data[:-2] + b"\xff\xda\0\2" + b"\xff" * 300_000 + bytes(2) + b"\xff\xda" * 300)
+
+
+def test_a_large_ppm_that_is_decoded_in_python_is_refused() -> None:
+    for head in (b"P6\n%d 1\n254\n", b"P5\n%d 1\n4095\n", b"P2\n%d 1\n255\n", b"P1\n%d 1\n"):
+        assert "save it as PNG" in said(head % 4_000_001 + bytes(100))
+        assert decode(head % 4 + b"1 " * 12, "x").size == (4, 1)
+    assert "comments" in said(b"P2\n4 1\n255\n" + b"#\n" * 2000 + b"1 1 1 1\n")
 
 
 def test_animations_and_pages_cost_as_much_as_their_first() -> None:
@@ -235,6 +282,17 @@ def test_a_zip_with_a_huge_directory_or_entry_is_refused(tmp_path: Path) -> None
     path.write_bytes(data[:entry] + struct.pack("<I", 2**31) + data[entry + 4 :])
     source = open_source(path)
     with pytest.raises(PixgraftError, match="2,147,483,648 bytes, more than"):
+        source.read("a.png")
+    source.close()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_of_another_method_than_deflate_is_refused(tmp_path: Path, method: int) -> None:
+    """Their decompressors unpack a whole block, whatever size the entry claims."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
+        archive.writestr("a.png", image())
+    source = open_source(tmp_path / "x.zip")
+    with pytest.raises(PixgraftError, match="a method other than deflate: make the zip anew"):
         source.read("a.png")
     source.close()
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -59,7 +60,7 @@ def honest(*, legacy: bool = False) -> dict[Any, Any]:
         "epoch": 2**40,
         "big": 2**80,
         "odd": {1, 2}, "bytes": b"abc", "complex": 1j, "shape": torch.Size([1, 2]), "device": torch.device("cpu"),
-        "dtype": torch.float16, "counter": collections.Counter("aab"), (1, "key"): 5, "array": bytearray(b"x"),
+        "dtype": torch.float16, "counter": collections.Counter("aab"), 7: 5, "array": bytearray(b"x"),
     }  # fmt: skip
 
 
@@ -220,6 +221,60 @@ def refusal(file: Path, data: bytes | None = None) -> str:
 def test_short_pickles_take_little(tmp_path: Path, little_memory: None, body: str) -> None:
     for wrap in (in_zip, in_legacy):
         refusal(tmp_path / "x.pt", wrap(BODIES[body]))
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def test_names_that_no_checkpoint_has_are_refused(tmp_path: Path) -> None:
+    names = {
+        "1,000 characters": text("g" * 1001) + b"N",
+        "numbers as names": b"".join(b"J" + struct.pack("<i", each) + b"N" for each in range(10_001)),
+        "a tuple in a wrong place": b"K\1K\2\x86N",
+        "a float in a wrong place": b"G" + struct.pack(">d", 2.0) + b"N",
+    }
+    for said, items in names.items():
+        for wrap in (in_zip, in_legacy):
+            assert said in refusal(tmp_path / "x.pt", wrap(b"\x80\x02}(" + items + b"u."))
+    file = saved(tmp_path / "y.pt", {"g" * 1000: {"a": torch.ones(1)}, "state": dict.fromkeys(range(9000))})
+    assert list(read_content(file).groups) == ["g" * 1000]
+    for length in (1000, 1001):
+        (tmp_path / "x.safetensors").write_bytes(safetensors.torch.save({"a" * length: torch.ones(1)}))
+        if length == 1000:
+            assert list(read_tensors(tmp_path / "x.safetensors")) == ["a" * 1000]
+        else:
+            with pytest.raises(PixgraftError, match="1,000 characters"):
+                read_tensors(tmp_path / "x.safetensors")
+
+
+def test_a_storage_is_named_by_a_text(tmp_path: Path) -> None:
+    """The hash of a deep tuple overflows the stack."""
+    whole = in_legacy(b"\x80\x02}.")
+    keys = b"\x80\x02](" + b")" + b"\x85" * 100_000 + b"e."
+    assert "a tuple in a wrong place" in refusal(tmp_path / "x.pt", whole.removesuffix(pickle.dumps([], 2)) + keys)
+
+
+def test_a_number_of_many_bytes_is_refused(tmp_path: Path) -> None:
+    """A short file may have the same one under many names."""
+    code = (
+        b"cnumpy\ndtype\n"
+        + text("f8")
+        + b"\x89\x88\x87R(K\3"
+        + text("<")
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+    )
+    for length, encoded in ((8, True), (100, True), (100, False)):
+        data = text("a" * length)
+        if encoded:
+            data = b"c_codecs\nencode\n" + data + text("latin1") + b"\x86R"
+        number = b"cnumpy.core.multiarray\nscalar\n" + code + data + b"\x86R"
+        file = tmp_path / "x.pt"
+        file.write_bytes(in_zip(b"\x80\x02}" + text("args") + b"}" + text("a") + number + b"ss."))
+        if length == 8:
+            assert set(read_content(file).values["args"]) == {"a"}
+        else:
+            assert "too many bytes" in refusal(file)
 
 
 def claims(*, kind: str = "FloatStorage", count: int = 4, layout: str = "(0, (4,), (1,), False, {})") -> bytes:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin, _imaging
+from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, _imaging
 from torch import Tensor
 
 from pixgraft.errors import PixgraftError, reason
@@ -30,8 +30,23 @@ MAX_SCANS = 100
 MAX_SCANNED = 2 * 10**9
 """The most pixels of all scans of a JPEG together, which take some seconds."""
 
-_MAX_RUNS = 4_000_000
-"""The most pixels of a BMP with run-length coding, which Pillow decodes in Python, one after the other."""
+_MAX_SLOW = 4_000_000
+"""The most pixels of the kinds that Pillow decodes in Python, one after the other."""
+
+_SLOW = {
+    "bmp_rle": "BMP with run-length coding", "ppm": "PPM or PGM with an unusual largest value",
+    "ppm_plain": "PPM or PGM in plain text",
+}  # fmt: skip
+"""These kinds, under Pillow's names."""
+
+_MAX_READS = 1_000_000
+"""The most parts of a file, which Pillow reads in Python; a PNG of MAX_PIXELS may have 100,000 of three reads each."""
+
+_MAX_COMMENTS = 1000
+"""The most comments in a PPM; each is cut out of a large block."""
+
+_MAX_MARKERS, _MAX_PARSED = 10_000, 100
+"""The most markers of a JPEG's header, and the most that are parsed in Python: tables, EXIF, resources of Photoshop."""
 
 _MAX_PROFILES = 10
 """The most colour profiles of a PNG, which has one; each takes time to unpack."""
@@ -49,7 +64,7 @@ _SIGNATURES = {
 
 
 _SCAN, _END = 0xDA, 0xD9
-_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """A marker of a JPEG with its code; in coded data 0xff is followed by 0 or a restart marker."""
 
 # What Pillow warns of are paths and metadata within files; faults in pixels are errors. Filters are of the whole
@@ -82,17 +97,22 @@ def decode(data: bytes, name: str) -> Image.Image:
     too_large = f"more than the {MAX_PIXELS:,} allowed; shrink or remove it"
     if kind == "TIFF":
         _silence_libtiff()
+    if kind == "JPEG":
+        _check_header(data, name)
     if kind == "PNG" and data.count(b"iCCP") > _MAX_PROFILES:
         raise PixgraftError(f"{name}: a PNG with several colour profiles; save it anew")
+    stream = _Counted(data)
     try:
         # The plugin is called directly: Image.open warns about, or refuses, sizes by a limit that is global to the
         # process, and its error does not state the width and height.
         Image.init()
-        image: Image.Image = Image.OPEN[kind][0](io.BytesIO(data), "")
+        image: Image.Image = Image.OPEN[kind][0](stream, "")
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise PixgraftError(f"{name}: {width} x {height} pixels, {too_large}")
         _check_effort(data, kind, image, name)
+        if kind == "PPM":  # some are read pixel by pixel
+            stream.reads_left += width * height
         image.load()
         return _to_rgb(upright(image))
     except PixgraftError:
@@ -111,22 +131,57 @@ def _check_effort(data: bytes, kind: str, image: Image.Image, name: str) -> None
         scans = _scans(data)
         if scans > MAX_SCANS or (scans > 1 and scans * count > MAX_SCANNED):
             raise PixgraftError(f"{name}: a JPEG with {scans:,} scans, more than any program writes; save it anew")
-    coding = [tile[0] for tile in getattr(image, "tile", ())]
-    if kind == "BMP" and coding == ["bmp_rle"] and count > _MAX_RUNS:
-        raise PixgraftError(f"{name}: a BMP of {count:,} pixels with run-length coding; save it without, or as PNG")
+    coding = next((tile[0] for tile in getattr(image, "tile", ())), "")
+    if coding in _SLOW and count > _MAX_SLOW:
+        raise PixgraftError(f"{name}: {count:,} pixels in a {_SLOW[coding]}; save it as PNG")
+    if coding == "ppm_plain" and data.count(b"#") > _MAX_COMMENTS:
+        raise PixgraftError(f"{name}: a PPM with more than {_MAX_COMMENTS:,} comments; save it anew")
+
+
+class _Counted(io.BytesIO):
+    """A file that is read in at most `_MAX_READS` parts."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.reads_left = _MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads_left -= 1
+        if self.reads_left < 0:
+            raise ValueError("far more parts than any program writes")
+        return super().read(size)
+
+
+def _check_header(data: bytes, name: str) -> None:
+    """Raise PixgraftError for a JPEG whose header takes far longer than its pixels; `name` is its file's."""
+    place, parsed = 2, 0
+    for _ in range(_MAX_MARKERS):
+        marker = _MARKER.search(data, place)
+        if marker is None or marker[1][0] == _SCAN:
+            return
+        code, place = marker[1][0], marker.end()
+        if JpegImagePlugin.MARKER.get(0xFF00 + code, ("", "", None))[2] is None:  # without a length
+            continue
+        quick = 0xE0 <= code <= 0xFE and not data.startswith((b"Exif", b"Photoshop"), place + 2)
+        parsed += not quick
+        if parsed > _MAX_PARSED:
+            break
+        place += max(2, int.from_bytes(data[place : place + 2]))
+    raise PixgraftError(f"{name}: a JPEG with far more parts than any program writes; save it anew")
 
 
 def _scans(data: bytes) -> int:
     """The number of scans in a JPEG; counting ends with the image, and soon after `MAX_SCANS`."""
     scans = place = 0
-    while scans <= MAX_SCANS and (marker := _MARKER.search(data, place)):
+    for _ in range(2 * _MAX_MARKERS):
+        marker = _MARKER.search(data, place)
+        if marker is None or marker[1][0] == _END or scans > MAX_SCANS:
+            return scans
         code, place = marker[1][0], marker.end()
-        if code == _END:
-            break
         scans += code == _SCAN
         if code > 1 and code != 0xD8:  # those without a length
             place += int.from_bytes(data[place : place + 2])
-    return scans
+    raise ValueError("far more markers than any program writes")
 
 
 @functools.cache

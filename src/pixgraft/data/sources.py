@@ -100,6 +100,11 @@ class ZipSource:
                 if entry.file_size > MAX_FILE_BYTES:
                     problem = f"{entry.file_size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed"
                     raise PixgraftError(f"{label}: {problem}; remove it")
+                if entry.compress_type not in (
+                    zipfile.ZIP_STORED,
+                    zipfile.ZIP_DEFLATED,
+                ):  # zipfile unpacks whole blocks
+                    raise PixgraftError(f"{label}: compressed by a method other than deflate: make the zip anew")
                 with self._zip.open(entry) as file:  # in parts: zipfile joins them in quadratic time
                     return b"".join(iter(lambda: file.read(2**20), b""))
         except PixgraftError:

@@ -5,9 +5,10 @@ To add a layout: write its file, and add one entry to `LAYOUTS`. Sizes are read 
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from torch import nn
@@ -110,17 +111,15 @@ def identify(file: Path) -> tuple[Layout, Content]:
         names = " and ".join(f"{layout.name}, {layout.description}" for layout in fitting)
         raise PixgraftError(f"{file}: fits {names}: name one, as in --layout {fitting[0].name}")
     if not fitting:
-        names, keys = ", ".join(layout.name for layout in tried), _names(content.groups)
-        shown = ", ".join(f"{key[:60]!a}" for key in keys[:4])
-        held = f"its {len(keys)} tensors begin with {shown}" if keys else "it holds no named tensors"
+        names, count = ", ".join(layout.name for layout in tried), sum(map(len, content.groups.values()))
+        shown = ", ".join(f"{key[:60]!a}" for key in islice(_names(content.groups), 4))
+        held = f"its {count} tensors begin with {shown}" if count else "it holds no named tensors"
         raise PixgraftError(f"{file}: fits no layout of {names}: {held}: choose another file")
     return fitting[0], content
 
 
-def _names(groups: StateDicts) -> list[str]:
+def _names(groups: StateDicts) -> Iterator[str]:
     """The names of all tensors, as `Layout.keys` matches them."""
-    return [
-        key if list(tensors) == [group] == [key] else f"{group}/{key}"
-        for group, tensors in groups.items()
-        for key in tensors
-    ]
+    for group, tensors in groups.items():
+        alone = list(tensors) == [group]
+        yield from tensors if alone else (f"{group}/{key}" for key in tensors)

@@ -29,6 +29,7 @@ from pixgraft.layouts.pickles import (
     RefusedError,
     TensorReader,
     called,
+    checked_name,
     expect,
     kind_of,
     number,
@@ -146,7 +147,7 @@ class _Reader:
         for kind in ("_parameters", "_buffers", "_modules"):
             for name, value in state[kind].items():
                 self._count(1)
-                full = prefix + expect(name, str)
+                full = checked_name(prefix + expect(name, str))
                 if value is None:
                     continue
                 if kind == "_modules":

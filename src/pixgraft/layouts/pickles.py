@@ -49,6 +49,14 @@ TORCH_NAMES = frozenset({
 })  # fmt: skip
 """The names in checkpoints that PyTorch's reader of tensors alone reads too, and a few harmless ones besides."""
 
+MAX_NAME = 1000
+"""The most characters in a name of a tensor or a group; published ones have at most some hundred."""
+
+_MAX_NUMBERS = 10_000
+"""The most keys of dicts that are no text; numbers can be chosen so that each is looked up in many steps."""
+
+_SCALAR_BYTES = 64
+
 _VALUES = {
     "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINUNICODE",
     "BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8",
@@ -97,7 +105,7 @@ def records(stream: BinaryIO, names: Collection[str], limit: int, persistent: li
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
-    allowed = limit
+    allowed, numbers = limit, 0
 
     def popped(count: int) -> list[Any]:
         return [stack.pop() for _ in range(count)][::-1]
@@ -107,6 +115,17 @@ def records(stream: BinaryIO, names: Collection[str], limit: int, persistent: li
         values = stack[start:]
         del stack[start:]
         return values
+
+    def key(value: Any) -> Any:
+        nonlocal numbers
+        if isinstance(expect(value, str, int, type(None)), str):
+            return checked_name(value)
+        numbers += 1
+        if numbers > _MAX_NUMBERS:
+            raise RefusedError(f"more than {_MAX_NUMBERS:,} numbers as names, which no checkpoint has: get another")
+        if value is not None and abs(value) >> 64:
+            raise ValueError("a number too large for a key")
+        return value
 
     argument: Any
     for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
@@ -130,10 +149,10 @@ def records(stream: BinaryIO, names: Collection[str], limit: int, persistent: li
             expect(stack[-1], list).extend(values)
         elif kind in ("SETITEM", "SETITEMS"):
             values = since_mark() if kind == "SETITEMS" else popped(2)
-            expect(stack[-1], dict).update(zip(map(_key, values[::2]), values[1::2], strict=True))
+            expect(stack[-1], dict).update(zip(map(key, values[::2]), values[1::2], strict=True))
         elif kind == "ADDITEMS":
             values = since_mark()
-            expect(stack[-1], set).update(map(_key, values))
+            expect(stack[-1], set).update(map(key, values))
         elif kind in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
             memo[len(memo) if kind == "MEMOIZE" else argument] = stack[-1]
         elif kind in ("BINGET", "LONG_BINGET"):
@@ -149,7 +168,7 @@ def records(stream: BinaryIO, names: Collection[str], limit: int, persistent: li
             content = given[0] if given and isinstance(given[0], dict | list) else {}
             if isinstance(content, list):  # the pairs of an OrderedDict of Python 2
                 limit -= len(content)  # a file may ask for the same ones many times
-                content = {_key(key): value for key, value in content}
+                content = {key(name): value for name, value in content}
             stack.append(content)
         elif kind == "BINPERSID":
             stack.append(Call("", expect(stack.pop(), tuple)))
@@ -171,13 +190,11 @@ def _allowed(names: Collection[str], module: str, name: str) -> Name:
     return Name(full)
 
 
-def _key(value: Any) -> Any:
-    # Deep tuples overflow the C stack when hashed, and shared ones never end; long numbers take long, and some collide.
-    if isinstance(value, tuple) and len(value) <= 8:
-        return tuple(_key(expect(part, str, int, float, type(None))) for part in value)
-    if isinstance(value, int) and abs(value) >> 64:
-        raise ValueError("a number too large for a key")
-    return expect(value, str, int, float, type(None))
+def checked_name(name: str) -> str:
+    """The name; RefusedError if it is longer than `MAX_NAME`. A short file may join a long one to many others."""
+    if len(name) > MAX_NAME:
+        raise RefusedError(f"holds a name of more than {MAX_NAME:,} characters, which no checkpoint has: get another")
+    return name
 
 
 def expect(value: Any, *kinds: type) -> Any:
@@ -255,7 +272,11 @@ def number(call: Call) -> Any:
     """A number of numpy as one of Python."""
     dtype, data = called(call, SCALAR).arguments
     if isinstance(data, Call) and data.name == "_codecs.encode":  # bytes, in the older pickles
-        data = data.arguments[0].encode("latin-1")
+        data = data.arguments[0]
+    if len(data) > _SCALAR_BYTES:  # many names may share it
+        raise ValueError("a number of too many bytes")
+    if isinstance(data, str):
+        data = data.encode("latin-1")
     return np.frombuffer(data, numpy_dtype(dtype), count=1)[0].item()
 
 

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from pixgraft.errors import PixgraftError, reason
 from pixgraft.files import open_regular, read_bytes
-from pixgraft.layouts.pickles import MAX_BYTES, SCALAR, Call, RefusedError, kind_of, number, tensor_call
+from pixgraft.layouts.pickles import MAX_BYTES, SCALAR, Call, RefusedError, checked_name, kind_of, number, tensor_call
 from pixgraft.layouts.torch_file import TorchFile, read_torch
 
 Plain = bool | int | float | str | None
 """The value of an option, as published files hold them beside the tensors."""
 
 
-_MAX_PARTS = 1_000_000
-"""The most values in the groups of a file."""
+_MAX_PARTS = 100_000
+"""The most values in the groups of a file; published ones have some thousand."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata in the bytes of a safetensors file; ValueError, in one line, if they are none."""
     try:
         tensors = safetensors.torch.load(data)
+        for name in tensors:
+            checked_name(name)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except Exception as error:  # on damaged bytes the reader raises more than its own error
         raise ValueError(reason(error)) from None

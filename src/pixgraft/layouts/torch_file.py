@@ -169,6 +169,7 @@ def legacy(stream: BinaryIO) -> tuple[Any, Callable[[Any], Tensor], int]:
     places: dict[str, tuple[int, int]] = {}
     place = pickles.tell()
     for key in keys:
+        expect(key, str)  # a deep tuple overflows the C stack when hashed
         stream.seek(place)
         count = int.from_bytes(_read(stream, 8), "little")
         places[key] = place + 8, count
