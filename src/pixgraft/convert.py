@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixgraft.errors import PixgraftError
+from pixgraft.files import file_sha256
 from pixgraft.layouts import identify, named_layout
 from pixgraft.layouts.card import model_card, outcome
+from pixgraft.layouts.pickles import MAX_BYTES
 from pixgraft.layouts.priors import check_prior, is_prior
-from pixgraft.layouts.reading import file_sha256
 from pixgraft.models import check_free, save_model
 
 
@@ -50,7 +51,7 @@ def convert(file: str | Path, out: str | Path, layout: str | None = None) -> Con
         notes += outcome(checked)
     order = dict.fromkeys((*method.averaged, *method.frozen, *(name for name, _ in method.named_children())))
     names = tuple(name for name in order if method.get_submodule(name) in networks.values())
-    origin = {"source": file.name, "source_sha256": file_sha256(file), "layout": chosen.name}
+    origin = {"source": file.name, "source_sha256": file_sha256(file, MAX_BYTES), "layout": chosen.name}
     marks = checked.marks if checked else None
     card = model_card(out.resolve().name, method, names, origin=origin, notes=notes, marks=marks)
     save_model(out, method, info=origin, networks=names, card=card)

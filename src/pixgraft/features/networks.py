@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
 from pixgraft.features.weights import WEIGHTS, Note, asset, cache_folder, find_weights
+from pixgraft.files import file_sha256
 from pixgraft.layouts import from_state_dicts
 from pixgraft.layouts.features import lpips_from_trunk
-from pixgraft.layouts.reading import file_sha256, read_tensors
+from pixgraft.layouts.pickles import MAX_BYTES
+from pixgraft.layouts.reading import read_tensors
 from pixgraft.methods.base import Method
 from pixgraft.networks.squeezenet import SqueezeNet, SqueezeNetDistance
 
@@ -90,7 +92,7 @@ def open_feature(
         label, known = str(file), WEIGHTS[kind.weights].sha256
     else:
         file, label, known = asset("squeezenet1_0.safetensors"), "the bundled SqueezeNet", ""
-    sha256 = file_sha256(file)
+    sha256 = file_sha256(file, MAX_BYTES)
     if known and sha256 != known:
         raise PixgraftError(
             f"{label}: SHA-256 {sha256[:12]}..., but the published {WEIGHTS[kind.weights].file} has {known[:12]}...: "

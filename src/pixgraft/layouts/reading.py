@@ -1,6 +1,5 @@
 """Readers of untrusted files of tensors: only tensors and plain values load, and no code in a file runs."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,15 +84,6 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception as error:  # on damaged bytes the reader raises more than its own error
         raise ValueError(reason(error)) from None
     return tensors, header.get("__metadata__") or {}
-
-
-def file_sha256(file: Path) -> str:
-    """SHA-256 of a file, which is read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
-    with open_regular(file, MAX_BYTES) as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def check_readable(file: Path) -> bytes:
