@@ -4,6 +4,7 @@ Numbers are within 64 bits and finite, and nothing is nested deeper than `DEPTH`
 """
 
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -34,8 +35,7 @@ def from_dict(kind: type[T], values: Any, where: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise PixgraftError(f"{where}: expected a table, found {shown(values)}")
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
+    hints, fields = _described(kind)
     unknown = sorted(set(values) - fields.keys())
     if unknown:
         names = ", ".join(shown(name)[1:-1] for name in unknown[:8])
@@ -43,7 +43,7 @@ def from_dict(kind: type[T], values: Any, where: str) -> T:
     field_types = getattr(kind, "field_types", None)
     if field_types is not None:
         try:
-            hints |= field_types(values)
+            hints = hints | field_types(values)
         except PixgraftError as error:
             raise PixgraftError(f"{where}: {error}") from None
     absent = dataclasses.MISSING
@@ -52,6 +52,13 @@ def from_dict(kind: type[T], values: Any, where: str) -> T:
         raise PixgraftError(f"{where}: missing: {', '.join(missing)}")
     given = {name: _typed(value, hints[name], f"{where}: {name}") for name, value in values.items()}
     return kind(**given)
+
+
+@functools.cache
+def _described(kind: type) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
+    """The types and the fields of a dataclass, by name."""
+    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
+    return typing.get_type_hints(kind), fields
 
 
 def known(kind: type, values: Any) -> Any:
