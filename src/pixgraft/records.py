@@ -35,7 +35,7 @@ def from_dict(kind: type[T], values: Any, where: str) -> T:
     """
     if not isinstance(values, Mapping):
         raise PixgraftError(f"{where}: expected a table, found {shown(values)}")
-    hints, fields = _described(kind)
+    hints, fields = _described(typing.cast(Any, kind))
     unknown = sorted(set(values) - fields.keys())
     if unknown:
         names = ", ".join(shown(name)[1:-1] for name in unknown[:8])
