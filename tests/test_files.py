@@ -56,10 +56,12 @@ def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Pa
     for path in (*dead[:2], *alive, *elsewhere, *kept):
         path.write_bytes(b"half")
     (dead[2] / "within").mkdir(parents=True)
+    dead.append(dead[2].with_name(dead[2].name.replace("out", "about")))
+    dead[3].write_bytes(b"half")
     os.utime(elsewhere[0], (0, 0))
     write_bytes(tmp_path / "result.png", b"whole")
     remove_leftovers(tmp_path, "out")
-    assert not dead[2].exists() and dead[1].exists()
+    assert not dead[2].exists() and dead[1].exists() and dead[3].exists()
     remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([*alive, elsewhere[1], *kept])
     remove_leftovers(tmp_path, alone=True)

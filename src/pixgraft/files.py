@@ -92,7 +92,7 @@ def unfinished(path: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        _remove(place)
+        discard(place)
         with _guard:
             _unfinished.discard(place)
 
@@ -118,7 +118,8 @@ def _remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
 
 
-def _remove(place: Path) -> None:
+def discard(place: Path) -> None:
+    """Remove a file, a folder with all in it, or of a link itself alone. What cannot be removed stays."""
     with contextlib.suppress(OSError):
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place, ignore_errors=True)
@@ -130,7 +131,7 @@ def abandon() -> None:
     """Remove all that is unfinished, for a process that ends at once: no other thread can begin a file afterwards."""
     _guard.acquire()
     for place in list(_unfinished):
-        _remove(place)
+        discard(place)
     _remove_empty(_made)
 
 
@@ -150,13 +151,18 @@ def file_sha256(path: Path, limit: int) -> str:
     return digest.hexdigest()
 
 
+def refuse_link(path: Path, mend: str = "remove it") -> None:
+    """Raise PixgraftError if `path` is a link: it may lead anywhere in a folder of a stranger's."""
+    if path.is_symlink():
+        raise PixgraftError(f"{path}: a link, and nothing is written through one; {mend}")
+
+
 def open_for_writing(path: Path, flags: int) -> BinaryIO:
     """Open a regular file to write to, never through a link; `flags` are those of `os.open`, such as O_APPEND.
 
     Raises PixgraftError for a link, a pipe or a device, which a folder of a stranger's may hold; else OSError.
     """
-    if path.is_symlink():  # not every system has O_NOFOLLOW, and its error does not say what is wrong
-        raise PixgraftError(f"{path}: a link, and nothing is written through one; remove it")
+    refuse_link(path)  # not every system has O_NOFOLLOW, and its error does not say what is wrong
     safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags | safe, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -167,8 +173,7 @@ def open_for_writing(path: Path, flags: int) -> BinaryIO:
 
 def make_folder(folder: Path) -> None:
     """Make a folder, if it is missing. Raises PixgraftError if it is a link or a file, or cannot be made."""
-    if folder.is_symlink():
-        raise PixgraftError(f"{folder}: a link, and nothing is written through one; put a folder in its place")
+    refuse_link(folder, "put a folder in its place")
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -189,18 +194,19 @@ def remove_leftovers(folder: Path, name: str = "", *, alone: bool = False) -> No
     """
     for path in folder.glob(".*.tmp"):
         match = _TEMPORARY.fullmatch(path.name)
-        if match and match["name"].endswith(name[-40:]) and path not in _unfinished:
+        if match and match["name"] == (name[-40:] or match["name"]) and path not in _unfinished:
             with contextlib.suppress(OSError):
                 if match["former"] and not (path.is_file() or path.is_symlink()):
                     continue  # earlier versions left no folders
                 if alone or _is_abandoned(match, path.lstat().st_mtime):
-                    _remove(path)
+                    discard(path)
 
 
 def _is_abandoned(match: re.Match[str], written: float) -> bool:
     process = int(match["process"] or match["former"])
-    if match["host"] not in (None, _HOST):
-        return time.time() - written > _DAY
+    old = time.time() - written > _DAY
+    if match["host"] not in (None, _HOST) or os.name != "posix":  # elsewhere os.kill interrupts a process
+        return old
     if process == os.getpid():
         return True
     try:
@@ -208,7 +214,7 @@ def _is_abandoned(match: re.Match[str], written: float) -> bool:
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):  # somebody else's, or no number of a process
-        return time.time() - written > _DAY
+        return old
     return False
 
 

@@ -132,6 +132,13 @@ def partial(folder: Path) -> list[str]:
     return broken
 
 
+def undisturbed(command: list[str]) -> float:
+    """Run a command that nobody kills; returns the seconds that it takes."""
+    start = time.monotonic()
+    assert forked(command) == 0
+    return time.monotonic() - start
+
+
 def training(preset: str, data: Path, root: Path, kills: int, draw: random.Random, note: Callable[[], None]) -> Row:
     """Kill trainings of a preset `kills` times."""
     row = Row(f"train ({preset})")
@@ -140,9 +147,8 @@ def training(preset: str, data: Path, root: Path, kills: int, draw: random.Rando
         settings = [part for each in (STEPS, *SETTINGS) for part in ("--set", each)]
         return ["train", preset, "--data", str(data), "--out", str(out), "--device", "cpu", "--quiet", *settings]
 
-    start = time.monotonic()
-    assert forked(command(root / "whole")) == 0
-    duration, expected, inputs = time.monotonic() - start, final_tensors(root / "whole"), digests(data)
+    duration = undisturbed(command(root / "whole"))
+    expected, inputs = final_tensors(root / "whole"), digests(data)
     while row.kills < kills:
         run = root / f"run{row.runs}"
         row.runs += 1
@@ -178,9 +184,8 @@ def use(
     `together`: its files appear all at once.
     """
     row = Row(name)
-    start = time.monotonic()
-    assert forked(command(root / "whole")) == 0
-    duration, expected, given = time.monotonic() - start, digests(root / "whole"), digests(inputs)
+    duration = undisturbed(command(root / "whole"))
+    expected, given = digests(root / "whole"), digests(inputs)
     while row.kills < kills:
         out = root / f"out{row.runs}"
         row.runs += 1

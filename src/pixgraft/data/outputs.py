@@ -15,7 +15,15 @@ from torch import Tensor
 
 from pixgraft.data.images import png_bytes
 from pixgraft.errors import PixgraftError
-from pixgraft.files import read_json, remove_leftovers, removed_if_empty, unfinished, write_bytes, write_flushed
+from pixgraft.files import (
+    read_json,
+    refuse_link,
+    remove_leftovers,
+    removed_if_empty,
+    unfinished,
+    write_bytes,
+    write_flushed,
+)
 from pixgraft.version import __version__
 
 
@@ -85,8 +93,8 @@ def check_made(out: Path, source: Path, outputs: Iterable[Path]) -> None:
             problem = f"is there, beside {source}" if around else "is there, and no earlier run wrote it"
             raise PixgraftError(f"{path}: {problem}: choose another folder for the outputs")
         folders.update(each for each in path.parents if each != out and each.is_relative_to(out))
-    if linked := sorted(each for each in folders if each.is_symlink()):
-        raise PixgraftError(f"{linked[0]}: a link, and nothing is written through one; remove it")
+    for folder in sorted(folders):
+        refuse_link(folder)
 
 
 def check_writable(out: Path) -> None:

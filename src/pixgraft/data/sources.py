@@ -27,6 +27,9 @@ MAX_DEPTH = 100
 _ZIP_BYTES, _DIRECTORY_BYTES = 2**50, 2**27
 """The largest zip, and the largest directory in one, of some million images."""
 
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of the others zipfile unpacks whole blocks, of any size."""
+
 _ELSEWHERE = re.compile(r"/|[A-Za-z]:|.*\\|(.*/)?\.\.(/|$)", re.DOTALL)
 """A name in a zip that, on some system, leads out of the folder that it is joined to."""
 
@@ -88,8 +91,13 @@ class ZipSource:
     def __reduce__(self) -> tuple[type["ZipSource"], tuple[Path, list[str], list[str]]]:
         return ZipSource, (self.path, self.names, self.skipped)
 
-    def read(self, name: str) -> bytes:
-        """As in `ImageSource`; the bytes are checked by their CRC."""
+    def holds(self, name: str) -> bool:
+        """Whether there is an entry of that name, an image or not."""
+        return name in self._entries
+
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        """As in `ImageSource`, for any entry of at most `limit` bytes (`MAX_FILE_BYTES`), which its CRC checks."""
+        limit = MAX_FILE_BYTES if limit is None else limit
         if self._process != os.getpid():  # after a fork the file position is shared with the parent
             self._open()
         label = f"{self.path}/{name}"
@@ -97,13 +105,10 @@ class ZipSource:
         try:
             with self._lock:
                 entry = self._entries[name]
-                if entry.file_size > MAX_FILE_BYTES:
-                    problem = f"{entry.file_size:,} bytes, more than the {MAX_FILE_BYTES:,} allowed"
+                if entry.file_size > limit:
+                    problem = f"{entry.file_size:,} bytes, more than the {limit:,} allowed"
                     raise PixgraftError(f"{label}: {problem}; remove it")
-                if entry.compress_type not in (
-                    zipfile.ZIP_STORED,
-                    zipfile.ZIP_DEFLATED,
-                ):  # zipfile unpacks whole blocks
+                if entry.compress_type not in _METHODS:
                     raise PixgraftError(f"{label}: compressed by a method other than deflate: make the zip anew")
                 with self._zip.open(entry) as file:  # in parts: zipfile joins them in quadratic time
                     return b"".join(iter(lambda: file.read(2**20), b""))
@@ -211,14 +216,8 @@ def read_beside(path: Path, name: str, limit: int) -> bytes | None:
             return read_bytes(path / name, limit)
         except FileNotFoundError:
             return None
-    with _open_zip(path) as archive:
-        if name not in archive.namelist():
-            return None
-        size = archive.getinfo(name).file_size
-    if size > limit:
-        raise PixgraftError(f"{path}/{name}: {size:,} bytes, more than the {limit:,} allowed; remove it")
     with contextlib.closing(ZipSource(path, [], [])) as source:
-        return source.read(name)
+        return source.read(name, limit) if source.holds(name) else None
 
 
 def files_beside(path: Path, names: Sequence[str], file: str, limit: int) -> Iterator[tuple[str, bytes]]:

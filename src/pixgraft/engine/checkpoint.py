@@ -9,12 +9,10 @@ with a dot are work in progress: `.NAME.tmp` is being written or removed, `.NAME
 replaced. A reader never changes anything; only the one process that saves removes leftovers.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from torch import Tensor
 
 from pixgraft.engine.tensors import Specs, parsed, read_specs
 from pixgraft.errors import PixgraftError, shown
-from pixgraft.files import json_sha256, read_bytes, write_flushed
+from pixgraft.files import discard, json_sha256, read_bytes, refuse_link, write_flushed
 from pixgraft.records import from_dict
 
 FORMAT = 1
@@ -82,8 +80,7 @@ def save(
     """
     if bad := [name for name in groups if not _GROUP.fullmatch(name)]:
         raise ValueError(f"not a name for a group of tensors: {bad[0]!r}")
-    if root.is_symlink():
-        raise PixgraftError(f"{root}: a link, and nothing is written through one; put the folder in its place")
+    refuse_link(root, "put the folder in its place")
     folder = root / f"{images_seen:012d}"
     temporary = root / f".{folder.name}.tmp"
     files: dict[str, dict[str, Any]] = {}
@@ -187,11 +184,7 @@ def _tidy(root: Path) -> None:
         if match and not (root / match["aside"]).exists():
             path.rename(root / match["aside"])
         elif match or _WORK.fullmatch(path.name):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:  # a stranger's: of a link only itself is removed
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            discard(path)
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

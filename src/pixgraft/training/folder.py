@@ -7,7 +7,7 @@ from pixgraft import config as configs
 from pixgraft.data.frame import find_frame
 from pixgraft.data.pairs import ItemSource
 from pixgraft.errors import PixgraftError, shown
-from pixgraft.files import read_bytes
+from pixgraft.files import read_bytes, refuse_link
 from pixgraft.training.experiment import Experiment
 
 CONFIG_FILE = "config.toml"
@@ -66,9 +66,7 @@ def prepare(folder: Path, experiment: Experiment, data: Path) -> None:
 
 def _refuse_links(folder: Path) -> None:
     for name in WRITTEN:
-        if (folder / name).is_symlink():
-            reason = "a link, and nothing is written through one"
-            raise PixgraftError(f"{folder / name}: {reason}: put what it points to in its place, or remove it")
+        refuse_link(folder / name, "put what it points to in its place, or remove it")
 
 
 def _former(file: Path) -> Experiment:
