@@ -10,6 +10,8 @@ from torch import Tensor
 from cases import CASES, pictures, trainer_of, unfilled
 from pixgraft.config import replaced
 from pixgraft.errors import PixgraftError
+from pixgraft.layers.normalize import SPAdaIN
+from pixgraft.layers.resample import upsample
 from pixgraft.methods.base import Batch
 from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig
 from pixgraft.presets import preset
@@ -102,6 +104,18 @@ def test_an_equalized_discriminator_is_not_bounded_by_spectral_norms() -> None:
         for each in method.discriminator.parameters():
             each.mul_(2)
     assert method.judge(images, lr).std().item() > 4 * before.std().item()  # a spectral norm would undo the factor
+
+
+def test_a_last_spadain_paints_the_target_at_full_size() -> None:
+    method = I2ILR(replaced(CASES[0].experiment.method, ["final_norm=spadain"]))
+    norm, target = method.generator.to_rgb_norm, torch.rand(2, 3, 8, 8) * 2 - 1
+    assert isinstance(norm, SPAdaIN)
+    with torch.no_grad():
+        for parameter in norm.gamma.parameters():
+            parameter.zero_()
+        full = upsample(target, method.config.image_size // 8, align_corners=method.config.align_corners)
+        expected = method.generator.to_rgb(F.leaky_relu(norm.beta(full), 0.2))
+        assert torch.allclose(method.generator(pictures(2), target), expected, atol=1e-6)
 
 
 def test_i2ilr_pairs_are_neighbours() -> None:

@@ -57,6 +57,8 @@ class I2ILRConfig(GraftConfig):
     spectral_spadain: bool = True
     """Spectral normalisation also on the 1x1 convolutions of SPAdaIN."""
     align_corners: bool = True
+    final_norm: Literal["instance", "spadain"] = "instance"
+    """The generator's last normalisation: StarGAN v2's, or SPAdaIN with the target, which sets colours directly."""
 
     difference: Literal["image", "difference"] = "image"
     """What is rounded: the downscaled image (eq. 5) and with it the target, or their absolute difference.
@@ -165,6 +167,7 @@ class I2ILR(Graft):
                 gain=config.gain,
                 spectral_spadain=config.spectral_spadain,
                 align_corners=config.align_corners,
+                final_norm=config.final_norm,
             ),
         )
         self.discriminator = Discriminator(

@@ -35,6 +35,9 @@ class GeneratorOptions:
     gain: Literal["gamma", "one_plus_gamma"] = "gamma"
     spectral_spadain: bool = False
     align_corners: bool = True
+    final_norm: Literal["instance", "spadain"] = "instance"
+    """The normalisation before the output's convolution: StarGAN v2's, which removes each channel's mean and so makes
+    an image's colours hard to set, or SPAdaIN with the enlarged LR target, which sets them directly."""
 
 
 class EncoderBlock(nn.Module):
@@ -130,7 +133,9 @@ class Generator(nn.Module):
             decoder.append(DecoderBlock(c_in, c_out, lr_channels=lr_channels, upsamples=True, options=options))
             c_in = c_out
         self.decoder = nn.ModuleList(decoder)
-        self.to_rgb_norm = InstanceNorm(c_in)
+        self.to_rgb_norm: InstanceNorm | SPAdaIN = InstanceNorm(c_in)
+        if options.final_norm == "spadain":
+            self.to_rgb_norm = SPAdaIN(c_in, lr_channels, gain=options.gain, spectral=options.spectral_spadain)
         self.to_rgb = SpectralConv2d(c_in, 3, 1)
 
     def forward(self, source: Tensor, lr: Tensor) -> Tensor:
@@ -147,7 +152,12 @@ class Generator(nn.Module):
             # The two lowest blocks have the target's side; for each other block the target is upsampled to its side.
             condition = upsample(lr, 2 ** max(level - 1, 0), align_corners=self.align_corners)
             h = block(h, condition, *moments.pop())
-        rgb: Tensor = self.to_rgb(F.leaky_relu(self.to_rgb_norm(h), SLOPE))
+        if isinstance(self.to_rgb_norm, SPAdaIN):
+            full = upsample(lr, 2 ** (len(self.decoder) - 1), align_corners=self.align_corners)
+            h = self.to_rgb_norm(h, full)
+        else:
+            h = self.to_rgb_norm(h)
+        rgb: Tensor = self.to_rgb(F.leaky_relu(h, SLOPE))
         return rgb if rgb.dtype == torch.float64 else rgb.float()  # bfloat16 is coarser than grey levels
 
 
