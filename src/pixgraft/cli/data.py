@@ -1,10 +1,14 @@
 """The verbs of `pixgraft data`, which look at images or make data sets of them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pixgraft.cli.app import Data, Out, data_app
 from pixgraft.errors import PixgraftError
+
+if TYPE_CHECKING:
+    from pixgraft.data.conditions import ConditionKind
+    from pixgraft.data.pairs import ItemSource
 
 
 @data_app.command
@@ -16,7 +20,8 @@ def check(
     """Say which files training would use, and what is wrong with the others.
 
     Args:
-        path: A folder (searched) or a zip of images, or of images and conditions.
+        path: A folder (searched) or a zip of images, or of images and conditions; or a packed file, which says itself
+            what it holds.
         size: The side in pixels that training will use; smaller images are named.
         split: The folder within the data to look at, such as "train".
         pairs: What the conditions are: index images, colour images with a palette, drawings or pictures.
@@ -27,6 +32,53 @@ def check(
     """
     from pixgraft.cli.results import print_findings
     from pixgraft.data.check import check as look
+    from pixgraft.data.packed import is_packed, open_packed
+
+    if is_packed(path):
+        packed = open_packed(path, under=split, images=images)
+        report = look(packed, size=packed.index.size)
+        return print_findings(report.findings, report.summary)
+    source, kind = _opened(path, size, split, pairs, images, conditions, classes, palette, skip_bad=True)
+    report = look(source, size=size, kind=kind)
+    return print_findings(report.findings, report.summary)
+
+
+@data_app.command
+def pack(
+    path: Data, out: Out, /, *, size: int = 256, split: str = "",
+    pairs: Literal["no", "labels", "color", "sketch", "image"] = "no",
+    images: str = "images", conditions: str = "masks", classes: int = 0, palette: Path | None = None,
+    skip_bad: bool = False,
+) -> int:  # fmt: skip
+    """Decode images once into one file that training maps into memory, in the order and bits of the folder.
+
+    Args:
+        path: A folder (searched) or a zip of images, or of images and conditions.
+        out: The file to write; its name ends in .pack. Give it to `train --data`.
+        size: The side in pixels of the training.
+        split: The folder within the data to take, such as "train".
+        pairs: What the conditions are: index images, colour images with a palette, drawings or pictures.
+        images: With pairs: the images' folder.
+        conditions: With pairs: the conditions' folder; files are matched by their stems.
+        classes: Of labels: how many there are, 2 to 256.
+        palette: Of color: a text file with a line "NAME R G B" for each class.
+        skip_bad: Leave unusable images and pairs out, and list them.
+    """
+    from pixgraft.cli.results import print_findings
+    from pixgraft.data.packing import write_pack
+    from pixgraft.engine.bars import Bars
+
+    source, kind = _opened(path, size, split, pairs, images, conditions, classes, palette, skip_bad=skip_bad)
+    with Bars() as bars:
+        made = write_pack(source, out, size=size, kind=kind, skip_bad=skip_bad, progress=bars.counting("packing"))
+    return print_findings(made.findings, f"{made.count:,} items of {size} pixels, {made.bytes:,} bytes: {out}")
+
+
+def _opened(
+    path: Path, size: int, split: str, pairs: Literal["no", "labels", "color", "sketch", "image"],
+    images: str, conditions: str, classes: int, palette: Path | None, *, skip_bad: bool,
+) -> "tuple[ItemSource, ConditionKind | None]":  # fmt: skip
+    """The images or pairs that the options name, and how the conditions are read."""
     from pixgraft.data.conditions import MAX_CLASSES, ConditionKind, read_palette
     from pixgraft.data.pairs import open_images, open_pairs
 
@@ -40,17 +92,14 @@ def check(
         if value != default and pairs not in fitting:
             raise PixgraftError(f"--{option} {value}: leave it out, or give --pairs {' or '.join(fitting)}")
     if pairs == "no":
-        report = look(open_images(path, under=split), size=size)
-        return print_findings(report.findings, report.summary)
+        return open_images(path, under=split), None
     if pairs == "labels" and not 2 <= classes <= MAX_CLASSES:
         raise PixgraftError(f"--pairs labels: needs the number of classes: give --classes N, from 2 to {MAX_CLASSES}")
     if pairs == "color" and palette is None:
         raise PixgraftError("--pairs color: needs the classes' colours: give --palette FILE")
     colors = read_palette(palette).colors if palette else ()
     kind = ConditionKind(kind=pairs, classes=len(colors) or classes, colors=colors)
-    source = open_pairs(path, images=images, conditions=conditions, under=split, skip_bad=True)
-    report = look(source, size=size, kind=kind)
-    return print_findings(report.findings, report.summary)
+    return open_pairs(path, images=images, conditions=conditions, under=split, skip_bad=skip_bad), kind
 
 
 @data_app.command

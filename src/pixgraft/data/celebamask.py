@@ -6,7 +6,6 @@ paint the parts in the order of their numbers, a later one over an earlier.
 """
 
 import contextlib
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -24,6 +23,7 @@ from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode
 from pixgraft.data.outputs import check_made, output_folder, write_image
 from pixgraft.data.sources import open_source
+from pixgraft.engine.distributed import cores
 from pixgraft.errors import PixgraftError
 from pixgraft.files import removed_if_empty
 
@@ -95,7 +95,7 @@ def merge_parts(
     findings: list[Finding] = []
     counts: Counter[str] = Counter()
     written = 0
-    executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    executor = ThreadPoolExecutor(cores())
     stack = contextlib.ExitStack()
     try:
         stack.enter_context(removed_if_empty(Path(out)))

@@ -1,7 +1,6 @@
 """The check of a folder or zip of images, or of images with conditions: it names every fault before training."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +9,9 @@ from pathlib import Path, PurePosixPath
 from pixgraft.data.conditions import ConditionKind
 from pixgraft.data.dataset import MAX_ENLARGEMENT, read_condition
 from pixgraft.data.images import SUFFIXES, decode, image_format
+from pixgraft.data.packed import PackedSource
 from pixgraft.data.pairs import ItemSource
+from pixgraft.engine.distributed import cores
 from pixgraft.errors import PixgraftError
 
 
@@ -81,7 +82,7 @@ def check(
     originals: dict[bytes, str] = {}
     usable = duplicates = 0
     count = len(source.names)
-    executor = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    executor = ThreadPoolExecutor(cores())
     try:
         checks = executor.map(lambda index: _check_item(source, index, size, kind), range(count))
         for done, item in enumerate(checks, start=1):
@@ -110,9 +111,22 @@ def without_name(name: str, error: PixgraftError) -> str:
     return str(error).split(f"{name}: ", 1)[-1]
 
 
+def _check_packed(source: PackedSource, index: int) -> _ItemCheck:
+    """Whether an item of a packed file is what was packed."""
+    name, size = source.names[index], source.index.size
+    try:
+        image, _ = source.item(index)
+    except PixgraftError as error:
+        return _ItemCheck(name, [Finding(name, without_name(name, error), usable=False)], False, None, b"")
+    digest = hashlib.blake2b(image.numpy().data, digest_size=16).digest()
+    return _ItemCheck(name, [], True, (size, size), digest)
+
+
 def _check_item(source: ItemSource, index: int, size: int, kind: ConditionKind | None) -> _ItemCheck:
     """The findings about an image and, if `kind` is given, its condition."""
     name = source.names[index]
+    if isinstance(source, PackedSource):
+        return _check_packed(source, index)
     remarks: list[tuple[str, str]] = []
     shape: tuple[int, int] | None = None
     usable, digest = False, b""

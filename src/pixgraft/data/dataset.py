@@ -6,9 +6,9 @@ distributed run need not communicate to divide a step among them.
 
 import functools
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -18,9 +18,13 @@ from torch import Tensor
 from pixgraft.data.conditions import ConditionKind
 from pixgraft.data.degrade import Degradation
 from pixgraft.data.images import decode, fit, from_uint8, pixels
+from pixgraft.data.packed import PackedSource
 from pixgraft.data.pairs import ItemSource
+from pixgraft.engine.distributed import cores
 from pixgraft.engine.seeds import derive, generator
 from pixgraft.errors import PixgraftError
+
+CPU = torch.device("cpu")
 
 CACHE_BYTES = 4 * 2**30
 """Decoded items are cached if all of them take at most this many bytes."""
@@ -40,7 +44,8 @@ class Item(NamedTuple):
 
 
 class Dataset:
-    """The items of a source by index, each centre-cropped and resized to `size`, cached if all fit into memory.
+    """The items of a source by index, each centre-cropped and resized to `size`, cached if all fit into memory. Those
+    of a packed file are mapped into memory as they are, and never cached.
 
     Conditions are read from the source's condition files, which are of `kind`; or made from the images by
     `degradation`, whose factors `seed` draws; or absent.
@@ -53,15 +58,21 @@ class Dataset:
         self, source: ItemSource, *, size: int, kind: ConditionKind | None = None,
         degradation: Degradation | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
-        """Raises PixgraftError for fewer than 2 images, and for a degradation that `size` does not allow."""
+        """Raises PixgraftError for fewer than 2 images, for a degradation that `size` does not allow, and for a packed
+        file of another size or of other conditions."""
+        if isinstance(source, PackedSource):
+            source.check(size, kind)
         if len(source.names) < 2:
             raise PixgraftError(f"{source.path}: training needs at least 2 images, found {len(source.names)}")
         if degradation is not None:
             degradation.check(size)
         self.source, self.size, self.kind = source, size, kind
         self._degradation, self._seed = degradation, seed
-        channels = 3 + (kind.stored_channels if kind else 0)
-        self._caches = len(self) * channels * size * size <= CACHE_BYTES
+        read = kind.stored_channels if kind else 0
+        self.condition_channels = 3 if degradation else read
+        """Of an item's condition; 0 if there is none."""
+        self.bytes = len(self) * (3 + read) * size * size
+        """Of all decoded items."""
         self._cache: dict[int, Item] = {}
 
     def __len__(self) -> int:
@@ -81,38 +92,42 @@ class Dataset:
             condition = self._degradation.condition(image, self._degradation.factor(self._seed, number))
         return Item(image, condition)
 
+    @property
+    def fits(self) -> bool:
+        """Whether all decoded items fit into memory."""
+        return self.bytes <= CACHE_BYTES
+
     def _decoded(self, index: int) -> Item:
+        if isinstance(self.source, PackedSource):
+            return Item(*self.source.item(index))
         item = self._cache.get(index)
         if item is None:
-            name = self.source.names[index]
-            picture = decode(self.source.read_image(index), name)
-            check_large_enough(picture, name, self.size)
-            condition = None
-            if self.kind is not None:
-                condition = read_condition(self.source, index, picture.size, size=self.size, kind=self.kind)
-            item = Item(pixels(fit(picture, self.size)), condition)
-            if self._caches:
+            item = decoded(self.source, index, size=self.size, kind=self.kind)
+            if self.fits:
                 self._cache[index] = item
         return item
 
     def without(self, indices: Iterable[int]) -> "Dataset":
         """The same data set without the items of these indices."""
-        source = self.source.without(indices)
+        return self.read_from(self.source.without(indices))
+
+    def read_from(self, source: ItemSource) -> "Dataset":
+        """The same data set with the items of another source."""
         return Dataset(source, size=self.size, kind=self.kind, degradation=self._degradation, seed=self._seed)
 
     def check(self) -> None:
-        """Decode every item now, so that none stops a run that is under way; only if all are cached.
+        """Decode every item now, so that none stops a run that is under way; only if all fit into memory.
 
         Raises PixgraftError, which names the first unusable file and counts them.
         """
-        problems = list(self.problems().values()) if self._caches else []
+        problems = list(self.problems().values()) if self.fits else []
         if problems:
             more = f" (and {len(problems) - 1:,} more: pixgraft data check lists them)" if len(problems) > 1 else ""
             raise PixgraftError(problems[0] + more)
 
     def problems(self) -> dict[int, str]:
         """Every unusable item by its index, with the line that says why."""
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             problems = enumerate(pool.map(self._problem, range(len(self))))
             return {index: problem for index, problem in problems if problem}
 
@@ -129,6 +144,15 @@ class Dataset:
         if self.source.condition_names:
             names = ["\t".join(pair) for pair in zip(names, self.source.condition_names, strict=True)]
         return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def decoded(source: ItemSource, index: int, *, size: int, kind: ConditionKind | None = None) -> Item:
+    """Item `index` of a folder or zip at this size. Raises PixgraftError if it is unusable, as `Dataset` says."""
+    name = source.names[index]
+    picture = decode(source.read_image(index), name)
+    check_large_enough(picture, name, size)
+    condition = None if kind is None else read_condition(source, index, picture.size, size=size, kind=kind)
+    return Item(pixels(fit(picture, size)), condition)
 
 
 def check_large_enough(picture: Image.Image, name: str, size: int) -> None:
@@ -187,30 +211,64 @@ def collate(items: Sequence[Item]) -> tuple[Tensor, Tensor | None]:
 
 
 class Loader:
-    """Batches in the sequence of an order, loaded ahead of their use by a few threads."""
+    """Batches in the sequence of an order, loaded ahead of their use by a thread for each core."""
 
-    def __init__(self, dataset: Dataset, order: SampleOrder, *, threads: int = 2, ahead: int = 2) -> None:
-        """`ahead` is the number of batches that are loaded beside the one in use."""
+    def __init__(self, dataset: Dataset, order: SampleOrder, *, threads: int = 0, ahead: int = 2) -> None:
+        """`threads` of 0: the cores of this process. `ahead` is the number of batches loaded beside the one in use."""
         self._dataset, self._order, self._ahead = dataset, order, ahead
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(threads or cores(), thread_name_prefix="decode")
 
     def batches(
-        self, start: int, batch: int, *, rank: int = 0, ranks: int = 1
+        self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, device: torch.device = CPU
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Endless batches from sample `start` on, as `collate` gives them: this rank's batch / ranks of each step."""
+        """Endless batches from sample `start` on, as `collate` gives them: this rank's batch / ranks of each step.
+
+        They are on `device`. To a CUDA device go the bytes, from pinned memory, and nothing waits for their arrival.
+        """
         share = batch // ranks
-        pending: list[list[Future[Item]]] = []
+        pending: list[_Loading] = []
         while True:
             while len(pending) <= self._ahead:
-                first = start + rank * share
-                pending.append([self._pool.submit(self._load, number) for number in range(first, first + share)])
+                pending.append(self._begun(start + rank * share, share, pinned=device.type == "cuda"))
                 start += batch
-            yield collate([future.result() for future in pending.pop(0)])
+            images, condition = pending.pop(0).result()
+            condition = None if condition is None else condition.to(device, non_blocking=True)
+            yield from_uint8(images.to(device, non_blocking=True)), condition
 
     def close(self) -> None:
         """End the threads, each after the item in hand."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, number: int) -> Item:
+    def _begun(self, first: int, count: int, *, pinned: bool) -> "_Loading":
+        """The loading of `count` samples from number `first` on, which the threads begin now."""
+        side, channels = self._dataset.size, self._dataset.condition_channels
+        images = torch.empty(count, 3, side, side, dtype=torch.uint8, pin_memory=pinned)
+        condition = torch.empty(count, channels, side, side, dtype=torch.uint8, pin_memory=pinned) if channels else None
+        loading = _Loading(images, condition, [])
+        loading.jobs += [self._pool.submit(self._load, first + place, loading, place) for place in range(count)]
+        return loading
+
+    def _load(self, number: int, into: "_Loading", place: int) -> None:
+        """Copy sample `number` to a place of the batch."""
         index, mirrored = self._order[number]
-        return self._dataset.sample(index, number=number, mirrored=mirrored)
+        item = self._dataset.sample(index, number=number, mirrored=mirrored)
+        into.images[place] = item.image
+        if into.condition is not None and item.condition is not None:
+            into.condition[place] = item.condition
+
+
+@dataclass
+class _Loading:
+    """A batch that threads are filling."""
+
+    images: Tensor
+    """uint8 (N, 3, S, S)."""
+    condition: Tensor | None
+    """uint8 (N, C, S, S)."""
+    jobs: list[Future[None]]
+
+    def result(self) -> tuple[Tensor, Tensor | None]:
+        """Both, once they are filled. Raises what a thread raised."""
+        for job in self.jobs:
+            job.result()
+        return self.images, self.condition

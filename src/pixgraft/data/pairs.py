@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pixgraft.data.sources import ImageSource, open_source
+from pixgraft.data.frame import Frame, find_frame
+from pixgraft.data.sources import ImageSource, open_source, prefix_of
 from pixgraft.errors import PixgraftError
 
 
@@ -38,7 +39,8 @@ class ItemSource:
         """The image files without a counterpart, or with several."""
         self.skipped = source.skipped
         """The other visible files, sorted: their suffix is not an image's."""
-        self._source = source
+        self.files = source
+        """The folder or zip that is read."""
 
     def without(self, indices: Iterable[int]) -> "ItemSource":
         """The same source without the items of these indices."""
@@ -47,19 +49,23 @@ class ItemSource:
             [name for index, name in enumerate(each) if index not in excluded]
             for each in (self.names, self.condition_names)
         )
-        return ItemSource(self._source, names, condition_names, self.unpaired)
+        return ItemSource(self.files, names, condition_names, self.unpaired)
 
     def read_image(self, index: int) -> bytes:
         """The image file's bytes. Raises PixgraftError, which names the file, if it cannot be read."""
-        return self._source.read(self.names[index])
+        return self.files.read(self.names[index])
 
     def read_condition(self, index: int) -> bytes:
         """The condition file's bytes; errors as in `read_image`."""
-        return self._source.read(self.condition_names[index])
+        return self.files.read(self.condition_names[index])
+
+    def frame(self) -> Frame | None:
+        """The frame of the images, if it is known. Raises PixgraftError if the file beside them is damaged."""
+        return find_frame(self.path, self.names)
 
     def close(self) -> None:
         """Close the files that are held open."""
-        self._source.close()
+        self.files.close()
 
 
 def open_images(path: str | Path, *, under: str = "") -> ItemSource:
@@ -100,18 +106,23 @@ KeyedNames = dict[str, list[str]]
 """File names by the part of the path that an image and its condition share."""
 
 
+def pair_key(name: str, folder: str) -> str:
+    """What an image and its condition share: the path without the suffix and without `folder`, wherever it is in it."""
+    above, _, below = f"/{name}".partition(f"/{folder.strip('/')}/")
+    return str(PurePosixPath(f"{above}/{below}".lstrip("/")).with_suffix(""))
+
+
 def _beneath(source: ImageSource, folder: str, other: str, under: str, option: str) -> KeyedNames:
     """The names in `folder` that are beneath `under` too, which may be above or below it.
 
     A name's key is its path without `folder` and the suffix. A name that has `other` among its folders too belongs to
     the one that comes first. Raises PixgraftError, which names `option`, if there are none.
     """
-    inside = under.strip("/").removeprefix("./")
-    prefix = f"{inside}/" if inside not in ("", ".") else ""
+    prefix = prefix_of(under)
     keyed: KeyedNames = {}
     for name in source.names:
-        above, between, below = f"/{name}".partition(f"/{folder}/")
-        key = str(PurePosixPath(f"{above}/{below}".lstrip("/")).with_suffix(""))
+        above, between, _ = f"/{name}".partition(f"/{folder}/")
+        key = pair_key(name, folder)
         if between and f"/{other}/" not in f"{above}/" and key.startswith(prefix):
             keyed.setdefault(key, []).append(name)
     if not keyed:

@@ -138,6 +138,8 @@ def open_source(path: str | Path, *, under: str = "") -> ImageSource:
     _check_text(path, str(path))
     try:
         path.stat()
+        if path.suffix.lower() == ".pack" and path.is_file():
+            raise PixgraftError(f"{path}: a packed file, which train and data check read: give the images themselves")
         if path.is_dir():
             return FolderSource(path, path, *_select(path, _walk(path), under))
         if path.suffix.lower() in SUFFIXES:
@@ -164,7 +166,8 @@ def _walk(root: Path) -> Iterable[str]:
             yield str(relative / name)
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file's name ends in an image's suffix."""
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
@@ -189,13 +192,18 @@ def _check_text(path: Path, name: str) -> None:
         raise PixgraftError(f"{path}: {printable(name)}: a name that is no UTF-8: rename it") from None
 
 
+def prefix_of(under: str) -> str:
+    """What the names beneath the folder `under` begin with; nothing for the root."""
+    inside = under.strip("/").removeprefix("./")
+    return f"{inside}/" if inside not in ("", ".") else ""
+
+
 def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], list[str]]:
     """The images and the other files among `names`, without hidden ones, beneath `under`."""
-    inside = under.strip("/").removeprefix("./")
-    prefix = f"{inside}/" if inside not in ("", ".") else ""
+    prefix = prefix_of(under)
     visible = sorted({name for name in names if name and _visible(name)})
     selected = [name for name in visible if name.startswith(prefix)]
-    images = [name for name in selected if _is_image(name)]
+    images = [name for name in selected if is_image(name)]
     if not images:
         folders = sorted({name.split("/")[0] + "/" for name in visible if "/" in name})
         beneath = f" under {prefix} (it has {', '.join(folders[:5]) or 'no folders'})" if prefix else ""
@@ -247,7 +255,7 @@ def _list_zip(path: Path, under: str) -> tuple[list[str], list[str]]:
     with _open_zip(path) as archive:
         entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
     names = [_inside(entry.filename) for entry in entries]
-    outside = next((name for name in names if _is_image(name) and _ELSEWHERE.match(name)), None)
+    outside = next((name for name in names if is_image(name) and _ELSEWHERE.match(name)), None)
     if outside is not None:
         problem = "names in a zip are relative, with forward slashes and without .."
         raise PixgraftError(f"{path}: holds {outside}: {problem}; make the zip anew")

@@ -76,6 +76,12 @@ def _variable(name: str) -> int:
     return int(text)
 
 
+def cores() -> int:
+    """The cores of the CPU that this process may use, shared with the other processes of its machine; at least 1."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(there // max(_variable("LOCAL_WORLD_SIZE"), 1), 1)
+
+
 def stop() -> None:
     """Leave the process group, if there is one and this is the outermost stop."""
     global _starts

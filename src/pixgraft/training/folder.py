@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from pixgraft import config as configs
-from pixgraft.data.frame import find_frame
+from pixgraft.data.packed import SUFFIX
 from pixgraft.data.pairs import ItemSource
 from pixgraft.errors import PixgraftError, shown
 from pixgraft.files import read_bytes, refuse_link
@@ -14,7 +14,9 @@ CONFIG_FILE = "config.toml"
 CHECKPOINTS = "checkpoints"
 LOG_FILE = "log.jsonl"
 SAMPLES = "samples"
-WRITTEN = (".lock", CONFIG_FILE, LOG_FILE, SAMPLES, CHECKPOINTS)
+PACK_FILE = f"data{SUFFIX}"
+"""The training data, packed where memory cannot hold it decoded."""
+WRITTEN = (".lock", CONFIG_FILE, LOG_FILE, SAMPLES, CHECKPOINTS, PACK_FILE)
 MAY_CHANGE = (
     "method.prior", "train.images", "train.checkpoint_every", "train.keep", "train.sample_every", "train.log_every",
     "frame",
@@ -36,7 +38,7 @@ def with_frame(experiment: Experiment, folder: Path, images: ItemSource) -> Expe
     frame, file = experiment.frame, folder / CONFIG_FILE
     if frame is None and file.is_file():
         frame = _former(file).frame
-    return dataclasses.replace(experiment, frame=frame or find_frame(images.path, images.names))
+    return dataclasses.replace(experiment, frame=frame or images.frame())
 
 
 def prepare(folder: Path, experiment: Experiment, data: Path) -> None:

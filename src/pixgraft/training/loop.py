@@ -33,6 +33,7 @@ from pixgraft.training.folder import (
     CHECKPOINTS,
     CONFIG_FILE,
     LOG_FILE,
+    PACK_FILE,
     SAMPLES,
     has_checkpoints,
     prepare,
@@ -115,12 +116,17 @@ def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
             remove_leftovers(written, alone=True)
         write_bytes(folder / CONFIG_FILE, config.dumps(trainer.experiment).encode())
         log.truncate(trainer.images_seen if checkpoint else -1)  # a new start writes its line of 0 images again
+    if train.images - trainer.images_seen > len(feed):  # more than a pass: decoding once pays
+        distributed.barrier()  # the leftovers are removed
+        feed.pack(folder / PACK_FILE, world, new=checkpoint is None, quiet=quiet)
     previews = Previews(trainer, feed.spread(train.samples), folder, log)
     with Progress(train.images, trainer.images_seen, enabled=not quiet) as progress, Interrupt() as interrupt:
         _announce(progress, trainer, feed, refused)
         if first and trainer.images_seen == 0:
             previews.write(progress)
-        batches = feed.batches(trainer.images_seen, train.batch, rank=world.rank, ranks=world.size)
+        batches = feed.batches(
+            trainer.images_seen, train.batch, rank=world.rank, ranks=world.size, device=trainer.device
+        )
         meter = Meter(trainer.images_seen, world)
         stopping = False
         while trainer.images_seen < train.images and not stopping:
