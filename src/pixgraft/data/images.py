@@ -261,7 +261,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 def from_uint8(images: Tensor) -> Tensor:
     """uint8, any shape, as float32 in [-1, 1]; the inverse of `to_uint8`."""
-    return images.float() / 127.5 - 1
+    return (images.float() / 127.5).sub_(1)
 
 
 def png_bytes(image: Tensor, metadata: dict[str, str]) -> bytes:
