@@ -324,11 +324,11 @@ def _worker(rank: int, port: int, out: str) -> None:
     device = torch.device("cpu")
     result: dict[str, Any] = {"world": world}
     net = _with_gradients(rank)
-    result["norm"] = average_gradients(list(net.parameters()), world)
+    result["norm"] = float(average_gradients(list(net.parameters()), world))
     result["gradients"] = {n: None if p.grad is None else p.grad.clone() for n, p in net.named_parameters()}
     if rank == 1:
         net["both"].weight.grad = torch.tensor([[0.0, float("inf")], [0.0, 0.0]])
-    result["infinite"] = average_gradients(list(net.parameters()), world)
+    result["infinite"] = float(average_gradients(list(net.parameters()), world))
     result["any"] = [any_rank(rank == 1, world, device), any_rank(False, world, device)]
     result["gathered"] = gather_objects({"rank": rank}, world)
     convolution = nn.Conv2d(2, 3, 2)

@@ -217,6 +217,26 @@ def test_not_a_number_keeps_the_last_checkpoint(
     assert_equal(newest(out), newest(tmp_path / "whole"))
 
 
+def test_a_device_that_is_not_waited_for_saves_and_logs_no_bad_state(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = Trainer.step
+
+    def poisoning(self: Trainer, batch: Batch) -> dict[str, Tensor]:
+        self.waits = False
+        if self.images_seen == 4:
+            with torch.no_grad():
+                next(self.method.get_submodule("discriminator").parameters()).fill_(float("nan"))
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "step", poisoning)
+    assert run(data, tmp_path / "run", "train.images=16", "train.checkpoint_every=12", "train.log_every=12") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pixgraft: the gradient of phase generator is not finite after 4 images (generator nan, ")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert [line["images"] for line in log_lines(tmp_path / "run")] == [0]
+
+
 def test_a_learning_rate_that_blows_up_is_named(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(data, tmp_path / "run", "train.images=40", "method.generator_lr=1e30") == 2
     error = capsys.readouterr().err

@@ -91,8 +91,8 @@ def stop() -> None:
 
 
 @torch.no_grad()
-def average_gradients(parameters: Sequence[nn.Parameter], world: World) -> float:
-    """Replace every `.grad` by its mean over all ranks; returns the norm of all of them together (L2).
+def average_gradients(parameters: Sequence[nn.Parameter], world: World) -> Tensor:
+    """Replace every `.grad` by its mean over all ranks; returns the norm of all of them together (L2), on their device.
 
     All gradients are reduced as one flat float32 vector, in which a missing one is zeros, so that the vectors of all
     ranks have one length. A gradient that is missing on every rank remains missing, so that an optimizer skips it as it
@@ -100,9 +100,9 @@ def average_gradients(parameters: Sequence[nn.Parameter], world: World) -> float
     """
     if world.size == 1:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        return float(nn.utils.get_total_norm(gradients))
+        return nn.utils.get_total_norm(gradients)
     if not parameters:
-        return 0.0
+        return torch.zeros(())
     device = parameters[0].device
     missing = [parameter.grad is None for parameter in parameters]
     pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
@@ -118,7 +118,8 @@ def average_gradients(parameters: Sequence[nn.Parameter], world: World) -> float
     for parameter, mean in zip(parameters, means, strict=True):
         if parameter.grad is not None:
             parameter.grad.copy_(mean.view(parameter.shape))
-    return float(torch.linalg.vector_norm(flat[: -len(parameters)]))
+    norm: Tensor = torch.linalg.vector_norm(flat[: -len(parameters)])
+    return norm
 
 
 def average_tensors(tensors: dict[str, Tensor], world: World) -> dict[str, Tensor]:

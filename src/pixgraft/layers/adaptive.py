@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixgraft.errors import PixgraftError
+from pixgraft.layers.constants import constant
 
 Group = Literal["blit", "geometric", "color"]
 GROUPS: tuple[Group, ...] = ("blit", "geometric", "color")
@@ -104,14 +105,14 @@ def blit(images: Tensor, inverse: Tensor) -> Tensor:
 def resample(images: Tensor, inverse: Tensor) -> Tensor:
     """Warp (N, C, S, S) by inverse affine maps (N, 3, 3), with bilinear interpolation at twice the resolution."""
     size = images.shape[-1]
-    up, down = up_matrix(size).to(images), down_matrix(size).to(images)
+    up, down = (constant(matrix, size, like=images) for matrix in (up_matrix, down_matrix))
     doubled = up @ images @ up.mT
     return down @ _grid_sample(doubled, inverse, size=size, margin=REACH, mode="bilinear") @ down.mT
 
 
 def recolor(images: Tensor, matrix: Tensor) -> Tensor:
     """Multiply each pixel (r, g, b, 1) of images (N, 3, H, W) by the image's matrix, (N, 4, 4)."""
-    matrix = matrix.to(images)
+    matrix = matrix.to(images, non_blocking=True)
     return torch.baddbmm(matrix[:, :3, 3:], matrix[:, :3, :3], images.flatten(2)).view_as(images)
 
 
@@ -147,17 +148,22 @@ def _grid_sample(
     wider = (samples - 1 + 2 * margin) / (samples - 1)
     linear, shift = inverse[:, :2, :2] * wider, inverse[:, :2, 2:] / radius
     shape = [*images.shape[:2], samples + 2 * margin, samples + 2 * margin]
-    grid = F.affine_grid(torch.cat((linear, shift), 2).to(images), shape, align_corners=True)
+    grid = F.affine_grid(torch.cat((linear, shift), 2).to(images, non_blocking=True), shape, align_corners=True)
     return F.grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=True)
 
 
 def _apply_where(images: Tensor, mask: Tensor, change: Callable[[Tensor, Tensor], Tensor], matrices: Tensor) -> Tensor:
     """The images with `change` applied to those where `mask` (N,) is true; the others are copied, not computed."""
-    index = mask.nonzero()[:, 0]
+    index = _chosen(mask)
     if not len(index):
         return images
-    device_index = index.to(images.device)
+    device_index = index.to(images.device, non_blocking=True)
     return images.index_copy(0, device_index, change(images[device_index], matrices[index]))
+
+
+def _chosen(mask: Tensor) -> Tensor:
+    """The indices (M,) at which a mask (N,) on the CPU is true."""
+    return mask.nonzero()[:, 0]
 
 
 def _not_identity(matrices: Tensor) -> Tensor:

@@ -10,13 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixgraft.layers.constants import constant
+
 TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
 def _kernel(x: Tensor, gain: float) -> Tensor:
     """The depthwise filter (C, 1, 4, 4), which sums to `gain`."""
-    taps = x.new_tensor(TAPS) / sum(TAPS)
-    return (gain * torch.outer(taps, taps)).expand(x.shape[1], 1, 4, 4)
+    return constant(_filter, gain, like=x).expand(x.shape[1], 1, 4, 4)
+
+
+def _filter(gain: float) -> Tensor:
+    """The filter (4, 4), which sums to `gain`; its values are sums of few powers of two, exact in any precision."""
+    taps = torch.tensor(TAPS) / sum(TAPS)
+    return gain * torch.outer(taps, taps)
 
 
 def blur(x: Tensor, padding: int, *, gain: float = 1.0) -> Tensor:

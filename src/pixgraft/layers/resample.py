@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixgraft.layers.constants import constant
+
 GREY_WEIGHTS = (0.3, 0.59, 0.11)
 """Weights of red, green and blue in the grey targets of I2I-LR's colour ablation."""
 
@@ -49,16 +51,20 @@ def bicubic(images: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return images
     margin = 3 * factor // 2  # pixels of the kernel on either side of a cell
-    taps = torch.arange(factor + 2 * margin, dtype=torch.float64)
-    distance = (taps - margin - (factor - 1) / 2).abs() / factor
-    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
-    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
-    weights = torch.where(distance <= 1, near, far)
-    weights = (weights / weights.sum()).to(images)
-
+    weights = constant(_cubic_weights, factor, margin, like=images)
     channels = images.shape[1]
     padded = F.pad(images, (margin, margin, margin, margin), mode="reflect")
     rows = weights.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
     columns = weights.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
     narrow = F.conv2d(padded, rows, stride=(factor, 1), groups=channels)
     return F.conv2d(narrow, columns, stride=(1, factor), groups=channels)
+
+
+def _cubic_weights(factor: int, margin: int) -> Tensor:
+    """Keys's kernel widened by `factor`, (factor + 2 margin,) float64, which sums to 1."""
+    taps = torch.arange(factor + 2 * margin, dtype=torch.float64)
+    distance = (taps - margin - (factor - 1) / 2).abs() / factor
+    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    weights = torch.where(distance <= 1, near, far)
+    return weights / weights.sum()

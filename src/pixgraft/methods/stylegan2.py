@@ -7,7 +7,7 @@ letters: N images, S side of an image, Z dimension of a code z, D dimension of a
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,27 @@ class StyleGAN2Config(MethodConfig):
         check_adam((self.generator_lr, self.discriminator_lr), self.betas)
 
 
+class _Known:
+    """The last number of a tensor, read from its device only where something else than `set` changed it."""
+
+    def __init__(self) -> None:
+        self._tensor: Tensor | None = None
+        self._version, self._value = 0, 0.0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Known":
+        return _Known()
+
+    def value(self, tensor: Tensor) -> float:
+        """The number, as a float."""
+        if tensor is not self._tensor or tensor._version != self._version:
+            self.set(tensor, float(tensor.flatten()[-1]))
+        return self._value
+
+    def set(self, tensor: Tensor, value: float) -> None:
+        """Say that the tensor's last number is `value` now."""
+        self._tensor, self._version, self._value = tensor, tensor._version, value
+
+
 class StyleGAN2(Sampling):
     """Generator, discriminator and the phases of a step.
 
@@ -117,6 +138,7 @@ class StyleGAN2(Sampling):
         self.register_buffer("path_mean", torch.zeros(()))
         self.register_buffer("probability", torch.zeros(()))
         self.register_buffer("signs", torch.zeros(2))
+        self._known = {name: _Known() for name in ("probability", "signs")}
 
     @property
     def latent_size(self) -> int:
@@ -152,7 +174,7 @@ class StyleGAN2(Sampling):
         """Images after augmentation with the current probability."""
         if not self.config.augment_target:
             return images
-        return adaptive_augment(images, self.probability, groups=self.config.augment)
+        return adaptive_augment(images, self._known["probability"].value(self.probability), groups=self.config.augment)
 
     def compilable(self) -> list[nn.Module]:
         """The generator's sub-modules, since its own `forward` is not called, and the discriminator."""
@@ -221,8 +243,11 @@ class StyleGAN2(Sampling):
         if "path_length" in observed:
             self.path_mean.lerp_(observed["path_length"].to(self.path_mean), config.path_decay)
         if "real_sign" in observed:
+            steps = self._known["signs"].value(self.signs) + 1
             self.signs += torch.stack((observed["real_sign"], torch.ones_like(observed["real_sign"]))).to(self.signs)
-            if self.signs[1] >= ADAPT_EVERY:
+            if steps < ADAPT_EVERY:
+                self._known["signs"].set(self.signs, steps)
+            else:
                 mean, count = self.signs[0] / self.signs[1], images * ADAPT_EVERY
                 target, speed = config.augment_target, config.augment_images
                 self.probability.fill_(adapted(self.probability, mean, target=target, images=count, speed=speed))

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from pixgraft.layers.constants import constant
 
 IMAGENET_SHIFT = (-0.030, -0.088, -0.188)
 IMAGENET_SCALE = (0.458, 0.448, 0.450)
@@ -21,5 +24,9 @@ def normalised(
     images: Tensor, shift: Sequence[float] = IMAGENET_SHIFT, scale: Sequence[float] = IMAGENET_SCALE
 ) -> Tensor:
     """(images - shift) / scale, with a shift and a scale for each of red, green and blue."""
-    centre, deviation = (images.new_tensor(values).view(3, 1, 1) for values in (shift, scale))
+    centre, deviation = (constant(_by_channel, tuple(values), like=images) for values in (shift, scale))
     return (images - centre) / deviation
+
+
+def _by_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64).view(3, 1, 1)

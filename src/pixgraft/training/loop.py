@@ -136,12 +136,16 @@ def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
             stopping = distributed.any_rank(interrupt.requested is not None, world, trainer.device)
             finished = seen >= train.images
             saves = finished or stopping or _passes(before, seen, train.checkpoint_every)
-            if saves or _passes(before, seen, train.log_every):
+            logs = saves or _passes(before, seen, train.log_every)
+            shows = finished or _passes(before, seen, train.sample_every)
+            if logs or shows:
+                trainer.check_finite()
+            if logs:
                 losses, timing = meter.read(seen)
                 if first:
                     log.write(images=seen, **timing, **losses)
                 progress.update(seen, losses)
-            if first and (finished or _passes(before, seen, train.sample_every)):
+            if first and shows:
                 previews.write(progress)
             if first and saves:
                 trainer.save(folder / CHECKPOINTS, fingerprint=feed.dataset.fingerprint())

@@ -5,7 +5,9 @@ rank).
 """
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,20 @@ from pixgraft.records import from_dict, to_dict
 from pixgraft.training.experiment import Experiment, RunMeta
 from pixgraft.version import __version__
 
+MOST_UNCHECKED = 1000
+"""Updates after which `Trainer` checks their gradients by itself, so that a run that fails ends soon."""
+
+
+@dataclass(frozen=True)
+class _Update:
+    """What a later check needs of an update."""
+
+    phase: str
+    images_seen: int
+    norm: Tensor
+    """Of the gradient."""
+    losses: dict[str, Tensor]
+
 
 class Trainer:
     """A method with its optimizers and averages on a device, and the step that updates them."""
@@ -50,6 +66,10 @@ class Trainer:
         self.averages = Averages({name: self.method.get_submodule(name) for name in self.method.averaged})
         self.phases = self.method.phases()
         self.images_seen = 0
+        self.waits = device.type == "cpu"
+        """Whether each gradient is checked before its update; else later, so that no phase waits for the device."""
+        self._updates: list[_Update] = []
+        """Those whose gradients `check_finite` has not seen."""
         if train.compile:
             for module in self.method.compilable():
                 module.compile()
@@ -57,7 +77,8 @@ class Trainer:
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One step on this rank's share of the batch; returns each due phase's losses, detached.
 
-        Raises PixgraftError naming the phase whose gradient is not finite; that phase has then changed nothing.
+        On a CPU it raises PixgraftError naming the phase whose gradient is not finite; that phase has then changed
+        nothing. Elsewhere `check_finite` does, so that no phase waits for the device.
         """
         train = self.experiment.train
         whole = batch.to(self.device)
@@ -104,15 +125,28 @@ class Trainer:
             for name, value in losses.items():
                 means[name] = means.get(name, 0) + value.detach().float() * weight
         norm = distributed.average_gradients(parameters, self.world)
-        if not torch.isfinite(torch.tensor(norm)):
-            values = ", ".join(f"{name} {float(value):.4g}" for name, value in means.items())
-            raise PixgraftError(
-                f"the gradient of phase {phase.name} is not finite after {self.images_seen:,} images ({values}): "
-                "the last checkpoint is kept; lower that optimizer's learning rate or train in float32"
-            )
+        self._updates.append(_Update(phase.name, self.images_seen, norm, means))
+        if self.waits or len(self._updates) == MOST_UNCHECKED:
+            self.check_finite()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return means
+
+    def check_finite(self) -> None:
+        """Raise PixgraftError naming the first phase, since the last call, whose gradient was not finite.
+
+        Call it before the state is saved or shown: on other devices than the CPU the updates went on. It waits for the
+        device.
+        """
+        updates, self._updates = self._updates, []
+        norms = torch.stack([update.norm for update in updates]).tolist() if updates else []
+        for update, norm in zip(updates, norms, strict=True):
+            if not math.isfinite(norm):
+                values = ", ".join(f"{name} {float(value):.4g}" for name, value in update.losses.items())
+                raise PixgraftError(
+                    f"the gradient of phase {update.phase} is not finite after {update.images_seen:,} images "
+                    f"({values}): the last checkpoint is kept; lower that optimizer's learning rate or train in float32"
+                )
 
     @contextlib.contextmanager
     def _precision(self, phase: Phase) -> Iterator[None]:
