@@ -1,12 +1,14 @@
 # make demo: see it work.  make test, make lint: what CI runs.  make slow: the slow tests.  make fuzz: 10,000 spoilt
-# files.  make crash: 300 kills.  Each makes .venv if it is missing.
+# files.  make crash: 300 kills.  make gpu: the plan for a machine with a GPU.  Each makes .venv if it is missing.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export GLOO_SOCKET_IFNAME ?= lo
 
-.PHONY: demo test lint slow fuzz crash clean
+GPU_OUT ?= out/gpu$(if $(DRY),-dry)
+
+.PHONY: demo test lint slow fuzz crash gpu clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +30,11 @@ fuzz: $(VENV)/installed
 
 crash: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python tests/hostile/crash.py
+
+# In pieces of at most nine minutes: call it again until it says that all is done. DATA and PAIRS are for the trainings.
+gpu: $(VENV)/installed
+	$(BIN)/python benchmarks/gpu.py --out $(GPU_OUT) $(if $(DATA),--data $(DATA)) $(if $(PAIRS),--pairs $(PAIRS)) \
+		$(if $(DRY),--dry)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

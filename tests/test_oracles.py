@@ -1,6 +1,8 @@
 """Our networks against what published implementations computed, as numbers (their weights follow a rule, see there).
 
 The reference folder is `../shared/oracles` beside the repository, or $PIXGRAFT_ORACLES; without it these tests skip.
+$PIXGRAFT_DEVICE computes ours on another device than the CPU, $PIXGRAFT_TF32 sets TF32 there (0 or 1),
+$PIXGRAFT_TOLERANCE replaces `TOLERANCE`, and $PIXGRAFT_DISTANCES is a file for a line of JSON for each comparison.
 To add a network: a function that computes every array of its file, and a row for each file in `COMPUTED`.
 """
 
@@ -34,8 +36,13 @@ from pixgraft.networks.progan import Generator as ProGANGenerator
 from pixgraft.networks.stylegan2 import Generator as StyleGAN2Generator
 from pixgraft.presets import preset
 
-TOLERANCE = 1e-4
+DEVICE = torch.device(os.environ.get("PIXGRAFT_DEVICE", "cpu"))
+TOLERANCE = float(os.environ.get("PIXGRAFT_TOLERANCE", "1e-4"))
 """Of an array's standard deviation, or of a scalar's magnitude."""
+
+
+if "PIXGRAFT_TF32" in os.environ:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = os.environ["PIXGRAFT_TF32"] == "1"
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,13 @@ class Oracle:
         return made
 
     def input(self, name: str, *shape: int) -> Tensor:
-        return torch.from_numpy(self.rule.input_for(f"{self.name}/{name}", list(shape)))
+        return self.given(f"{self.name}/{name}", *shape)
+
+    def given(self, name: str, *shape: int) -> Tensor:
+        return torch.from_numpy(self.rule.input_for(name, list(shape))).to(DEVICE)
+
+    def networks(self, layout: str) -> dict[str, nn.Module]:
+        return {name: network.to(DEVICE) for name, network in from_state_dicts(layout, self.state_dicts()).items()}
 
 
 def singular_vectors(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +105,7 @@ def distance(ours: Tensor, expected: np.ndarray) -> float:
 
     A file may keep only the first images of a batch.
     """
-    computed = ours.detach().numpy()
+    computed = ours.detach().cpu().numpy()
     if expected.ndim == 0:
         return float(abs(computed - expected) / abs(expected))
     kept = computed[: len(expected)]
@@ -103,6 +116,9 @@ def distance(ours: Tensor, expected: np.ndarray) -> float:
 def assert_close(ours: dict[str, Tensor], expected: dict[str, np.ndarray]) -> None:
     """Each of ours is as near as `TOLERANCE` asks."""
     distances = {name: distance(tensor, expected[name]) for name, tensor in ours.items()}
+    if path := os.environ.get("PIXGRAFT_DISTANCES"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(distances) + "\n")
     far = {name: found for name, found in distances.items() if not found <= TOLERANCE}
     assert not far, f"off by more than allowed: {far}"
 
@@ -112,7 +128,7 @@ def assert_close(ours: dict[str, Tensor], expected: dict[str, np.ndarray]) -> No
 
 @lru_cache(maxsize=1)  # rebuilding takes seconds; two files' networks at once are not needed
 def i2ilr_networks(name: str) -> dict[str, nn.Module]:
-    return from_state_dicts("i2ilr", oracle(name).state_dicts())
+    return oracle(name).networks("i2ilr")
 
 
 def i2ilr_images(reference: Oracle) -> tuple[Tensor, Tensor]:
@@ -202,9 +218,9 @@ def test_the_official_experiment_is_made_of_the_reference_terms() -> None:
 
 def inception(reference: Oracle) -> dict[str, Tensor]:
     """InceptionV3 as FID uses it; the file's inputs lie in [0, 1] and have names of their own."""
-    network = from_state_dicts("inception-fid", reference.state_dicts())["inception"]
+    network = reference.networks("inception-fid")["inception"]
     assert isinstance(network, InceptionV3)
-    images = torch.from_numpy(reference.rule.input_for("inception/x", [2, 3, 64, 64])).sigmoid() * 2 - 1
+    images = reference.given("inception/x", 2, 3, 64, 64).sigmoid() * 2 - 1
     maps = network.maps(images)
     assert torch.equal(network(images), maps[-1].mean((2, 3)))
     return {"pool3": maps[-1].mean((2, 3))} | {f"block{i}_mean": maps[i].mean((2, 3)) for i in range(3)}
@@ -213,8 +229,8 @@ def inception(reference: Oracle) -> dict[str, Tensor]:
 def lpips(reference: Oracle) -> dict[str, Tensor]:
     """LPIPS with the published heads, on a trunk by the rule."""
     # Distances lie near 0.1 and spread by a hundredth of that: in float32 our rounding would add to the reference's.
-    network = from_state_dicts("lpips", reference.state_dicts())["lpips"].double()
-    x, y = (torch.from_numpy(reference.rule.input_for(f"lpips/{name}", [3, 3, 96, 96])) * 0.5 for name in "xy")
+    network = reference.networks("lpips")["lpips"].double()
+    x, y = (reference.given(f"lpips/{name}", 3, 3, 96, 96) * 0.5 for name in "xy")
     return {"distance": network(x.clamp(-1, 1).double(), y.clamp(-1, 1).double())}
 
 
@@ -224,7 +240,7 @@ def lpips(reference: Oracle) -> dict[str, Tensor]:
 @torch.inference_mode()
 def progan(reference: Oracle) -> dict[str, Tensor]:
     """The generator cut after layer 7: one code's image, and that of twenty codes' features averaged there."""
-    generator = from_state_dicts("progan-genforce", reference.state_dicts())["generator"]
+    generator = reference.networks("progan-genforce")["generator"]
     assert isinstance(generator, ProGANGenerator)
     codes = reference.input("z", reference.config["codes"], reference.config["z_dim"])
     features = generator.features(codes, layers=8)
@@ -243,7 +259,7 @@ def progan(reference: Oracle) -> dict[str, Tensor]:
 @torch.inference_mode()
 def stylegan2(reference: Oracle) -> dict[str, Tensor]:
     """Both networks, with the stored noise; the larger file keeps the first image alone."""
-    networks = from_state_dicts("stylegan2-rosinality", reference.state_dicts())
+    networks = reference.networks("stylegan2-rosinality")
     generator, discriminator = networks["g_ema"], networks["d"]
     assert isinstance(generator, StyleGAN2Generator)
     size, kept = reference.config["image_size"], len(reference.expected["image"])
@@ -266,7 +282,7 @@ def stylegan2(reference: Oracle) -> dict[str, Tensor]:
 @torch.inference_mode()
 def psp_encoder(reference: Oracle) -> dict[str, Tensor]:
     """The codes before the average code is added."""
-    encoder = from_state_dicts("psp", reference.state_dicts())["encoder"]
+    encoder = reference.networks("psp")["encoder"]
     size = reference.config["image_size"]
     return {"codes": encoder(reference.input("x", 1, reference.config["in_channels"], size, size) * 0.5)}
 
