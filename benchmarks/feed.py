@@ -6,6 +6,7 @@ passes come from memory if the decoded images fit, and of a packed file from the
 
     python benchmarks/feed.py                          # 128 and 256 from 1024 pixels: some minutes
     python benchmarks/feed.py --images 64 --source 256
+    PYTHONPATH=OLD/src python benchmarks/feed.py --no-packed --decoders 2      # a version before packed files
 """
 
 import tempfile
@@ -13,6 +14,7 @@ import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import common
 import numpy as np
@@ -21,10 +23,7 @@ import tyro
 from PIL import Image
 
 from pixgraft.data.dataset import Dataset, Loader, SampleOrder
-from pixgraft.data.packed import open_packed
-from pixgraft.data.packing import write_pack
-from pixgraft.data.pairs import open_images
-from pixgraft.engine.distributed import cores
+from pixgraft.data.pairs import ItemSource, open_images
 
 BATCH = 32
 
@@ -41,6 +40,8 @@ class Options(common.CommonOptions):
     """Sides of the training images."""
     decoders: int = 0
     """Threads that decode; 0: the cores. The version before packed files used 2."""
+    packed: bool = True
+    """Measure packed files too."""
     seconds: float = 5.0
     """Least duration of the later passes in each row."""
 
@@ -78,6 +79,8 @@ def write_files(folder: Path, options: Options) -> dict[str, Path]:
 
 def packing(path: Path, out: Path, size: int) -> Row:
     """The time of packing; call it in a new process."""
+    from pixgraft.data.packing import write_pack
+
     began = time.perf_counter()
     made = write_pack(open_images(path), out, size=size)
     return Row("packing", size, made.count / (time.perf_counter() - began), 0.0)
@@ -86,10 +89,20 @@ def packing(path: Path, out: Path, size: int) -> Row:
 def measure(form: str, path: Path, size: int, options: Options) -> Row:
     """Measure one row; call it in a new process."""
     device = common.prepared(options.device, options.threads)
-    source = open_packed(path) if form == "packed" else open_images(path)
+    if form == "packed":
+        from pixgraft.data.packed import open_packed
+
+        source: ItemSource = open_packed(path)
+    else:
+        source = open_images(path)
     dataset = Dataset(source, size=size)
-    loader = Loader(dataset, SampleOrder(len(dataset), seed=0, flip=True), threads=options.decoders)
-    batches = loader.batches(0, BATCH, device=device)
+    loader = Loader(
+        dataset,
+        SampleOrder(len(dataset), seed=0, flip=True),
+        **({"threads": options.decoders} if options.decoders else {}),
+    )
+    on: dict[str, Any] = {} if device.type == "cpu" else {"device": device}
+    batches = loader.batches(0, BATCH, **on)
     passed = len(dataset) // BATCH
 
     def take(count: int) -> float:
@@ -114,13 +127,15 @@ def main() -> None:
     options = tyro.cli(Options)
     common.check_counts(source=options.source, images=options.images // 64)
     facts = common.in_fresh_process(common.machine, options.device, options.threads)
-    facts["decoders"] = str(options.decoders or cores())
+    facts["decoders"] = str(options.decoders or "as many as cores")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         forms = write_files(Path(folder), options)
         for size in options.sizes:
             for form, path in common.tracked(tuple(forms.items())):
                 rows.append(common.in_fresh_process(measure, form, path, size, options))
+            if not options.packed:
+                continue
             out = Path(folder) / f"{size}.pack"
             rows.append(common.in_fresh_process(packing, forms["PNG"], out, size))
             rows.append(common.in_fresh_process(measure, "packed", out, size, options))
