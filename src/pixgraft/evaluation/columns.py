@@ -1,7 +1,8 @@
 """The columns of a table: which metric, with which feature network, under which label.
 
 A metric is named as `name` or `name:network`; without a network it takes each of `--features` that fits it. The
-standard's label stands only where the standard's weights do: FID and KID are Inception's, LPIPS has its own heads.
+standard's label stands only where the standard's weights do: FID and KID are Inception's, LPIPS has its own heads. What
+other papers print as FID has the label of its variant: FID (torchvision), FID (clean).
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +31,9 @@ class Column:
         """Its name in tables and in the JSON."""
         prefix, standard = self.metric.standard
         template = standard if prefix and self.network.startswith(prefix) else self.metric.label
-        return template.format(network=KINDS[self.network].label if self.network else "")
+        if not self.network:
+            return template
+        return template.format(network=KINDS[self.network].label, variant=KINDS[self.network].variant)
 
     @property
     def heading(self) -> str:

@@ -16,7 +16,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.features.weights import WEIGHTS, Note, asset, cache_folder, find_weights
 from pixgraft.files import file_sha256
 from pixgraft.layouts import from_state_dicts
-from pixgraft.layouts.features import lpips_from_trunk
+from pixgraft.layouts.features import inception_clean, lpips_from_trunk
 from pixgraft.layouts.pickles import MAX_BYTES
 from pixgraft.layouts.reading import read_tensors
 from pixgraft.methods.base import Method
@@ -38,18 +38,23 @@ class FeatureKind:
     roles: tuple[Role, ...]
     weights: str = ""
     """A name of `WEIGHTS`; empty if the weights are bundled."""
+    variant: str = ""
+    """What follows the label of a standard, such as FID, of which the network is a variant."""
 
 
 KINDS = {
     BUNDLED: FeatureKind("SqueezeNet", ("set", "perceptual")),
     "inception": FeatureKind("Inception", ("set",), "inception"),
+    "inception-clean": FeatureKind("Inception, clean", ("set",), "inception", " (clean)"),
+    "inception-torchvision": FeatureKind(
+        "Inception, torchvision", ("set",), "inception-torchvision", " (torchvision)"),
     "vgg16": FeatureKind("VGG16", ("set",), "vgg16"),
     "lpips-alex": FeatureKind("AlexNet", ("perceptual",), "alexnet"),
     "lpips-vgg": FeatureKind("VGG16", ("perceptual",), "vgg16"),
     "lpips-squeeze": FeatureKind("SqueezeNet 1.1", ("perceptual",), "squeezenet1_1"),
     "mobilefacenet": FeatureKind("MobileFaceNet", ("identity", "set"), "mobilefacenet"),
     "irse50": FeatureKind("IR-SE-50", ("identity", "set"), "irse50"),
-}
+}  # fmt: skip
 """Each network by the name that `--features` takes; the first of its roles is the main one."""
 
 
@@ -124,6 +129,8 @@ def _built(name: str, role: Role, tensors: dict[str, Tensor]) -> nn.Module:
         trunk = name.removeprefix("lpips-")
         heads = read_tensors(asset("lpips-heads.safetensors")).items()
         return lpips_from_trunk(tensors, {key.partition(".")[2]: x for key, x in heads if key.startswith(f"{trunk}.")})
+    if name == "inception-clean":  # of the same file as "inception"
+        return inception_clean({name: tensors})[name]
     layout = "inception-fid" if name == "inception" else name
     network = from_state_dicts(layout, {name: tensors})[name]
     return SqueezeNetDistance(network) if isinstance(network, SqueezeNet) and role == "perceptual" else network

@@ -43,6 +43,9 @@ WEIGHTS = {
     "inception": WeightsFile(
         "pt_inception-2015-12-05-6726825d.pth", "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights",
         "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"),
+    "inception-torchvision": WeightsFile(
+        "inception_v3_google-0cc3c7bd.pth", TORCHVISION,
+        "0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef"),
     "alexnet": WeightsFile(
         "alexnet-owt-7be5be79.pth", TORCHVISION, "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"),
     "vgg16": WeightsFile(

@@ -68,6 +68,8 @@ def _listed(numbers: list[int] | tuple[int, ...]) -> str:
 
 
 inception = _reader(lambda _: InceptionV3(), "fc.")
+inception_clean = _reader(lambda _: InceptionV3("clean-fid"), "fc.")
+inception_torchvision = _reader(lambda _: InceptionV3("torchvision"), "fc.", "AuxLogits.")
 vgg16 = _reader(lambda _: VGG16(), "classifier.6.")
 squeezenet = _reader(lambda _: SqueezeNet())
 # "lins" are the same heads again, and "scaling_layer" holds the constants of `normalised`
