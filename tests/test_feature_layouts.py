@@ -14,6 +14,7 @@ from pixgraft.networks.inception import InceptionV3
 from pixgraft.networks.irse import IRSE50
 from pixgraft.networks.lpips import TAPS, TRUNKS, Trunk
 from pixgraft.networks.mobilefacenet import MobileFaceNet
+from pixgraft.networks.resnet import ResNet
 from pixgraft.networks.squeezenet import SqueezeNet
 from pixgraft.networks.trunks import squeezenet1_0
 from pixgraft.networks.vgg import VGG16
@@ -27,6 +28,7 @@ BUILT: dict[str, Callable[[], nn.Module]] = {
     "squeezenet": SqueezeNet,
     "mobilefacenet": MobileFaceNet,
     "irse50": IRSE50,
+    "resnet": lambda: ResNet(depth=34),
 }
 
 
@@ -52,6 +54,7 @@ EXAMPLES = {
     "squeezenet": "features.12.expand3x3.bias",
     "mobilefacenet": "blocks.14.conv.5.weight",
     "irse50": "body.21.shortcut_layer.0.weight",
+    "resnet": "layer2.0.downsample.0.weight",
     "lpips": "lin4.model.1.weight",
 }
 """A tensor of each layout, as it is published."""

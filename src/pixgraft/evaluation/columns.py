@@ -12,6 +12,9 @@ from pixgraft.errors import PixgraftError, unknown
 from pixgraft.evaluation.metrics_table import METRICS, Metric
 from pixgraft.features import BUNDLED, KINDS, Role
 
+MEASURING = [name for name, kind in KINDS.items() if kind.roles != ("backbone",)]
+"""The networks that some metric takes."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -50,8 +53,8 @@ def columns(metrics: Iterable[str], features: Sequence[str], *, all_used: bool =
     network that no metric takes.
     """
     for network in features:
-        if network not in KINDS:
-            raise unknown("feature network (--features)", network, KINDS)
+        if network not in MEASURING:
+            raise unknown("feature network (--features)", network, MEASURING)
     asked: list[Column] = []
     for text in metrics:
         name, colon, network = text.partition(":")
@@ -62,8 +65,8 @@ def columns(metrics: Iterable[str], features: Sequence[str], *, all_used: bool =
         if colon and (network not in KINDS or role not in KINDS[network].roles):
             fitting = ", ".join(each for each, kind in KINDS.items() if role in kind.roles) or "none"
             listing = f"the networks that fit {name} are: {fitting}"
-            if network and network not in KINDS:
-                raise unknown("feature network (--metrics)", network, KINDS, listing)
+            if network and network not in MEASURING:
+                raise unknown("feature network (--metrics)", network, MEASURING, listing)
             raise PixgraftError(f"--metrics {text}: {listing}")
         asked += [Column(name, each) for each in ([network] if network else _networks(role, features, text))]
     used = {column.network for column in asked}

@@ -52,6 +52,10 @@ WEIGHTS = {
         "vgg16-397923af.pth", TORCHVISION, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
     "squeezenet1_1": WeightsFile(
         "squeezenet1_1-b8a52dc0.pth", TORCHVISION, "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b"),
+    "resnet34": WeightsFile(
+        "resnet34-b627a593.pth", TORCHVISION, "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f"),
+    "resnet50": WeightsFile(
+        "resnet50-0676ba61.pth", TORCHVISION, "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"),
     "irse50": WeightsFile(
         "recognition_arcface_ir_se50.pth", "https://github.com/xinntao/facexlib/releases/download/v0.1.0",
         "a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28"),

@@ -74,6 +74,7 @@ LAYOUTS = {
         Layout("lpips", "LPIPS (richzhang/PerceptualSimilarity)", r"(.*/)?lin0\.model\.", features.lpips),
         Layout("mobilefacenet", "MobileFaceNet (Xiaoccer/MobileFaceNet_Pytorch)", r"(.*/)?dw_conv1\.conv\.",
                features.mobilefacenet),
+        Layout("resnet", "ResNet-34 and ResNet-50 (torchvision)", r"(.*/)?layer1\.0\.conv1\.", features.resnet),
         Layout("irse50", "IR-SE-50 (TreB1eN/InsightFace_Pytorch)", r"(.*/)?output_layer\.", features.irse50),
     )
 }  # fmt: skip
@@ -86,7 +87,7 @@ def from_state_dicts(layout: str, groups: StateDicts) -> dict[str, nn.Module]:
     Each family's file describes its groups and what its networks take. A feature network has one group, of any name,
     and takes images (N, 3, H, W) in [-1, 1] of any size: "inception-fid" and "inception-torchvision" give (N, 2048),
     "vgg16" (N, 4096), "squeezenet" and "irse50" (N, 512), "mobilefacenet" (N, 128); "lpips" takes two and gives
-    distances (N,).
+    distances (N,). "resnet" takes normalised images and gives maps, see `networks.resnet`.
 
     Raises PixgraftError for an unknown layout, and for tensors that are missing, unknown or misshapen.
     """
