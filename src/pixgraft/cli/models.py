@@ -165,10 +165,23 @@ def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None 
 
 
 @app.command
-def presets() -> int:
-    """List the presets with their image sizes, parameters and how long they train."""
-    from pixgraft.cli.presets import presets_table
+def presets(preset: Annotated[Positional[str], arg(metavar="PRESET")] = "", /) -> int:
+    """List the presets with their image sizes, parameters and how long they train.
+
+    Args:
+        preset: Show this one alone, with the memory that it takes; this takes some seconds to a minute.
+    """
+    from pixgraft.cli.presets import description, memory_table, presets_table, remarks
     from pixgraft.engine.terminal import Terminal
 
-    Terminal().print(presets_table())
+    console = Terminal()
+    if not preset:
+        console.print(presets_table())
+        for line in remarks():
+            console.say(line)
+        return 0
+    table = memory_table(preset)
+    for line in description(preset):
+        console.say(line)
+    console.print(table)
     return 0
