@@ -28,7 +28,7 @@ def train(
         preset: A name that `pixgraft presets` lists.
         data: A folder (searched) or a zip: of images, or of images/ and masks/ where a model takes such conditions.
         out: The run folder: configuration, log, sample grids, checkpoints.
-        split: The folder within the data to train on, such as "train".
+        split: The folder within the data to train on, such as "train", or a text file that lists names.
         set: A field of the configuration as field=value, such as train.batch=8; give it once for each field.
         frame: A frame.json that says where the landmarks of the faces in the images lie; the default is the one beside
             the images, which `pixgraft data align` writes.

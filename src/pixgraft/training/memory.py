@@ -145,7 +145,7 @@ def _phase_memory(
         with torch.autocast("cpu", torch.bfloat16, enabled=low):
             loss = torch.stack([value.float() for value in phase.losses(batch).values()]).sum()
         saved = live.bytes - start
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         del loss
     for parameter in parameters:
         parameter.grad = None
@@ -178,8 +178,11 @@ def _state_bytes(optimizer: Optimizer) -> int:
     """The bytes of an optimizer's state after its first step, of which each number of a parameter has a share."""
     probe = nn.Parameter(torch.zeros(4))
     probe.grad = torch.zeros(4)
-    trial = type(optimizer)([probe])
+    kind: Any = type(optimizer)
+    trial = kind([probe])
     trial.step()
-    state = [each for each in trial.state[probe].values() if isinstance(each, Tensor) and each.shape == probe.shape]
+    state: list[Tensor] = [
+        each for each in trial.state[probe].values() if isinstance(each, Tensor) and each.shape == probe.shape
+    ]
     share = sum(each.element_size() for each in state)
     return share * sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
