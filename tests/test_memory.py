@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from cases import Case, trainer_of
+from pixgraft.cli import main
 from pixgraft.config import replaced
 from pixgraft.presets import MEMORY, PRESETS, preset
 from pixgraft.training.memory import training_memory
@@ -70,6 +71,14 @@ def test_the_memory_is_that_of_a_real_step(name: str, precision: str, apart: flo
         assert count == pytest.approx(sum(each.numel() * each.element_size() for each in real), abs=64)
     assert (memory.images, shared.images, parts.images) == (8, 2, 2)
     assert shared.total < parts.total < memory.total  # of several parts, the second comes on top of the gradients
+
+
+def test_one_preset_is_shown_with_its_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets", "grit-tiny-32"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("GRIT at 32 for tests")
+    assert [line.split()[:2] for line in lines[2:4]] == [["images", "at"], ["networks", "0.00"]]
+    assert main(["presets", "grit-tiny-31"]) == 2
 
 
 def test_every_preset_at_scale_has_its_memory_listed_and_fits_a_gpu_of_24_gib() -> None:

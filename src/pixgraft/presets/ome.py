@@ -25,7 +25,7 @@ def paper_progan_1024() -> Experiment:
 def ffhq_256() -> Experiment:
     """Super-resolution at 256 by the paper's network, with the prior of stylegan2-ffhq-256; five updates a batch."""
     method = OMEConfig(prior="stylegan2-ffhq-256", **generator_sizes(stylegan2.ffhq_256()))
-    # The paper's ResNet begins from ImageNet's weights: backbone_weights="imagenet", once there is that field.
+    # The paper does not say what its ResNet begins from: backbone_weights comes in here, for scenes too.
     return Experiment(name="ome-ffhq-256", kind="ome", method=method, train=scale(32, 2_000_000, microbatch=4))
 
 

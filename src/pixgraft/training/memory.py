@@ -185,4 +185,5 @@ def _state_bytes(optimizer: Optimizer) -> int:
         each for each in trial.state[probe].values() if isinstance(each, Tensor) and each.shape == probe.shape
     ]
     share = sum(each.element_size() for each in state)
-    return share * sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
+    sizes: list[int] = [parameter.numel() for group in optimizer.param_groups for parameter in group["params"]]
+    return share * sum(sizes)
