@@ -61,6 +61,7 @@ def test_folders_in_a_list_tell_files_of_one_name_apart(pairs: Path) -> None:
             "names 9, which {data} lacks (and 1 more): give the whole data, or remove it from the list",
         ),
         (b"\n# none\n", "names no files: write a name a line"),
+        (b"\n" * 2_000_001, "a list of more than 2,000,000 lines: name a folder in the data"),
         (b"\xff\xfe\0", "no list of names, a line each: it is no text in UTF-8"),
         (None, "no such list of names: check the path, or name a folder in the data"),
     ],

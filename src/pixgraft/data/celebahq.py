@@ -13,6 +13,8 @@ from pixgraft.files import read_bytes, removed_if_empty, write_bytes
 
 PARTS = {"0": "train", "1": "val", "2": "test"}
 """The parts by their numbers in list_eval_partition.txt."""
+MAX_BYTES = 2**24
+"""Of either official file; the larger has 2.8 million."""
 
 
 def write_lists(mapping: Path, partition: Path, out: Path) -> dict[str, int]:
@@ -48,7 +50,7 @@ def write_lists(mapping: Path, partition: Path, out: Path) -> dict[str, int]:
 def _fields(path: Path, count: int, what: str) -> list[list[str]]:
     """The lines of a text file, each of `count` fields."""
     try:
-        lines = [line.split() for line in read_bytes(path).decode().splitlines() if line.strip()]
+        lines = [line.split() for line in read_bytes(path, MAX_BYTES).decode().splitlines() if line.strip()]
     except (FileNotFoundError, UnicodeDecodeError):
         raise PixgraftError(f"{path}: not {what}: give that file") from None
     if not lines or any(len(line) != count for line in lines):

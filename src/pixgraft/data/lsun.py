@@ -23,7 +23,7 @@ from pixgraft.files import open_regular, removed_if_empty
 
 DATA_FILE = "data.mdb"
 _MAX_BYTES = 2**43
-_MAX_IMAGES = 20_000_000
+_MAX_IMAGES = 5_000_000
 _KEY = re.compile(r"[0-9A-Za-z_-]{1,100}")
 """Keys that are names of files, on any system and outside of no folder."""
 

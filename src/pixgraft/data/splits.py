@@ -8,8 +8,8 @@ from pixgraft.errors import PixgraftError, printable
 from pixgraft.files import read_bytes
 
 LIST_SUFFIX = ".txt"
-MAX_LIST_BYTES = 2**28
-"""Of a list: some million names."""
+MAX_NAMES = 2_000_000
+"""The most lines of a list, whose names take far more than their bytes."""
 
 Name = tuple[str, ...]
 """A file's path in parts, without an image's suffix; numbers are without leading zeros."""
@@ -63,12 +63,14 @@ class Split:
 
 def _read_list(path: Path) -> dict[Name, str]:
     try:
-        text = read_bytes(path, MAX_LIST_BYTES).decode()
+        text = read_bytes(path).decode()
     except FileNotFoundError:
         raise PixgraftError(f"{path}: no such list of names: check the path, or name a folder in the data") from None
     except UnicodeDecodeError:
         raise PixgraftError(f"{path}: no list of names, a line each: it is no text in UTF-8") from None
-    lines = {_parts(name): name for line in text.splitlines() if (name := line.partition("#")[0].strip())}
+    if text.count("\n") > MAX_NAMES:
+        raise PixgraftError(f"{path}: a list of more than {MAX_NAMES:,} lines: name a folder in the data")
+    lines = {_parts(name): name for line in text.split("\n") if (name := line.partition("#")[0].strip())}
     lines.pop((), None)
     if not lines:
         raise PixgraftError(f"{path}: names no files: write a name a line")
