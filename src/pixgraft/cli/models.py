@@ -28,7 +28,7 @@ def train(
         preset: A name that `pixgraft presets` lists.
         data: A folder (searched) or a zip: of images, or of images/ and masks/ where a model takes such conditions.
         out: The run folder: configuration, log, sample grids, checkpoints.
-        split: The folder within the data to train on, such as "train".
+        split: The folder within the data to train on, such as "train", or a text file that lists names.
         set: A field of the configuration as field=value, such as train.batch=8; give it once for each field.
         weights: Weights of the networks in the losses, or of what training begins from, each as NAME=FILE; without it
             the cache or a download is used.
@@ -169,10 +169,23 @@ def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None 
 
 
 @app.command
-def presets() -> int:
-    """List the presets with their image sizes, parameters and how long they train."""
-    from pixgraft.cli.presets import presets_table
+def presets(preset: Annotated[Positional[str], arg(metavar="PRESET")] = "", /) -> int:
+    """List the presets with their image sizes, parameters and how long they train.
+
+    Args:
+        preset: Show this one alone, with the memory that it takes; this takes some seconds to a minute.
+    """
+    from pixgraft.cli.presets import description, memory_table, presets_table, remarks
     from pixgraft.engine.terminal import Terminal
 
-    Terminal().print(presets_table())
+    console = Terminal()
+    if not preset:
+        console.print(presets_table())
+        for line in remarks():
+            console.say(line)
+        return 0
+    table = memory_table(preset)
+    for line in description(preset):
+        console.say(line)
+    console.print(table)
     return 0

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pixgraft import config, devices
+from pixgraft.data.splits import Split
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine import distributed
 from pixgraft.engine.checkpoint import Checkpoint
@@ -79,9 +80,9 @@ def train(
 ) -> Outcome:  # fmt: skip
     """Train `experiment` on the images of `data` in the run folder `out`; a run that is there is resumed.
 
-    `split` names a folder within `data` ("train"). `weights` are files of the losses' networks, by the names of
-    `features.weights.WEIGHTS`; without one the cache or a download is used. `skip_bad` excludes unusable files and
-    lists them. A signal ends the run after its step, with a checkpoint.
+    `split` names a folder within `data` ("train"), or a list of names (a path that ends in .txt). `weights` are files
+    of the losses' networks, by the names of `features.weights.WEIGHTS`; without one the cache or a download is used.
+    `skip_bad` excludes unusable files and lists them. A signal ends the run after its step, with a checkpoint.
 
     Raises PixgraftError for unusable data, a batch that does not divide over the processes, a folder that holds another
     run or is in use, a full disk, and a gradient that is not finite.
@@ -99,7 +100,7 @@ def train(
             # A network that is missing is an error here, before anything is written.
             trainer = Trainer(experiment, picked, world, new=not has_checkpoints(folder), weights=weights)
             if world.rank == 0:
-                prepare(folder, experiment, Path(data) / split)
+                prepare(folder, experiment, Split(split).folder(Path(data)))
                 stack.enter_context(run_lock(folder))
             distributed.barrier()
             return _run(trainer, feed, folder, quiet=quiet or world.rank > 0)
