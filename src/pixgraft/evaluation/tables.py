@@ -86,6 +86,9 @@ def model_measurement(
         else:
             names = ", ".join(protocol.optional)
             left_out.append(f"left out for want of a face network's weights (--weights mobilefacenet=FILE): {names}")
+    if protocol.variants:
+        trained = {name: pipeline.model.method.config.perceptual_network for name, pipeline in models}
+        notes += [f"{name} was trained with the distance of {network}" for name, network in trained.items() if network]
     asked = columns(metrics, features, all_used=bool(options.features))
     subjects = table.subjects(asked)
     return Measurement(
