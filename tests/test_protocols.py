@@ -180,8 +180,7 @@ def test_the_losses_network_stands_beside_its_row(data: Path, tmp_path: Path) ->
         grit_model(tmp_path / "runs" / variant.folder, *variant.settings, "method.perceptual=squeezenet")
     result = measured(tmp_path / "out", tmp_path / "runs", data, "grit-losses", "--metrics", "l1")
     assert named(result) == ["L1", "perceptual"]
-    trained = [note for note in result["notes"] if "trained with the distance" in note]
-    assert trained == ["perceptual was trained with the distance of squeezenet"]
+    assert "perceptual loss in training: squeezenet, of perceptual" in result["notes"]
 
 
 def test_figure_7_is_the_deviation_over_the_samples(data: Path, tmp_path: Path, capsys: Captured) -> None:

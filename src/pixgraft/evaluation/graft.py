@@ -66,22 +66,22 @@ class GraftTable(ModelTable[GraftPipeline]):
         for name, pipeline in self.models:
             grey = " grey" if pipeline.lr_channels == 1 else ""
             mark = f", LR {pipeline.lr_size}{grey}" if len(self.models) > 1 else ""
-            row = self._subject
+            row = partial(self._subject, self.sets.get(name) or self.sets[""], pipeline)
             if self.protocol.by_class:
-                mark, row = f", {name}", partial(self._subject, of_class=name)
+                mark = f", {name}"
             identity = {"model": name, "weights_sha256": pipeline.model.weights_sha256}
-            subjects.append(row(name, pipeline, partial(self._translate, pipeline), identity))
-            subjects.append(row(f"floor: bicubic target{mark}", pipeline, bicubic_target))
-            floor = row(f"floor: source as it is{mark}", pipeline, unchanged_source)
+            subjects.append(row(name, partial(self._translate, pipeline), identity))
+            subjects.append(row(f"floor: bicubic target{mark}", bicubic_target))
+            floor = row(f"floor: source as it is{mark}", unchanged_source)
             (subjects if self.protocol.by_class else floors).append(floor)
         return [*subjects, *floors[:1]]
 
     def _subject(
-        self, name: str, pipeline: GraftPipeline, translate: Translate, identity: dict[str, Any] | None = None,
-        of_class: str = "",
+        self, images: tuple[Pictures, Pictures], pipeline: GraftPipeline, name: str, translate: Translate,
+        identity: dict[str, Any] | None = None,
     ) -> Subject:  # fmt: skip
         inputs = frozenset({"samples", "source", "other", "lr"})
-        data, real = self.sets[of_class]
+        data, real = images
         return Subject(
             name=name, units=len(data), samples=self.samples, inputs=inputs, identity=identity or {}, reals=real,
             group=partial(self._group, data, translate, pipeline.lr_size, pipeline.lr_channels),

@@ -87,8 +87,12 @@ def model_measurement(
             names = ", ".join(protocol.optional)
             left_out.append(f"left out for want of a face network's weights (--weights mobilefacenet=FILE): {names}")
     if protocol.variants:
-        trained = {name: pipeline.model.method.config.perceptual_network for name, pipeline in models}
-        notes += [f"{name} was trained with the distance of {network}" for name, network in trained.items() if network]
+        trained: dict[str, list[str]] = {}
+        for name, pipeline in models:
+            trained.setdefault(pipeline.model.method.config.perceptual_network, []).append(name)
+        notes += [
+            f"perceptual loss in training: {network}, of {', '.join(of)}" for network, of in trained.items() if network
+        ]
     asked = columns(metrics, features, all_used=bool(options.features))
     subjects = table.subjects(asked)
     return Measurement(
