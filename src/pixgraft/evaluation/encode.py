@@ -8,7 +8,7 @@ image, D numbers of a code.
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -144,24 +144,22 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         """Images encoded from each condition, made by a factor where it is no file of its own, against the images."""
 
         def group(unit: int) -> Group:
-            given = self._inputs(unit, factor)
-            image, inputs = encode(given.condition)
-            return Group(unit, image, given.inputs | inputs, (self.data.names[unit],))
+            condition, known = self._inputs(unit, factor)
+            image, inputs = encode(condition)
+            return Group(unit, image, known | inputs, (self.data.names[unit],))
 
         given = frozenset({"reference", "source", *(["small"] if self.kind == "lr" else []), *inputs})
         return Subject(name=name, units=len(self.data), group=group, inputs=given, identity=identity or {})
 
-    def _inputs(self, unit: int, factor: int) -> "Given":
-        """The condition of image `unit`, shrunk by a factor and enlarged again as in training if it is a small image.
-
-        The image is its reference, and its source where faces are compared.
-        """
+    def _inputs(self, unit: int, factor: int) -> tuple[Tensor, Inputs]:
+        """The condition uint8 (1, C, s, s) of image `unit`, shrunk by a factor and enlarged again as in training if it
+        is no file of its own, and inputs: the image is the reference, and the source where faces are compared."""
         if self.pairs is not None:
             image, condition = self.pairs[unit]
             assert condition is not None
             reference, condition = image.unsqueeze(0), condition.unsqueeze(0)
             picture = to_uint8(self.models[0][1].condition.pictured(condition))
-            return Given(condition, {"reference": reference, "source": reference, "condition": picture})
+            return condition, {"reference": reference, "source": reference, "condition": picture}
         reference = self.data[unit].unsqueeze(0)
         inputs = {"reference": reference, "source": reference}
         condition = reference
@@ -170,7 +168,7 @@ class EncodingTable(ModelTable[EncodingPipeline]):
             condition = to_uint8(degradation(from_uint8(reference), factor))
         if self.kind == "lr":
             inputs["small"] = to_uint8(bicubic(from_uint8(reference), factor))
-        return Given(condition, inputs)
+        return condition, inputs
 
     @property
     def _input(self) -> str:
@@ -192,14 +190,6 @@ class EncodingTable(ModelTable[EncodingPipeline]):
             "factors": self.factors,
             "by_step": self.protocol.by_step,
         }
-
-
-class Given(NamedTuple):
-    """What an image is encoded from, and measured by."""
-
-    condition: Tensor
-    """uint8 (1, C, s, s)."""
-    inputs: Inputs
 
 
 def _kind(condition: ConditionSpec) -> str:
