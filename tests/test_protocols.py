@@ -256,6 +256,19 @@ def test_conditions_from_files_are_measured_by_their_images(
         assert sheet.width == 4 + 4 * (128 + 4)  # condition, reference, output and floor
 
 
+def test_the_one_image_of_the_starting_codes_is_no_set(
+    models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Feature("squeezenet", nn.Sequential(nn.AvgPool2d(8), nn.Flatten()), "0" * 64)
+    monkeypatch.setattr("pixgraft.evaluation.measure.open_feature", lambda *_, **__: small)
+    result = measured(tmp_path / "out", models / "labels", data, "ome-figure11", "--metrics", "kd", "l1")
+    assert named(result) == ["labels"]
+    assert any("left out: floor: starting codes: one image for all" in note for note in result["notes"])
+    monkeypatch.undo()
+    usual = measured(tmp_path / "usual", models / "labels", data, "ome-figure11")
+    assert [column["metric"] for column in usual["columns"]] == ["drawing", "perceptual", "psnr"]
+
+
 def test_the_steps_of_a_model_of_label_maps(models: Path, data: Path, tmp_path: Path) -> None:
     method, given, references = conditions(models / "labels", data, "masks")
     result = measured(tmp_path, models / "labels", data, "ome-figure8", "--metrics", "l1")

@@ -129,6 +129,9 @@ class EncodingTable(ModelTable[EncodingPipeline]):
                 identity = {"model": name, **outputs.identity}
                 subjects.append(row(f"{name}{mark}", outputs.timed, inputs=("seconds",), identity=identity))
             name, encode = ("bicubic", unchanged_condition) if factor > 1 else ("starting codes", first.start)
+            if factor == 1 and any(column.metric.of_sets for column in columns):
+                self.notes.append(f"left out: floor: {name}{mark}: one image for all, and metrics of sets take several")
+                continue
             subjects.append(row(f"floor: {name}{mark}", encode))
         if any(column.metric.needs == "seconds" for column in columns):
             self.notes.append(

@@ -97,7 +97,7 @@ _GRIT_PUBLISHED = "l1 psnr ssim perceptual:LPIPS fd:FID"
 _GRAFT = ("consistency", "consistency-largest")
 _SOURCES = 10
 """Sources for each LR target, where the paper says ten."""
-_CONDITIONAL = ("drawing", "perceptual", "psnr", "fd")
+_CONDITIONAL = ("drawing", "perceptual", "psnr")
 _SHOWN = (
     "The paper's figure shows images alone, and speaks of their semantic alignment (hair, smile, glasses), for which "
     "the difference of the drawings stands here."
@@ -319,11 +319,11 @@ _PROTOCOLS = (
     ),
     Protocol(
         "ome-figure11", "encode", "Guo et al. 2023, Figure 11: faces from label maps",
-        _CONDITIONAL, network="inception", kinds=("labels",), notes=(_SHOWN,),
+        _CONDITIONAL, kinds=("labels",), notes=(_SHOWN,),
     ),
     Protocol(
         "ome-figure12", "encode", "Guo et al. 2023, Figure 12: faces from sketches",
-        _CONDITIONAL, network="inception", kinds=("sketch",), notes=(_SHOWN,),
+        _CONDITIONAL, kinds=("sketch",), notes=(_SHOWN,),
     ),
     Protocol(
         "samples", "sample",
