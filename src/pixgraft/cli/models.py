@@ -73,8 +73,8 @@ def evaluate(
     networks everything is measured with the bundled SqueezeNet and named after it.
 
     Args:
-        model: A model of any task; for i2ilr-table4, grit-table3, ome-table2 and ome-table3 a preset, which is trained
-            for each row, or the folder of an earlier such call.
+        model: A model of any task; for tables whose rows are trained (see --train-split) a preset, which is trained for
+            each row, or the folder of an earlier such call.
         options: What to measure, on what data, and how.
     """
     from pixgraft.cli.results import print_result

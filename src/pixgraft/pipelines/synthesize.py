@@ -75,6 +75,12 @@ class SynthesisResult(Result):
         return deviation
 
     @property
+    def scaled_deviation(self) -> Tensor:
+        """The deviations as pictures uint8 (N, 1, S, S), in each of which the largest is white."""
+        deviation = self.deviation.unsqueeze(1)
+        return (deviation * (255 / deviation.amax((2, 3), keepdim=True).clamp_min(1e-12))).round().to(torch.uint8)
+
+    @property
     def _grouped(self) -> Tensor:
         grouped: Tensor = self.pixels.double().unflatten(0, (-1, self.samples))
         return grouped
@@ -87,8 +93,7 @@ class SynthesisResult(Result):
             for name, parts in self.components.items():
                 images |= {f"{label}_{number}_{name}": part for number, part in enumerate(parts)}
         if self.samples > 1 and len(self.condition) == 1:
-            deviation = self.deviation[0]
-            scaled = (deviation * (255 / max(float(deviation.max()), 1e-12))).round().to(torch.uint8).unsqueeze(0)
+            scaled = self.scaled_deviation[0]
             strip = [*self.pixels[:SHOWN], self.mean[0], scaled.expand(3, -1, -1)]
             tiles = torch.stack([self.condition[0], *map(from_uint8, strip)])
             images |= {f"{label}_mean": self.mean[0], f"{label}_deviation": scaled}
