@@ -45,7 +45,7 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
             columns(options.metrics or chosen.metrics, options.features, all_used=False)  # before hours of training
             layout = {"images": options.images, "conditions": options.conditions, "palette": options.palette or ""}
             settings = [f"data.{name}={json.dumps(str(value))}" for name, value in layout.items()]
-            runs = [*trained(model, chosen, options, settings=(*settings, *options.set))]
+            runs = [*trained(model, chosen, options, weights, settings=(*settings, *options.set))]
         with Bars(quiet=options.quiet or world.rank > 0) as bars:
             if chosen is None:
                 table = folder_measurement(options)

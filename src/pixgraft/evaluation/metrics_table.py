@@ -127,7 +127,7 @@ class Metric:
     """One metric. Either `of_images` or `of_sets` is given."""
 
     label: str
-    """Heading of its column; "{network}" stands for the network's label."""
+    """Heading of its column; "{network}" stands for the network's label, "{variant}" for the standard's variant."""
     better: Better
     """The direction of better figures; empty if there is none."""
     description: str
@@ -160,8 +160,8 @@ def _distance(
 ) -> Metric:
     """A distance between two sets."""
     return Metric(
-        f"{name}-{{network}}", "down", description, "real", None, of_sets, "set", standard=("inception", standard),
-        moments_only=moments_only,
+        f"{name}-{{network}}", "down", description, "real", None, of_sets, "set",
+        standard=("inception", f"{standard}{{variant}}"), moments_only=moments_only,
     )  # fmt: skip
 
 

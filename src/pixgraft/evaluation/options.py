@@ -30,7 +30,8 @@ class MeasuringOptions:
     piqe identity identity-other consistency consistency-largest seconds change-coarse change-middle change-fine
     spectrum. fd:NETWORK picks a network."""
     features: tuple[str, ...] = ()
-    """Feature networks: squeezenet inception vgg16 lpips-alex lpips-vgg lpips-squeeze mobilefacenet irse50."""
+    """Feature networks: squeezenet inception inception-clean inception-torchvision vgg16 lpips-alex lpips-vgg
+    lpips-squeeze mobilefacenet irse50."""
     weights: tuple[str, ...] = ()
     """A network's weights as NAME=FILE; without it the cache or a download is used."""
     samples: int = 0

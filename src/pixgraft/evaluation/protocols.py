@@ -89,7 +89,7 @@ _PROTOCOLS = (
     Protocol(
         "i2ilr-table1", "graft",
         "Abid et al. 2021, Table 1: distance and diversity on CelebA-HQ, ten sources for each LR target",
-        ("fd", "diversity", *_GRAFT), optional=FACES, network="inception",
+        ("fd", "diversity", *_GRAFT), optional=FACES, network="inception-torchvision",
         published=_published(_FID_LPIPS, {
             "I2I-LR, 128": "15.52 0.34", "StarGAN v2, 128": "19.58 0.22", "I2I-LR, 256": "25.89 0.329",
             "StarGAN v2, 256": "23.8 0.38", "MSGAN, 256": "39.6 0.312", "DRIT, 256": "53.3 0.311",
@@ -108,7 +108,7 @@ _PROTOCOLS = (
     Protocol(
         "i2ilr-table3", "graft",
         "Abid et al. 2021, Table 3: Table 1's measures on AFHQ, a model for each of cats, dogs and wild",
-        ("fd", "diversity", *_GRAFT), network="inception",
+        ("fd", "diversity", *_GRAFT), network="inception-torchvision",
         published=_published(_FID_LPIPS, {
             "I2I-LR, cats": "22.8 0.40", "StarGAN v2, cats": "25.2 0.42", "I2I-LR, dogs": "67.3 0.47",
             "StarGAN v2, dogs": "56.5 0.34", "I2I-LR, wild": "20.61 0.23", "StarGAN v2, wild": "19.87 0.46",
@@ -117,7 +117,7 @@ _PROTOCOLS = (
     Protocol(
         "i2ilr-table4", "graft",
         "Abid et al. 2021, Table 4: Table 1's measures against the LR target's size, on CelebA-HQ",
-        ("fd", "diversity", *_GRAFT), optional=FACES, network="inception",
+        ("fd", "diversity", *_GRAFT), optional=FACES, network="inception-torchvision",
         published=_published(
             _FID_LPIPS, {"LR 4": "15.13 0.30", "LR 8": "15.34 0.34", "LR 16": "19.45 0.14", "LR 32": "13.55 0.08"}
         ),

@@ -1,6 +1,7 @@
 """Tables whose rows are trained: a preset with each row's settings, in one command; a stopped one resumes."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from pixgraft import config
@@ -16,15 +17,17 @@ from pixgraft.training.loop import train
 
 
 def trained(
-    model: str, protocol: Protocol, options: EvaluationOptions, *, settings: tuple[str, ...]
-) -> list[tuple[str, Path]]:
+    model: str, protocol: Protocol, options: EvaluationOptions, weights: Mapping[str, Path], *,
+    settings: tuple[str, ...],
+) -> list[tuple[str, Path]]:  # fmt: skip
     """Each row's name and run folder. A preset is trained for every row, in --out; a folder has the runs already.
 
-    `settings` are fields of the preset. A finished run stays as it is, a stopped one resumes.
+    `weights` are the user's files of feature networks, by which the rows are trained as they are measured. `settings`
+    are fields of the preset. A finished run stays as it is, a stopped one resumes.
 
     Raises PixgraftError if `model` is neither, a run cannot be made, or the data to measure on is unusable, which is
-    checked before any training; and KeyboardInterrupt, with the signal's
-    name, if a run was stopped, after its state is saved.
+    checked before any training; and KeyboardInterrupt, with the signal's name, if a run was stopped, after its state is
+    saved.
     """
     folder = Path(model)
     if model not in PRESETS and folder.is_dir():
@@ -50,8 +53,9 @@ def trained(
         _check_measurable(model, experiment, protocol, options)
     for _, experiment, run in rows:
         outcome = train(
-            experiment, options.data, run, split=options.train_split, device=options.device, quiet=options.quiet
-        )
+            experiment, options.data, run, split=options.train_split, device=options.device, weights=weights,
+            quiet=options.quiet,
+        )  # fmt: skip
         if outcome.interrupted:
             raise KeyboardInterrupt(outcome.interrupted)
     return [(name, run) for name, _, run in rows]
