@@ -248,6 +248,7 @@ class Pipeline(ABC):
         self.model, self.device, self.computing = model, device, computing
         self.pass_size = 1 if device.type == "cpu" else GPU_PASS
         make_ready(model.method)
+        model.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.computed: Any = model.method if computing.engine == "torch" else on_engine(model, device, computing)
         """What computes images: the method, or another engine with the same functions."""
 
