@@ -147,19 +147,30 @@ def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
 
 
 @app.command
-def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None) -> int:
-    """Write a run's averaged weights as a model folder, to keep or to publish.
+def export(
+    model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None, onnx: bool = False
+) -> int:  # fmt: skip
+    """Write a run's averaged weights as a model folder, to keep or to publish; or as ONNX files for other programs.
 
     Args:
         model: A run folder, or any other model that `translate` takes.
         out: The folder to make.
         half: In half precision.
         frame: A frame.json that says where the landmarks of the faces in its training images lie, for --align.
+        onnx: Write ONNX files in float32, each compared with PyTorch, and onnx.json, which says what goes in and out.
     """
     from pixgraft.data.frame import read_frame
     from pixgraft.engine.terminal import Terminal
     from pixgraft.models import load_model, save_model
 
+    if onnx:
+        if half or frame is not None:
+            raise PixgraftError("--onnx: writes float32 and no frame: leave --half and --frame out")
+        from pixgraft.pipelines.onnx import export_onnx
+
+        for name, largest in export_onnx(load_model(model), out).items():
+            Terminal().say(f"{out / name}.onnx: differs from PyTorch by {largest:.1g} at most, of [-1, 1]")
+        return 0
     given = {} if frame is None else {"frame": dataclasses.asdict(read_frame(frame))}
     opened = load_model(model)
     about = {key: value for key, value in opened.info.items() if key not in ("format", "method", "weights")}

@@ -22,9 +22,9 @@ from pixgraft.data.outputs import labels
 from pixgraft.data.sources import open_source
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
-from pixgraft.methods.tasks import Synthesis
+from pixgraft.methods.tasks import Synthesis, Synthesized
 from pixgraft.models import Model
-from pixgraft.pipelines.base import Job, Pipeline, Plan, Result, png
+from pixgraft.pipelines.base import DEFAULT, Computing, Job, Pipeline, Plan, Result, png
 from pixgraft.pipelines.inputs import (
     FileInputs,
     InputFile,
@@ -111,8 +111,8 @@ class SynthesisPipeline(Pipeline):
     )
     columns: ClassVar[dict[str, str]] = {"mean deviation": "deviation.mean", "largest": "deviation.largest"}
 
-    def __init__(self, model: Model, device: torch.device) -> None:
-        super().__init__(model, device)
+    def __init__(self, model: Model, device: torch.device, computing: Computing = DEFAULT) -> None:
+        super().__init__(model, device, computing)
         assert isinstance(model.method, Synthesis)
         self.method = model.method
         self.condition = self.method.condition
@@ -214,7 +214,9 @@ class SynthesisPipeline(Pipeline):
 
     def style_code(self, image: Tensor) -> Tensor:
         """The style code (D,) of an image (3, S, S) in [-1, 1]."""
-        return self.method.encode_style(image.unsqueeze(0).to(self.device))[0].cpu()
+        with self.autocast():
+            code: Tensor = self.computed.encode_style(image.unsqueeze(0).to(self.device))
+        return code[0].cpu()
 
     def sample(
         self, condition: Tensor, styles: Sequence[Tensor], *, samples: int, seed: int = 0, vary: str = "noise"
@@ -229,9 +231,10 @@ class SynthesisPipeline(Pipeline):
         # One at a time: PyTorch's kernels, and so the last bits, depend on the size of a batch.
         noises = [self._noise(seed, number) for number in range(samples if len(codes) == 1 else 1)]
         held = condition.unsqueeze(0).to(self.device)
-        outputs = [
-            output for code in codes for output in self.method.samples(held, code.unsqueeze(0).to(self.device), noises)
-        ]
+        outputs: list[Synthesized] = []
+        with self.autocast():
+            for code in codes:
+                outputs += self.computed.samples(held, code.unsqueeze(0).to(self.device), noises)
         result = SynthesisResult(
             pixels=to_uint8(torch.cat([each.image for each in outputs])).cpu(),
             samples=samples,
