@@ -1,6 +1,8 @@
 """Training of pSp and OME: the borrowed generator, the steps, whole runs."""
 
+import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -15,7 +17,9 @@ from cases import conditions, copied, encoding, pictures, tiny_prior, trainer_of
 from pixgraft.cli import main
 from pixgraft.config import replaced
 from pixgraft.data.conditions import condition_kind
+from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.errors import PixgraftError
+from pixgraft.features.weights import WEIGHTS, WeightsFile
 from pixgraft.layers.conditions import joined
 from pixgraft.losses.identity import face_crop
 from pixgraft.losses.latent import w_norm
@@ -27,12 +31,14 @@ from pixgraft.methods.progan import ProGAN
 from pixgraft.methods.psp import PSP
 from pixgraft.methods.stylegan2 import StyleGAN2
 from pixgraft.models import load_model, save_model
-from pixgraft.networks import progan, stylegan2
+from pixgraft.networks import progan, resnet, stylegan2
 from pixgraft.networks.ome import static_fusion
 from pixgraft.presets import preset
 from pixgraft.training.experiment import Experiment
+from pixgraft.training.trainer import Trainer
+from test_feature_networks import random_trunk
 from test_paired_runs import torchrun
-from training import assert_equal, log_lines, make_images, newest, tree
+from training import ALONE, CPU, assert_equal, log_lines, make_images, newest, tree
 
 EACH = pytest.mark.parametrize("name", ["psp", "ome"])
 RUN = ("train.log_every=4", "train.checkpoint_every=16", "train.keep=0", "train.sample_every=28", "train.images=48")
@@ -89,6 +95,12 @@ def test_a_generator_may_be_trained_too() -> None:
         (["method.image_size=64"], "image_size is 32, but the configuration's is 64: --set method.image_size=32"),
         (["method.prior="], "needs a trained generator: --set method.prior=MODEL"),
         (["method.prior=nowhere"], "nowhere: no such folder"),
+        (["method.prior=nowhere"], "or give another prior with --set method.prior=MODEL"),
+        (
+            ["method.prior=stylegan2-portraits-128"],
+            "stylegan2-portraits-128: no such model, but a preset: train it with `pixgraft train "
+            "stylegan2-portraits-128 --data DATA --out stylegan2-portraits-128`, or give another prior with --set",
+        ),
         (["method.generator=progan", *PROGAN], "a model of stylegan2, but method.generator is progan"),
     ],
 )
@@ -115,6 +127,64 @@ def test_codes_start_from_the_average(tmp_path: Path) -> None:
     with torch.no_grad():
         mean = method.generator.synthesis(codes.unsqueeze(0), noise="stored").clamp(-1, 1)
     assert torch.equal(method.decode(codes.unsqueeze(0)), mean)
+
+
+# --- pretrained weights ---
+
+
+def test_ome_begins_from_the_weights_of_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a file as torchvision publishes ResNet-34's, here of one block in each stage."""
+    monkeypatch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+    state = resnet.ResNet(depth=34).state_dict()
+    for tensor in state.values():
+        tensor.random_(1, 9)
+    file = tmp_path / "resnet34.pth"
+    torch.save(state | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}, file)
+    known = WeightsFile(file.name, "https://example.org", hashlib.sha256(file.read_bytes()).hexdigest())
+    monkeypatch.setitem(WEIGHTS, "resnet34", known)
+    imagenet = ("method.backbone=imagenet", "method.encoder_channels=64", "method.condition=sketch")
+    for small_stem in (False, True):
+        stem = (f"method.small_stem={str(small_stem).lower()}", f"method.input_size={32 if small_stem else 64}")
+        trainer = Trainer(encoding("ome", *imagenet, *stem), CPU, ALONE, weights={"resnet34": file})
+        assert trainer.features == {"backbone": f"resnet34 {known.sha256}"}
+        for encoder in (trainer.method.get_submodule("encoder"), trainer.averages.modules["encoder"]):
+            for name, tensor in encoder.get_submodule("trunk").state_dict().items():
+                # The current image is behind the sketch's channel.
+                copied = tensor[:, 1:] if name == "conv1.weight" else tensor
+                begins = not (small_stem and name.startswith(("conv1.", "bn1.")))
+                assert torch.equal(copied, state[name]) == begins, name
+    monkeypatch.setitem(WEIGHTS, "resnet34", replace(known, sha256="0" * 64))
+    with pytest.raises(PixgraftError, match=r"resnet34.pth: SHA-256 .* but the published resnet34.pth has 000000"):
+        Trainer(encoding("ome", *imagenet, *stem), CPU, ALONE, weights={"resnet34": file})
+
+
+def test_a_backbone_of_other_channels_is_refused() -> None:
+    with pytest.raises(PixgraftError, match="backbone imagenet: its first layer has 64 channels"):
+        encoding("ome", "method.backbone=imagenet")
+
+
+def test_a_resumed_run_needs_no_backbone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The file is read where a run begins, and its SHA-256 stays in every checkpoint."""
+    required = {"backbone": "resnet34", "perceptual": "squeezenet"}
+    monkeypatch.setattr(OME, "required_networks", lambda self: required)
+    monkeypatch.setenv("PIXGRAFT_CACHE", str(tmp_path / "none"))
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    experiment = encoding("ome")
+    with pytest.raises(PixgraftError, match=r"resnet34-b627a593.pth: not there.* --weights resnet34=FILE"):
+        trainer_of(experiment)
+    resumed = Trainer(experiment, CPU, ALONE, new=False)
+    assert resumed.features.keys() == {"perceptual"}
+    assert resumed.features.keys() == {"perceptual"}
+    resumed.features["backbone"] = "resnet34 1234"
+    resumed.save(tmp_path, fingerprint="")
+    begun, _ = checkpoints.latest(tmp_path, resumed.check)
+    assert begun is not None
+    resumed = Trainer(experiment, CPU, ALONE, new=False)
+    resumed.load(begun)
+    assert resumed.features["backbone"] == "resnet34 1234"
+    resumed.features["perceptual"] = "squeezenet 5678"
+    with pytest.raises(PixgraftError, match=r"the run's losses used .* and here they have .*5678"):
+        resumed.load(begun)
 
 
 # --- the steps ---
@@ -326,6 +396,34 @@ def test_lpips_without_weights_gives_way_by_name(
     assert "SHA-256" in capsys.readouterr().err
     with pytest.raises(PixgraftError, match="irse50"):
         trainer_of(encoding(name, "method.lambda_identity=1"))
+
+
+def test_weights_given_by_name_train_and_resume(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIXGRAFT_CACHE", str(tmp_path / "none"))
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    file, out = tmp_path / "alexnet.pth", tmp_path / "run"
+    torch.save(random_trunk("alex"), file)
+    known = WeightsFile("alexnet.pth", "https://example.org", hashlib.sha256(file.read_bytes()).hexdigest())
+    monkeypatch.setitem(WEIGHTS, "alexnet", known)
+    command = arguments("psp", data, out, "method.lambda_perceptual=1", "method.perceptual=lpips-alex")
+    weights = ("--weights", f"alexnet={file}")
+    assert main([*command, "--set", "train.images=4", *weights]) == 0
+    assert "perceptual network: lpips-alex" in capsys.readouterr().out
+    assert newest(out).meta["features"] == {"perceptual": f"lpips-alex {known.sha256}"}
+    before = tree(out)
+    assert main([*command, "--set", "train.images=8"]) == 2  # and does not go on with another network
+    assert f"{tmp_path}/none/alexnet.pth: not there" in (said := capsys.readouterr().err)
+    assert "--weights alexnet=FILE" in said and tree(out) == before
+    assert main([*command, "--set", "train.images=8", *weights]) == 0
+    assert newest(out).images_seen == 8
+    for wrong, message in (
+        ("alexnet", "write NAME=FILE"),
+        (f"alexnet={tmp_path}/no", "no such file, given for alexnet"),
+    ):
+        assert main([*command, "--weights", wrong]) == 2
+        assert message in capsys.readouterr().err
 
 
 def refuse(*_: object, **__: object) -> None:

@@ -14,6 +14,7 @@ from pixgraft.networks.inception import InceptionV3
 from pixgraft.networks.irse import IRSE50
 from pixgraft.networks.lpips import TAPS, TRUNKS, Trunk
 from pixgraft.networks.mobilefacenet import MobileFaceNet
+from pixgraft.networks.resnet import ResNet
 from pixgraft.networks.squeezenet import SqueezeNet
 from pixgraft.networks.trunks import squeezenet1_0
 from pixgraft.networks.vgg import VGG16
@@ -22,10 +23,12 @@ from test_oracles import distance
 
 BUILT: dict[str, Callable[[], nn.Module]] = {
     "inception-fid": InceptionV3,
+    "inception-torchvision": InceptionV3,
     "vgg16": VGG16,
     "squeezenet": SqueezeNet,
     "mobilefacenet": MobileFaceNet,
     "irse50": IRSE50,
+    "resnet": lambda: ResNet(depth=34),
 }
 
 
@@ -40,15 +43,18 @@ def stand_ins(layout: str) -> Tensors:
     if layout == "lpips":
         trunk = {f"net.slice1.{name}": tensor for name, tensor in TRUNKS["alex"]().state_dict().items()}
         return {**trunk, **heads("alex")}
-    return {name: torch.zeros(()).expand(shape) for name, shape in shapes(layout).items()}
+    unused = {"AuxLogits.fc.weight": torch.zeros(8, 2)} if layout == "inception-torchvision" else {}
+    return unused | {name: torch.zeros(()).expand(shape) for name, shape in shapes(layout).items()}
 
 
 EXAMPLES = {
     "inception-fid": "Mixed_7c.branch3x3dbl_3b.bn.running_var",
+    "inception-torchvision": "Mixed_7c.branch3x3dbl_3b.bn.running_var",
     "vgg16": "classifier.3.weight",
     "squeezenet": "features.12.expand3x3.bias",
     "mobilefacenet": "blocks.14.conv.5.weight",
     "irse50": "body.21.shortcut_layer.0.weight",
+    "resnet": "layer2.0.downsample.0.weight",
     "lpips": "lin4.model.1.weight",
 }
 """A tensor of each layout, as it is published."""
@@ -103,7 +109,7 @@ def test_what_measuring_does_not_need_is_passed_over() -> None:
     assert network.state_dict().keys() == same.state_dict().keys()
     assert 0 < distance(same(made(1)), network(made(1)).detach().numpy()) < 1e-2
     # The class layers of the published files.
-    for layout, name in (("inception-fid", "fc"), ("vgg16", "classifier.6")):
+    for layout, name in (("inception-fid", "fc"), ("inception-torchvision", "fc"), ("vgg16", "classifier.6")):
         whole = {**stand_ins(layout), f"{name}.weight": torch.zeros(8, 2), f"{name}.bias": torch.zeros(8)}
         whole[EXAMPLES[layout]] = torch.zeros(2, 5)  # refused after unknown names are, so that nothing large is filled
         with pytest.raises(PixgraftError, match=rf"{EXAMPLES[layout]} is \(2, 5\), expected"):

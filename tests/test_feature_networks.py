@@ -19,11 +19,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 import pixgraft
-from pixgraft.data.images import to_tensor
+from pixgraft.data.images import from_uint8, to_tensor
 from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.columns import columns
+from pixgraft.evaluation.protocols import PROTOCOLS
+from pixgraft.features import KINDS as FEATURES
+from pixgraft.features import networks, open_feature
+from pixgraft.features.weights import WEIGHTS
 from pixgraft.layouts import from_state_dicts
 from pixgraft.layouts.features import lpips_from_trunk
 from pixgraft.layouts.reading import read_tensors
+from pixgraft.networks import inception
 from pixgraft.networks.inception import InceptionV3
 from pixgraft.networks.inputs import resized
 from pixgraft.networks.irse import IRSE50
@@ -199,14 +205,118 @@ def test_networks_resize_by_themselves(side: int) -> None:
 
 
 def test_inception_resizes_without_antialiasing() -> None:
-    torch.manual_seed(0)
-    network = InceptionV3().eval()
     images = made(1, 3 * 299)
     # At three times the size, bilinear sampling takes the middle one of three pixels and no other.
-    with torch.no_grad():
-        ours, plain, smooth = (network.maps(x)[0] for x in (images, images[..., 1::3, 1::3], resized(images, 299, 299)))
-    assert distance(ours, plain.numpy()) < 1e-4
-    assert distance(ours, smooth.numpy()) > 1e-1
+    ours = inception.INPUTS["pytorch-fid"](images)
+    assert distance(ours, images[..., 1::3, 1::3].numpy()) < 1e-4
+    assert distance(ours, resized(images, 299, 299).numpy()) > 1e-1
+
+
+@pytest.mark.parametrize("side", [64, 299, 700])
+def test_the_forms_of_inception_resize_as_published(side: int) -> None:
+    """clean-fid resizes each channel in floats and divides by 128; StarGAN v2 resizes the stored image."""
+    size, levels = (299, 299), np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    images = from_uint8(torch.from_numpy(levels).permute(2, 0, 1)[None])
+    channels = [
+        Image.fromarray(levels[..., i].astype(np.float32)).resize(size, Image.Resampling.BICUBIC) for i in range(3)
+    ]
+    clean = (np.stack([np.asarray(each) for each in channels]) - 128) / 128
+    assert np.abs(clean - inception.INPUTS["clean-fid"](images)[0].numpy()).max() < 1e-5
+    small = np.asarray(Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR)) / 255
+    expected = ((small - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).transpose(2, 0, 1)
+    assert np.abs(expected - inception.INPUTS["torchvision"](images)[0].numpy()).max() < 1e-5
+
+
+def test_inception_of_torchvision_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's definition written down anew: every average pool counts its padding, and there is no max pool in
+    the last block. At 75 x 75, the least that it takes."""
+    monkeypatch.setattr(inception, "SIDE", 75)
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        state = {name: torch.empty(each.shape, device="cpu") for name, each in InceptionV3().state_dict().items()}
+    for name, tensor in state.items():
+        if name.endswith("conv.weight"):
+            tensor.normal_(0, tensor[0].numel() ** -0.5)
+        else:
+            tensor.uniform_(0.5, 1.5) if name.endswith(("weight", "var")) else tensor.normal_(0, 0.1)
+    whole = state | {
+        "AuxLogits.conv0.conv.weight": torch.zeros(1),
+        "fc.weight": torch.zeros(1),
+        "fc.bias": torch.zeros(1),
+    }
+    network = from_state_dicts("inception-torchvision", {"x": whole})["x"]
+
+    def conv(x: Tensor, name: str, stride: int = 1, padding: int | tuple[int, int] = 0) -> Tensor:
+        mean, var, weight, bias = (
+            state[f"{name}.bn.{key}"] for key in ("running_mean", "running_var", "weight", "bias")
+        )
+        x = F.conv2d(x, state[f"{name}.conv.weight"], None, stride, padding)
+        return F.batch_norm(x, mean, var, weight, bias, eps=0.001).relu()
+
+    def branch(x: Tensor, block: str, *layers: tuple[str, int | tuple[int, int]]) -> Tensor:
+        for name, padding in layers:
+            x = conv(x, f"{block}.{name}", 1, padding)
+        return x
+
+    def pooled(x: Tensor, block: str) -> Tensor:
+        return conv(F.avg_pool2d(x, kernel_size=3, stride=1, padding=1), f"{block}.branch_pool")
+
+    across, down = (0, 3), (3, 0)
+    paddings: tuple[int | tuple[int, int], ...] = (0, down, across, down, across)
+    images = made(2, 75)
+    x = ((images + 1) * 127.5).round() / 255 - torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
+    x = x / torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+    x = conv(conv(conv(x, "Conv2d_1a_3x3", 2), "Conv2d_2a_3x3"), "Conv2d_2b_3x3", 1, 1)
+    x = conv(conv(F.max_pool2d(x, 3, 2), "Conv2d_3b_1x1"), "Conv2d_4a_3x3")
+    x = F.max_pool2d(x, 3, 2)
+    for block in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):
+        double = branch(x, block, ("branch3x3dbl_1", 0), ("branch3x3dbl_2", 1), ("branch3x3dbl_3", 1))
+        five = branch(x, block, ("branch5x5_1", 0), ("branch5x5_2", 2))
+        x = torch.cat((conv(x, f"{block}.branch1x1"), five, double, pooled(x, block)), 1)
+    double = branch(x, "Mixed_6a", ("branch3x3dbl_1", 0), ("branch3x3dbl_2", 1))
+    double = conv(double, "Mixed_6a.branch3x3dbl_3", 2)
+    x = torch.cat((conv(x, "Mixed_6a.branch3x3", 2), double, F.max_pool2d(x, 3, 2)), 1)
+    for block in ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"):
+        seven = branch(x, block, ("branch7x7_1", 0), ("branch7x7_2", across), ("branch7x7_3", down))
+        names = [f"branch7x7dbl_{i}" for i in range(1, 6)]
+        double = branch(x, block, *zip(names, paddings, strict=True))
+        x = torch.cat((conv(x, f"{block}.branch1x1"), seven, double, pooled(x, block)), 1)
+    three = conv(conv(x, "Mixed_7a.branch3x3_1"), "Mixed_7a.branch3x3_2", 2)
+    seven = branch(x, "Mixed_7a", ("branch7x7x3_1", 0), ("branch7x7x3_2", across), ("branch7x7x3_3", down))
+    x = torch.cat((three, conv(seven, "Mixed_7a.branch7x7x3_4", 2), F.max_pool2d(x, 3, 2)), 1)
+    for block in ("Mixed_7b", "Mixed_7c"):
+        three = conv(x, f"{block}.branch3x3_1")
+        double = branch(x, block, ("branch3x3dbl_1", 0), ("branch3x3dbl_2", 1))
+        parts = [conv(x, f"{block}.branch1x1")]
+        for source, name in ((three, "branch3x3_2"), (double, "branch3x3dbl_3")):
+            parts += [conv(source, f"{block}.{name}a", 1, (0, 1)), conv(source, f"{block}.{name}b", 1, (1, 0))]
+        x = torch.cat((*parts, pooled(x, block)), 1)
+    expected = F.adaptive_avg_pool2d(x, 1).flatten(1)
+    assert expected.std() > 0
+    assert distance(network(images), expected.numpy()) < 1e-4
+
+
+def test_the_variants_of_fid_have_their_networks_and_their_labels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with torch.device("meta"):
+        state = InceptionV3().state_dict()
+    tensors = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in state.items()}
+    monkeypatch.setattr(networks, "read_tensors", lambda file: tensors)
+    monkeypatch.setattr(networks, "file_sha256", lambda file, limit: WEIGHTS[file.name].sha256)
+    monkeypatch.setattr(networks, "find_weights", lambda name, files, note: tmp_path / name)
+    for name, form, label in (
+        ("inception", "pytorch-fid", "FID"),
+        ("inception-clean", "clean-fid", "FID (clean)"),
+        ("inception-torchvision", "torchvision", "FID (torchvision)"),
+    ):
+        network = open_feature(name, {}, torch.device("cpu")).network
+        assert isinstance(network, InceptionV3) and network.form == form and not network.training
+        (fd, kd, precision) = columns(["fd", "kd", "precision"], [name])
+        assert (fd.label, kd.label) == (label, label.replace("FID", "KID"))
+        assert precision.label == f"precision ({FEATURES[name].label})"
+    named = {each.network for each in PROTOCOLS.values() if each.name.startswith("i2ilr-") and "fd" in each.metrics}
+    assert named == {"inception-torchvision"}  # whose tables follow StarGAN v2's procedure
 
 
 def test_squeezenet_maps_lie_at_seven_depths() -> None:

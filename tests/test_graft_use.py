@@ -57,6 +57,8 @@ def test_every_pair_gives_an_image_and_a_report(model: Path, inputs: Path, done:
             "notes": [],
             "device": "cpu",
             "threads": 1,
+            "precision": "float32",
+            "engine": "torch",
         }
         picture = Image.open(io.BytesIO(data))
         assert (picture.size, picture.mode) == ((32, 32), "RGB")

@@ -317,6 +317,7 @@ def test_the_paper_presets_are_the_paper_and_step() -> None:
         "noise_start": 0.0,
         "noise_into": "both",
         "reconstruction": "l1",
+        "perceptual": "lpips-vgg",
         "adversarial_into": "sum",
         "generator_channels": 32,
         "generator_max_channels": 512,

@@ -1,19 +1,24 @@
 """GRIT in use: the network it borrows, translations, random styles, previews, and what it refuses."""
 
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
+from urllib.error import URLError
 
 import pytest
 import torch
+from pytest import MonkeyPatch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from cases import grit, grit_batch, grit_condition, grit_method, pictures, trainer_of
+from cases import copied, grit, grit_batch, grit_condition, grit_method, pictures, trainer_of
 from pixgraft.config import replaced
 from pixgraft.errors import PixgraftError
 from pixgraft.methods.base import Batch
 from pixgraft.methods.grit import GRIT
 from pixgraft.networks.grit import Discriminator, Generator, StylePrior
 from pixgraft.presets import preset
+from pixgraft.training.loop import with_available_networks
 
 # --- frozen feature networks ---
 
@@ -32,7 +37,8 @@ class Distance(nn.Module):
 
 
 def test_the_perceptual_network_is_used_but_not_the_methods_own() -> None:
-    experiment = grit("method.reconstruction=perceptual", "method.noise=false", "method.lambda_reconstruction=0.5")
+    network = ("method.reconstruction=perceptual", "method.perceptual=squeezenet")
+    experiment = grit(*network, "method.noise=false", "method.lambda_reconstruction=0.5")
     trainer = trainer_of(experiment)
     method = trainer.method
     assert isinstance(method, GRIT) and method.required_networks() == {"perceptual": "squeezenet"}
@@ -59,6 +65,27 @@ def test_a_missing_perceptual_network_is_named() -> None:
     method = grit_method("reconstruction=perceptual")
     with pytest.raises(PixgraftError, match=r"grit: .* perceptual network"):
         method.generator_losses(grit_batch(method))
+
+
+def test_missing_weights_of_lpips_give_way_to_the_bundled_network(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXGRAFT_CACHE", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", Mock(side_effect=URLError("no network")))
+    experiment = with_available_networks(grit("method.reconstruction=perceptual"))
+    assert experiment.method.perceptual_network == "squeezenet"
+    assert with_available_networks(grit()) == grit()  # L1 takes none
+
+
+def test_without_weight_the_adversarial_loss_trains_no_discriminator() -> None:
+    """The rows of Figure 3 that have the reconstruction loss alone."""
+    trainer = trainer_of(grit("method.lambda_adversarial=0.0", "method.residual=false", "method.r1_gamma=1.0"))
+    method = trainer.method
+    assert isinstance(method, GRIT)
+    before = copied(method)
+    assert trainer.step(grit_batch(method)).keys() == {"reconstruction", "style", "prior"}
+    changed = {
+        name.partition(".")[0] for name, weight in copied(method).items() if not torch.equal(weight, before[name])
+    }
+    assert changed == {"generator", "style_encoder"}
 
 
 # --- use ---

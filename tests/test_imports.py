@@ -31,7 +31,7 @@ FLOORS = {
     "training.experiment": (4, ()),
     "presets": (4, ("training.experiment",)),
     "devices": (4, ()),
-    "models": (4, ("devices", "training.experiment")),
+    "models": (4, ("devices", "presets", "training.experiment")),
     "layouts": (4, ()),
     "features": (4, ("layouts",)),
     "faces": (4, ("features", "layouts")),

@@ -67,6 +67,14 @@ def test_pono_and_its_gradients_are_the_plain_formulas(channels: int, statistic:
     torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("statistic", ["deviation", "variance"])
+def test_pono_in_use_is_pono(statistic: Statistic) -> None:
+    x = noise(2, 5, 3, 4)
+    with torch.no_grad():
+        for ours, theirs in zip(pono(x, statistic), plain_pono(x, statistic), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
 def test_pono_passes_gradcheck() -> None:
     x = noise(2, 3, 2, 2).requires_grad_()
     assert torch.autograd.gradcheck(pono, (x,))

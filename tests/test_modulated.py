@@ -117,6 +117,7 @@ def test_the_layer_scales_its_weights_and_makes_its_styles(upsample: bool) -> No
     layer = ModulatedConv2d(6, 4, 3, style_dim=5, upsample=upsample, gain=math.sqrt(2)).double()
     nn.init.normal_(layer.bias)
     x, code = noise(2, 6, 4, 4), noise(2, 5, seed=1)
+    assert isinstance(layer.affine.weight, Tensor)
     style = code @ layer.affine.weight.T / math.sqrt(5) + 1
     expected = plain_modulated(x, layer.weight / math.sqrt(6 * 9), style, upsample) + layer.bias[:, None, None]
     for form in FORMS:

@@ -360,7 +360,7 @@ def test_what_does_not_fit_is_refused(
     assert "conditions of kind self: ome-table4 measures a model of small images" in refused(
         models / "self", "ome-table4"
     )
-    assert "conditions of kind labels: ome-table1" in refused(models / "labels", "ome-table1")
+    assert "no images in a folder images/" in refused(models / "labels", "ome-table1")
     assert "psp-table1: is a rating by people" in refused(models / "psp", "psp-table1")
     assert "measured at 32" in refused(models / "lr", "ome-table4", "--size", 64)
     assert "--samples 3: has no part in ome-table4" in refused(models / "lr", "ome-table4", "--samples", 3)

@@ -82,8 +82,14 @@ def test_pairs_and_their_split(tmp_path: Path) -> None:
             one, other = ours.sample(index, number=0, mirrored=True), theirs.sample(index, number=0, mirrored=True)
             assert one.condition is not None and other.condition is not None
             assert torch.equal(one.image, other.image) and torch.equal(one.condition, other.condition)
-    with pytest.raises(PixgraftError, match=r"nothing under val \(it has test/, train/\)"):
+    with pytest.raises(PixgraftError, match=r"nothing under val/ \(it has test/, train/\)"):
         open_packed(out, under="val")
+    names = tmp_path / "names.txt"
+    names.write_text("train/0\ntest/2\n")
+    assert open_packed(out, under=str(names)).names == open_pairs(tmp_path / "data", under=str(names)).names
+    names.write_text("train/0\n9\n")
+    with pytest.raises(PixgraftError, match=r"names\.txt: names 9, which .*data\.pack lacks: give the whole data"):
+        open_packed(out, under=str(names))
     held = open_packed(out).index
     files = sorted((tmp_path / "data").rglob("*.png"))
     assert held.origin.bytes == sum(file.stat().st_size for file in files)

@@ -13,7 +13,7 @@ from pixgraft.cli.presets import parameter_count
 from pixgraft.methods import METHODS
 from pixgraft.pipelines.base import Done
 from pixgraft.pipelines.loading import load
-from pixgraft.presets import PRESETS
+from pixgraft.presets import PRESETS, REMARKS
 
 
 def test_the_presets_are_listed_whole_in_a_narrow_terminal(
@@ -22,10 +22,11 @@ def test_the_presets_are_listed_whole_in_a_narrow_terminal(
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + len(PRESETS)
-    for line, name in zip(lines[1:], PRESETS, strict=True):
+    table, notes = lines[: 1 + len(PRESETS)], lines[1 + len(PRESETS) :]
+    for line, name in zip(table[1:], PRESETS, strict=True):
         assert line.startswith(f"{name} ") and "…" not in line
-    rows = {line.split()[0]: line for line in lines}
+    assert [line.split(":")[0] for line in notes] == ["GiB", *REMARKS]
+    rows = {line.split()[0]: line for line in table}
     assert "codes" in rows["stylegan2-tiny-32"] and "19 labels" in rows["grit-paper-256"]
     assert "lr" in rows["psp-tiny-32"] and "8 color" in rows["i2ilr-tiny-32"]
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.command import evaluate
+from pixgraft.evaluation.options import EvaluationOptions
 from training import make_images, make_pairs
 from using import refusal
 
@@ -48,6 +51,25 @@ def test_pairs_that_cannot_be_measured_stop_a_table_before_it_trains(tmp_path: P
     assert "test/images/02.png: image without condition" in refused(*table, "--split", "test")
     with pytest.raises(AssertionError, match="it began to train"):
         refused(*table, "--split", "train")  # which is sound
+
+
+def test_rows_are_trained_with_the_weights_that_measure_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+
+    def train(*_: object, weights: object, **__: object) -> None:
+        given.append(weights)
+        raise PixgraftError("stops here")
+
+    monkeypatch.setattr("pixgraft.evaluation.sweep.train", train)
+    for split in ("train", "test"):
+        make_pairs(tmp_path / "data" / split, 2)
+    options = EvaluationOptions(
+        data=tmp_path / "data", split="test", protocol="grit-table3", out=tmp_path / "out", device="cpu", quiet=True,
+        weights=(f"alexnet={tmp_path / 'alexnet.pth'}",),
+    )  # fmt: skip
+    with pytest.raises(PixgraftError, match="stops here"):
+        evaluate("grit-tiny-32", options)
+    assert given == [{"alexnet": tmp_path / "alexnet.pth"}]
 
 
 def test_images_that_cannot_be_measured_stop_a_table_before_it_trains(tmp_path: Path, refused: Refused) -> None:

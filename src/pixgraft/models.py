@@ -29,6 +29,7 @@ from pixgraft.files import json_sha256, read_bytes, read_json, remove_leftovers,
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
 from pixgraft.methods.outline import outline
+from pixgraft.presets import PRESETS
 from pixgraft.records import from_dict, known, to_dict
 from pixgraft.training.experiment import Experiment, RunMeta
 from pixgraft.version import __version__
@@ -138,6 +139,10 @@ def _resolve(model: str) -> Path:
         return _assets() / model
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         return _download(model)
+    if model in PRESETS:
+        raise PixgraftError(
+            f"{model}: no such model, but a preset: train it with `pixgraft train {model} --data DATA --out {model}`"
+        )
     raise PixgraftError(f"{model}: no such folder; {unknown('bundled model', model, bundled())}")
 
 

@@ -57,8 +57,10 @@ def script() -> None:
     install()
     import warnings
 
+    from pixgraft.engine.memory import keep_freed_memory
     from pixgraft.engine.terminal import replace_missing_characters
 
+    keep_freed_memory()
     replace_missing_characters()
     warnings.showwarning = _warn
     status = main()

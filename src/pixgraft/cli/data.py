@@ -1,7 +1,9 @@
 """The verbs of `pixgraft data`, which look at images or make data sets of them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
 
 from pixgraft.cli.app import Data, Out, data_app
 from pixgraft.errors import PixgraftError
@@ -9,6 +11,9 @@ from pixgraft.errors import PixgraftError
 if TYPE_CHECKING:
     from pixgraft.data.conditions import ConditionKind
     from pixgraft.data.pairs import ItemSource
+
+Mapping = Annotated[Positional[Path], arg(metavar="MAPPING")]
+Partition = Annotated[Positional[Path], arg(metavar="PARTITION")]
 
 
 @data_app.command
@@ -23,7 +28,7 @@ def check(
         path: A folder (searched) or a zip of images, or of images and conditions; or a packed file, which says itself
             what it holds.
         size: The side in pixels that training will use; smaller images are named.
-        split: The folder within the data to look at, such as "train".
+        split: The folder within the data to look at, such as "train", or a text file that lists names.
         pairs: What the conditions are: index images, colour images with a palette, drawings or pictures.
         images: With pairs: the images' folder.
         conditions: With pairs: the conditions' folder; files are matched by their stems.
@@ -56,7 +61,7 @@ def pack(
         path: A folder (searched) or a zip of images, or of images and conditions.
         out: The file to write; its name ends in .pack. Give it to `train --data`.
         size: The side in pixels of the training.
-        split: The folder within the data to take, such as "train".
+        split: The folder within the data to take, such as "train", or a text file that lists names.
         pairs: What the conditions are: index images, colour images with a palette, drawings or pictures.
         images: With pairs: the images' folder.
         conditions: With pairs: the conditions' folder; files are matched by their stems.
@@ -110,7 +115,7 @@ def sketch(path: Data, out: Out, /, *, size: int = 0, split: str = "") -> int:
         path: A folder (searched) or a zip of images.
         out: The folder for the drawings, named as the images.
         size: Draw each image's centred square at this side; 0: at its own size.
-        split: The folder within the data to take, such as "train".
+        split: The folder within the data to take, such as "train", or a text file that lists names.
     """
     from pixgraft.cli.results import print_findings
     from pixgraft.data.sketch import make_sketches
@@ -145,6 +150,42 @@ def masks(path: Data, out: Out, /, *, order: Literal["celebamask-hq", "face-pars
 
 
 @data_app.command
+def celebahq(mapping: Mapping, partition: Partition, out: Out, /) -> int:
+    """Write CelebA-HQ's split as lists for --split: train.txt, val.txt and test.txt.
+
+    Args:
+        mapping: CelebAMask-HQ's CelebA-HQ-to-CelebA-mapping.txt.
+        partition: CelebA's list_eval_partition.txt.
+        out: The folder for the lists.
+    """
+    from pixgraft.data.celebahq import write_lists
+    from pixgraft.engine.terminal import Terminal
+
+    counts = write_lists(mapping, partition, out)
+    Terminal().say(f"{', '.join(f'{part} {count:,}' for part, count in counts.items())}: {out}")
+    return 0
+
+
+@data_app.command
+def lsun(path: Data, out: Out, /, *, size: int = 256, limit: int = 0) -> int:
+    """Write the images of one of LSUN's LMDB databases as files, each one's centred square.
+
+    Args:
+        path: The database's folder, such as church_outdoor_train_lmdb; open only what you trust.
+        out: The folder for the images.
+        size: Their side in pixels.
+        limit: Take the first ones alone; 0: all.
+    """
+    from pixgraft.cli.results import print_findings
+    from pixgraft.data.lsun import extract
+    from pixgraft.engine.bars import Bars
+
+    with Bars() as bars:
+        made = extract(path, out, size=size, limit=limit, progress=bars.counting("extracting"))
+    return print_findings(made.findings, f"{made.count:,} images: {out}")
+
+
+@data_app.command
 def align(path: Data, out: Out, /, *, size: int = 256, template: Literal["ffhq", "arcface"] = "ffhq") -> int:
     """Find the largest face of each image and cut it out upright.
 
@@ -169,7 +210,7 @@ def order(path: Data, /, *, split: str = "") -> int:
 
     Args:
         path: A folder (searched) or a zip of label maps.
-        split: The folder within the data to look at, such as "masks".
+        split: The folder within the data to look at, such as "masks", or a text file that lists names.
     """
     from pixgraft.data.celebamask import detect_order
     from pixgraft.data.conditions import ConditionKind

@@ -19,8 +19,8 @@ LayoutName = Annotated[str, arg(metavar="NAME")]
 def train(
     preset: Preset, /, *, data: Path, out: Path, split: str = "",
     set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = (),
-    frame: Path | None = None, device: str = "auto", threads: int = 0, resume: bool = False, skip_bad: bool = False,
-    quiet: bool = False,
+    weights: tuple[str, ...] = (), frame: Path | None = None, device: str = "auto", threads: int = 0,
+    resume: bool = False, skip_bad: bool = False, quiet: bool = False,
 ) -> int:  # fmt: skip
     """Train a preset on your images. The same command again resumes, also after ctrl-C or a crash.
 
@@ -28,8 +28,10 @@ def train(
         preset: A name that `pixgraft presets` lists.
         data: A folder (searched) or a zip: of images, or of images/ and masks/ where a model takes such conditions.
         out: The run folder: configuration, log, sample grids, checkpoints.
-        split: The folder within the data to train on, such as "train".
+        split: The folder within the data to train on, such as "train", or a text file that lists names.
         set: A field of the configuration as field=value, such as train.batch=8; give it once for each field.
+        weights: Weights of the networks in the losses, or of what training begins from, each as NAME=FILE; without it
+            the cache or a download is used.
         frame: A frame.json that says where the landmarks of the faces in the images lie; the default is the one beside
             the images, which `pixgraft data align` writes.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -41,6 +43,7 @@ def train(
     from pixgraft import config, devices, presets
     from pixgraft.data.frame import read_frame
     from pixgraft.engine.terminal import Terminal
+    from pixgraft.features import parse_weights
     from pixgraft.training.folder import has_checkpoints
     from pixgraft.training.loop import train as run
 
@@ -50,7 +53,8 @@ def train(
         experiment = dataclasses.replace(experiment, frame=read_frame(frame))
     if resume and not has_checkpoints(out):
         raise PixgraftError(f"{out}: no checkpoint to resume from: leave --resume out to begin")
-    outcome = run(experiment, data, out, split=split, device=device, skip_bad=skip_bad, quiet=quiet)
+    files = parse_weights(weights)
+    outcome = run(experiment, data, out, split=split, device=device, weights=files, skip_bad=skip_bad, quiet=quiet)
     if outcome.interrupted:
         Terminal().say(
             f"stopped by {outcome.interrupted} after {outcome.images_seen:,} images: the same command resumes"
@@ -69,8 +73,8 @@ def evaluate(
     networks everything is measured with the bundled SqueezeNet and named after it.
 
     Args:
-        model: A model of any task; for i2ilr-table4, grit-table3, ome-table2 and ome-table3 a preset, which is trained
-            for each row, or the folder of an earlier such call.
+        model: A model of any task; for tables whose rows are trained (see --train-split) a preset, which is trained for
+            each row, or the folder of an earlier such call.
         options: What to measure, on what data, and how.
     """
     from pixgraft.cli.results import print_result
@@ -143,19 +147,30 @@ def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
 
 
 @app.command
-def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None) -> int:
-    """Write a run's averaged weights as a model folder, to keep or to publish.
+def export(
+    model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None, onnx: bool = False
+) -> int:  # fmt: skip
+    """Write a run's averaged weights as a model folder, to keep or to publish; or as ONNX files for other programs.
 
     Args:
         model: A run folder, or any other model that `translate` takes.
         out: The folder to make.
         half: In half precision.
         frame: A frame.json that says where the landmarks of the faces in its training images lie, for --align.
+        onnx: Write ONNX files in float32, each compared with PyTorch, and onnx.json, which says what goes in and out.
     """
     from pixgraft.data.frame import read_frame
     from pixgraft.engine.terminal import Terminal
     from pixgraft.models import load_model, save_model
 
+    if onnx:
+        if half or frame is not None:
+            raise PixgraftError("--onnx: writes float32 and no frame: leave --half and --frame out")
+        from pixgraft.pipelines.onnx import export_onnx
+
+        for name, largest in export_onnx(load_model(model), out).items():
+            Terminal().say(f"{out / name}.onnx: differs from PyTorch by {largest:.1g} at most, of [-1, 1]")
+        return 0
     given = {} if frame is None else {"frame": dataclasses.asdict(read_frame(frame))}
     opened = load_model(model)
     about = {key: value for key, value in opened.info.items() if key not in ("format", "method", "weights")}
@@ -165,10 +180,23 @@ def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None 
 
 
 @app.command
-def presets() -> int:
-    """List the presets with their image sizes, parameters and how long they train."""
-    from pixgraft.cli.presets import presets_table
+def presets(preset: Annotated[Positional[str], arg(metavar="PRESET")] = "", /) -> int:
+    """List the presets with their image sizes, parameters and how long they train.
+
+    Args:
+        preset: Show this one alone, with the memory that it takes; this takes some seconds to a minute.
+    """
+    from pixgraft.cli.presets import description, memory_table, presets_table, remarks
     from pixgraft.engine.terminal import Terminal
 
-    Terminal().print(presets_table())
+    console = Terminal()
+    if not preset:
+        console.print(presets_table())
+        for line in remarks():
+            console.say(line)
+        return 0
+    table = memory_table(preset)
+    for line in description(preset):
+        console.say(line)
+    console.print(table)
     return 0

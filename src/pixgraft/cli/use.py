@@ -144,7 +144,9 @@ def _opened(model: str, options: RunOptions) -> "Pipeline":
     from pixgraft.pipelines.loading import load
 
     devices.set_threads(options.threads)
-    return load(model, device=options.device, local_rank=local_rank())
+    return load(
+        model, device=options.device, precision=options.precision, engine=options.engine, local_rank=local_rank()
+    )
 
 
 def _run(pipeline: "Pipeline", plan: Callable[["Pipeline"], "Plan"], options: RunOptions) -> int:

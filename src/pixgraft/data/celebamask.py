@@ -9,7 +9,6 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -23,7 +22,7 @@ from pixgraft.data.check import Finding, without_name
 from pixgraft.data.images import decode
 from pixgraft.data.outputs import check_made, output_folder, write_image
 from pixgraft.data.sources import open_source
-from pixgraft.engine.distributed import cores
+from pixgraft.data.threads import in_threads
 from pixgraft.errors import PixgraftError
 from pixgraft.files import removed_if_empty
 
@@ -95,23 +94,16 @@ def merge_parts(
     findings: list[Finding] = []
     counts: Counter[str] = Counter()
     written = 0
-    executor = ThreadPoolExecutor(cores())
-    stack = contextlib.ExitStack()
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(source.close)
         stack.enter_context(removed_if_empty(Path(out)))
         output_folder(Path(out))
-        for done, (face, finding) in enumerate(zip(faces, executor.map(merge, faces), strict=True), start=1):
+        for face, finding in stack.enter_context(contextlib.closing(in_threads(merge, list(faces), progress))):
             if finding:
                 findings.append(finding)
             if not finding or finding.usable:
                 written += 1
                 counts.update(faces[face].keys())
-            if progress is not None:
-                progress(done, len(faces))
-    finally:
-        executor.shutdown(cancel_futures=True)
-        stack.close()
-        source.close()
     return Merged(written, {part: counts[part] for part in ORDERS[order][1:]}, findings)
 
 

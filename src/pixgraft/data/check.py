@@ -1,8 +1,8 @@
 """The check of a folder or zip of images, or of images with conditions: it names every fault before training."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +11,7 @@ from pixgraft.data.dataset import MAX_ENLARGEMENT, read_condition
 from pixgraft.data.images import SUFFIXES, decode, image_format
 from pixgraft.data.packed import PackedSource
 from pixgraft.data.pairs import ItemSource
-from pixgraft.engine.distributed import cores
+from pixgraft.data.threads import in_threads
 from pixgraft.errors import PixgraftError
 
 
@@ -82,10 +82,9 @@ def check(
     originals: dict[bytes, str] = {}
     usable = duplicates = 0
     count = len(source.names)
-    executor = ThreadPoolExecutor(cores())
-    try:
-        checks = executor.map(lambda index: _check_item(source, index, size, kind), range(count))
-        for done, item in enumerate(checks, start=1):
+    checks = in_threads(lambda index: _check_item(source, index, size, kind), range(count), progress)
+    with contextlib.closing(checks):
+        for _, item in checks:
             if item.size is not None:
                 sides.append(min(item.size))
             findings += item.findings
@@ -95,10 +94,6 @@ def check(
                 if original != item.name:
                     duplicates += 1
                     findings.append(Finding(item.name, f"the same pixels as {original}", usable=True))
-            if progress is not None:
-                progress(done, count)
-    finally:
-        executor.shutdown(cancel_futures=True)  # an interrupt does not wait for the files not yet begun
     findings += [Finding(file.name, file.problem, usable=False) for file in source.unpaired]
     findings += [Finding(name, "passed over: its suffix is not an image's", usable=True) for name in source.skipped]
     unpaired = None if kind is None else len(source.unpaired)

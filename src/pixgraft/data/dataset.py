@@ -4,6 +4,7 @@ The n-th sample is a function of (seed, n) alone. A resumed run therefore needs 
 distributed run need not communicate to divide a step among them.
 """
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from pixgraft.data.degrade import Degradation
 from pixgraft.data.images import decode, fit, from_uint8, pixels
 from pixgraft.data.packed import PackedSource
 from pixgraft.data.pairs import ItemSource
+from pixgraft.data.threads import in_threads
 from pixgraft.engine.distributed import cores
 from pixgraft.engine.seeds import derive, generator
 from pixgraft.errors import PixgraftError
@@ -127,8 +129,7 @@ class Dataset:
 
     def problems(self) -> dict[int, str]:
         """Every unusable item by its index, with the line that says why."""
-        with ThreadPoolExecutor(cores()) as pool:
-            problems = enumerate(pool.map(self._problem, range(len(self))))
+        with contextlib.closing(in_threads(self._problem, range(len(self)))) as problems:
             return {index: problem for index, problem in problems if problem}
 
     def _problem(self, index: int) -> str:

@@ -30,7 +30,8 @@ from torch import Tensor
 from pixgraft.data.conditions import Color, ConditionKind
 from pixgraft.data.frame import Frame
 from pixgraft.data.pairs import ItemSource, pair_key
-from pixgraft.data.sources import is_image, prefix_of
+from pixgraft.data.sources import is_image
+from pixgraft.data.splits import Split
 from pixgraft.errors import PixgraftError
 from pixgraft.files import open_regular
 from pixgraft.records import from_dict
@@ -198,22 +199,22 @@ def _described(kind: ConditionKind | None) -> str:
 
 
 def open_packed(path: str | Path, *, under: str = "", images: str = "images") -> PackedSource:
-    """The items of a packed file; those beneath the folder `under`, as `open_images` and `open_pairs` select them.
+    """The items of a packed file; those that `under` selects by their names, as `open_images` and `open_pairs` do.
 
     `images` is the folder of the images among pairs. Raises PixgraftError, which names the file, if it is missing, no
-    regular file, cut short, damaged or edited, and if nothing is beneath `under`.
+    regular file, cut short, damaged or edited; and if nothing is beneath `under`, or the list names what is not packed.
     """
-    path = Path(path)
+    path, split = Path(path), Split(under)
     try:
         with open_regular(path, _FILE_BYTES) as file:
-            return _opened(path, file.fileno(), file.read(PREAMBLE.size), under, images)
+            return _opened(path, file.fileno(), file.read(PREAMBLE.size), split, images)
     except FileNotFoundError:
         raise PixgraftError(f"{path}: no such file: check the path, or make it with pixgraft data pack") from None
     except OSError as error:
         raise PixgraftError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _opened(path: Path, descriptor: int, preamble: bytes, under: str, images: str) -> PackedSource:
+def _opened(path: Path, descriptor: int, preamble: bytes, split: Split, images: str) -> PackedSource:
     refusal = PixgraftError(f"{path}: not a packed file, cut short or damaged: make it anew with pixgraft data pack")
     if len(preamble) < PREAMBLE.size:
         raise refusal
@@ -239,16 +240,11 @@ def _opened(path: Path, descriptor: int, preamble: bytes, under: str, images: st
     if hasattr(mmap, "MADV_RANDOM"):  # items are read in random order
         with contextlib.suppress(OSError):
             mapped.madvise(mmap.MADV_RANDOM)
-    places = _beneath(index, under, images)
+    keys = [pair_key(name, images) if index.kind else name for name in index.names]  # pairs: above or below `images`
+    places = [place for place, key in enumerate(keys) if split.holds(key)]
+    split.check(path, (keys[place] for place in places))
     if not places:
         folders = sorted({name.split("/")[0] + "/" for name in index.names if "/" in name})
         has = ", ".join(folders[:5]) or "no folders"
-        raise PixgraftError(f"{path}: nothing under {under} (it has {has}): give another --split")
+        raise PixgraftError(f"{path}: nothing under {split.prefix} (it has {has}): give another --split")
     return PackedSource(path, index, mapped, places)
-
-
-def _beneath(index: PackIndex, under: str, images: str) -> list[int]:
-    """The numbers of the items beneath the folder `under`, which of pairs may be above or below their own folders."""
-    prefix = prefix_of(under)
-    keys = [pair_key(name, images) if index.kind else name for name in index.names]
-    return [place for place, key in enumerate(keys) if key.startswith(prefix)]

@@ -1,11 +1,10 @@
 """The writing of a packed file (`data/packed.py`) from a folder or zip: the one time that its images are decoded."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pixgraft.data.outputs import Given, check_outside, check_spared, is_output
 from pixgraft.data.packed import MAGIC, PREAMBLE, START, SUFFIX, PackIndex, PackOrigin, is_packed
 from pixgraft.data.pairs import ItemSource
 from pixgraft.data.sources import ImageSource
+from pixgraft.data.threads import in_threads
 from pixgraft.engine.distributed import cores
 from pixgraft.errors import PixgraftError
 from pixgraft.files import open_for_writing, refuse_link, unfinished
@@ -77,10 +77,18 @@ def write_pack(
     written: list[int] = []
     findings = [Finding(file.name, file.problem, usable=False) for file in source.unpaired]
     digests = bytearray()
+
+    def decode(index: int) -> Item | PixgraftError:
+        try:
+            return decoded(digested, index, size=size, kind=kind)
+        except PixgraftError as error:
+            return error
+
+    items = in_threads(decode, range(len(source.names)), progress, ahead=4 * cores())
     try:
-        with unfinished(out) as temporary, open_for_writing(temporary, os.O_EXCL) as file:
+        with unfinished(out) as temporary, open_for_writing(temporary, os.O_EXCL) as file, contextlib.closing(items):
             file.write(bytes(START))
-            for index, item in enumerate(_items(digested, size, kind)):
+            for index, item in items:
                 if isinstance(item, PixgraftError):
                     if not skip_bad:
                         raise item
@@ -94,8 +102,6 @@ def write_pack(
                             digest.update(values)
                     digests += digest.digest()
                     written.append(index)
-                if progress is not None:
-                    progress(index + 1, len(source.names))
             if len(written) < 2:
                 raise PixgraftError(f"{source.path}: {len(written)} usable images are too few to train on")
             file.write(digests)
@@ -136,25 +142,3 @@ def _index(
         ),
         frame=source.frame(),
     )
-
-
-def _items(source: ItemSource, size: int, kind: ConditionKind | None) -> Iterator[Item | PixgraftError]:
-    """Each item in order, or why it is unusable; decoded a little ahead, on all cores."""
-
-    def decode(index: int) -> Item | PixgraftError:
-        try:
-            return decoded(source, index, size=size, kind=kind)
-        except PixgraftError as error:
-            return error
-
-    pending: deque[Future[Item | PixgraftError]] = deque()
-    pool = ThreadPoolExecutor(cores())
-    try:
-        for index in range(len(source.names)):
-            pending.append(pool.submit(decode, index))
-            if len(pending) > 4 * cores():
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pixgraft.data.frame import Frame, find_frame
-from pixgraft.data.sources import ImageSource, open_source, prefix_of
+from pixgraft.data.sources import ImageSource, open_source
+from pixgraft.data.splits import Split
 from pixgraft.errors import PixgraftError
 
 
@@ -79,7 +80,8 @@ def open_pairs(
 ) -> ItemSource:
     """The pairs in a folder or zip with a folder named `images` and one named `conditions`, at any depth.
 
-    `under` selects the files beneath one folder, such as "train", which may be above or below the two.
+    `under` selects the files beneath one folder, such as "train", which may be above or below the two, or those of a
+    list, as `Split` says.
 
     Raises PixgraftError if nothing matches; and, unless `skip_bad`, if an image has no condition, a condition no image,
     or a file several counterparts: it names the first such file and counts them. With `skip_bad` these are `unpaired`.
@@ -87,10 +89,10 @@ def open_pairs(
     one, two = images.strip("/"), conditions.strip("/")
     if one == two:
         raise PixgraftError(f"{path}: images and conditions cannot both be in {one}: name two folders")
-    source = open_source(path)
-    pairs, unpaired = _matched(
-        _beneath(source, one, two, under, "images"), _beneath(source, two, one, under, "conditions")
-    )
+    source, split = open_source(path), Split(under)
+    pictures = _beneath(source, one, two, split, "images")
+    split.check(source.path, pictures)
+    pairs, unpaired = _matched(pictures, _beneath(source, two, one, split, "conditions"))
     if not pairs:
         raise PixgraftError(
             f"{path}: no image and condition share a name but for the suffix, such as {unpaired[0].name}: rename them"
@@ -112,23 +114,22 @@ def pair_key(name: str, folder: str) -> str:
     return str(PurePosixPath(f"{above}/{below}".lstrip("/")).with_suffix(""))
 
 
-def _beneath(source: ImageSource, folder: str, other: str, under: str, option: str) -> KeyedNames:
-    """The names in `folder` that are beneath `under` too, which may be above or below it.
+def _beneath(source: ImageSource, folder: str, other: str, split: Split, option: str) -> KeyedNames:
+    """The names in `folder` that are in `split` too, whose folder may be above or below it.
 
     A name's key is its path without `folder` and the suffix. A name that has `other` among its folders too belongs to
     the one that comes first. Raises PixgraftError, which names `option`, if there are none.
     """
-    prefix = prefix_of(under)
     keyed: KeyedNames = {}
     for name in source.names:
         above, between, _ = f"/{name}".partition(f"/{folder}/")
         key = pair_key(name, folder)
-        if between and f"/{other}/" not in f"{above}/" and key.startswith(prefix):
+        if between and f"/{other}/" not in f"{above}/" and split.holds(key):
             keyed.setdefault(key, []).append(name)
     if not keyed:
-        where = f"a folder {folder}/" + (f" with {prefix} above or below it" if prefix else "")
+        where = f"a folder {folder}/" + (f" with {split.prefix} above or below it" if split.prefix else "")
         folders = sorted({f"{PurePosixPath(name).parent}/" for name in source.names})
-        options = f"data.{option} in training, else --{option}" + ("; or another --split" if prefix else "")
+        options = f"data.{option} in training, else --{option}" + ("; or another --split" if split.text else "")
         problem = f"no images in {where} (it has {', '.join(folders[:5])})"
         raise PixgraftError(f"{source.path}: {problem}: put them there, or name their folder ({options})")
     return keyed

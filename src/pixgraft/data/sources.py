@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from pixgraft.data.images import SUFFIXES
+from pixgraft.data.splits import Split
 from pixgraft.errors import PixgraftError, printable, reason
 from pixgraft.files import BoundedZip, read_bytes
 
@@ -128,7 +129,7 @@ def open_source(path: str | Path, *, under: str = "") -> ImageSource:
 
     Only files with a suffix in `SUFFIXES`, in upper or lower case, count. Hidden files and folders and `__MACOSX` are
     ignored; links to files are followed, links to folders are not. `under` selects the names beneath one folder, such
-    as "train"; names remain relative to the root of `path`.
+    as "train", or those of a list, as `Split` says; names remain relative to the root of `path`.
 
     Raises PixgraftError if the path is missing or none of the three, if the zip is damaged or encrypted, names an image
     twice, or by an absolute path, one with .. or one with a backslash, if an image lies more than `MAX_DEPTH`
@@ -192,21 +193,16 @@ def _check_text(path: Path, name: str) -> None:
         raise PixgraftError(f"{path}: {printable(name)}: a name that is no UTF-8: rename it") from None
 
 
-def prefix_of(under: str) -> str:
-    """What the names beneath the folder `under` begin with; nothing for the root."""
-    inside = under.strip("/").removeprefix("./")
-    return f"{inside}/" if inside not in ("", ".") else ""
-
-
 def _select(path: Path, names: Iterable[str], under: str) -> tuple[list[str], list[str]]:
-    """The images and the other files among `names`, without hidden ones, beneath `under`."""
-    prefix = prefix_of(under)
+    """The images and the other files among `names`, without hidden ones, that `under` selects."""
+    split = Split(under)
     visible = sorted({name for name in names if name and _visible(name)})
-    selected = [name for name in visible if name.startswith(prefix)]
+    selected = [name for name in visible if split.holds(name)]
     images = [name for name in selected if is_image(name)]
+    split.check(path, images)
     if not images:
         folders = sorted({name.split("/")[0] + "/" for name in visible if "/" in name})
-        beneath = f" under {prefix} (it has {', '.join(folders[:5]) or 'no folders'})" if prefix else ""
+        beneath = f" under {split.prefix} (it has {', '.join(folders[:5]) or 'no folders'})" if split.prefix else ""
         raise PixgraftError(f"{path}: no images{beneath}; put in files that end in one of {' '.join(SUFFIXES)}")
     if deep := next((name for name in images if name.count("/") > MAX_DEPTH), None):
         raise _too_deep(path, deep)

@@ -1,7 +1,8 @@
 """The columns of a table: which metric, with which feature network, under which label.
 
 A metric is named as `name` or `name:network`; without a network it takes each of `--features` that fits it. The
-standard's label stands only where the standard's weights do: FID and KID are Inception's, LPIPS has its own heads.
+standard's label stands only where the standard's weights do: FID and KID are Inception's, LPIPS has its own heads. What
+other papers print as FID has the label of its variant: FID (torchvision), FID (clean).
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from pixgraft.errors import PixgraftError, unknown
 from pixgraft.evaluation.metrics_table import METRICS, Metric
 from pixgraft.features import BUNDLED, KINDS, Role
+
+MEASURING = [name for name, kind in KINDS.items() if kind.roles != ("backbone",)]
+"""The networks that some metric takes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,9 @@ class Column:
         """Its name in tables and in the JSON."""
         prefix, standard = self.metric.standard
         template = standard if prefix and self.network.startswith(prefix) else self.metric.label
-        return template.format(network=KINDS[self.network].label if self.network else "")
+        if not self.network:
+            return template
+        return template.format(network=KINDS[self.network].label, variant=KINDS[self.network].variant)
 
     @property
     def heading(self) -> str:
@@ -47,8 +53,8 @@ def columns(metrics: Iterable[str], features: Sequence[str], *, all_used: bool =
     network that no metric takes.
     """
     for network in features:
-        if network not in KINDS:
-            raise unknown("feature network (--features)", network, KINDS)
+        if network not in MEASURING:
+            raise unknown("feature network (--features)", network, MEASURING)
     asked: list[Column] = []
     for text in metrics:
         name, colon, network = text.partition(":")
@@ -59,8 +65,8 @@ def columns(metrics: Iterable[str], features: Sequence[str], *, all_used: bool =
         if colon and (network not in KINDS or role not in KINDS[network].roles):
             fitting = ", ".join(each for each, kind in KINDS.items() if role in kind.roles) or "none"
             listing = f"the networks that fit {name} are: {fitting}"
-            if network and network not in KINDS:
-                raise unknown("feature network (--metrics)", network, KINDS, listing)
+            if network and network not in MEASURING:
+                raise unknown("feature network (--metrics)", network, MEASURING, listing)
             raise PixgraftError(f"--metrics {text}: {listing}")
         asked += [Column(name, each) for each in ([network] if network else _networks(role, features, text))]
     used = {column.network for column in asked}

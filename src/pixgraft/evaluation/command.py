@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from pixgraft.evaluation.columns import columns
 from pixgraft.evaluation.measure import measure, output_names, write
 from pixgraft.evaluation.model_table import TASK_OPTIONS
 from pixgraft.evaluation.options import EvaluationOptions
-from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, protocol
+from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, Variant, protocol
 from pixgraft.evaluation.result import is_result
-from pixgraft.evaluation.sweep import trained
+from pixgraft.evaluation.sweep import losses_over_training, trained
 from pixgraft.evaluation.tables import MODEL_TABLES, folder_measurement, model_measurement
 from pixgraft.features import parse_weights
 from pixgraft.pipelines.loading import load
@@ -39,13 +40,16 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
         check_out(options.out, output_names(), images, (options.palette, model, *weights.values()))
     devices.set_threads(options.threads)
     runs: list[tuple[str, Path | str]] = [(Path(model).name, model)]
+    curves: dict[str, Any] = {}
     world = distributed.start(devices.pick(options.device).type)  # one group for training and measuring
     try:
         if chosen is not None and chosen.variants:
             columns(options.metrics or chosen.metrics, options.features, all_used=False)  # before hours of training
             layout = {"images": options.images, "conditions": options.conditions, "palette": options.palette or ""}
             settings = [f"data.{name}={json.dumps(str(value))}" for name, value in layout.items()]
-            runs = [*trained(model, chosen, options, settings=(*settings, *options.set))]
+            of_rows = trained(model, chosen, options, weights, settings=(*settings, *options.set))
+            curves = losses_over_training(of_rows, chosen.curve) if chosen.curve else {}
+            runs = [*of_rows]
         with Bars(quiet=options.quiet or world.rank > 0) as bars:
             if chosen is None:
                 table = folder_measurement(options)
@@ -58,6 +62,8 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
             )  # fmt: skip
         if result is None:
             return None
+        for row in result["rows"]:
+            row |= {"training": curves[row["name"]]} if row["name"] in curves else {}
         return result, write(result, table.subjects, options.out) if options.out else []
     finally:
         distributed.stop()
@@ -83,7 +89,7 @@ def _checked(model: str, options: EvaluationOptions) -> Protocol | None:
     """The protocol if a model is measured. Raises PixgraftError for options that do not say what to measure."""
     options.check_bootstrap()
     if not model:
-        others = ("data", "split", *TRAINING_OPTIONS, *(name for name in TASK_OPTIONS if "real" not in name))
+        others = ("data", "split", "classes", *TRAINING_OPTIONS, *(name for name in TASK_OPTIONS if "real" not in name))
         options.check_unset(others, "measures a model")
         if options.real is None or options.fake is None:
             raise PixgraftError("say what to measure: MODEL --data D --protocol P, or --real A --fake B")
@@ -95,6 +101,8 @@ def _checked(model: str, options: EvaluationOptions) -> Protocol | None:
     if not options.protocol:
         raise PixgraftError(f"{model}: say by which protocol: --protocol {', '.join(PROTOCOLS)}")
     chosen = protocol(options.protocol)
+    if options.classes:
+        chosen = _by_class(chosen, options)
     taken = MODEL_TABLES[chosen.task].options_taken
     options.check_unset((name for name in TASK_OPTIONS if name not in taken), f"has no part in {chosen.name}")
     if not chosen.variants or (model not in PRESETS and Path(model).is_dir()):
@@ -106,3 +114,16 @@ def _checked(model: str, options: EvaluationOptions) -> Protocol | None:
         trains = f"--protocol {chosen.name}: trains on --train-split {options.train_split}"
         raise PixgraftError(f"{trains}: say what to measure on with --split, such as test")
     return chosen
+
+
+def _by_class(chosen: Protocol, options: EvaluationOptions) -> Protocol:
+    """The protocol with a row for each of --classes. Raises PixgraftError if it has other rows, or for a class that
+    cannot be a folder's name."""
+    classes = options.classes
+    if chosen.task != "graft" or chosen.variants:
+        fitting = [each.name for each in PROTOCOLS.values() if each.task == "graft" and not each.variants]
+        raise PixgraftError(f"--classes {classes[0]}: has no part in {chosen.name}: choose {', '.join(fitting)}")
+    for name in classes:
+        if not name.strip(". ") or {"/", "\\", "\0"} & set(name) or name in output_names() or classes.count(name) > 1:
+            raise PixgraftError(f"--classes {name}: name folders within the splits, each once")
+    return replace(chosen, by_class=True, variants=tuple(Variant(name, name, ()) for name in classes))

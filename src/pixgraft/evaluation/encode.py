@@ -1,4 +1,5 @@
-"""Tables of task "encode": outputs for images, shrunk or as they are, against these images; and outputs step by step.
+"""Tables of task "encode": outputs for images, shrunk or as they are, or for the conditions paired with them, against
+these images; and outputs step by step.
 
 Shape letters: S side of the generator's images, s side of a condition, at which images are compared, M codes of an
 image, D numbers of a code.
@@ -7,45 +8,52 @@ image, D numbers of a code.
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from pixgraft import devices
+from pixgraft.data.conditions import condition_kind
+from pixgraft.data.dataset import Dataset
 from pixgraft.data.degrade import Degradation
 from pixgraft.data.images import from_uint8, to_uint8
+from pixgraft.data.pairs import open_pairs
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.columns import Column
 from pixgraft.evaluation.metrics_table import METRICS
 from pixgraft.evaluation.model_table import ModelTable
 from pixgraft.evaluation.protocols import Protocol
-from pixgraft.evaluation.subjects import Group, Pictures, Reals, Subject
+from pixgraft.evaluation.subjects import Group, Pictures, Reals, References, Subject
 from pixgraft.layers.conditions import ConditionSpec, fitted
+from pixgraft.layers.resample import bicubic
 from pixgraft.methods.tasks import SCALES
 from pixgraft.pipelines.encode import EncodingPipeline
 
-SHRUNK = {"lr": "small images"}
-INVERTED = {"self": "the image itself", **SHRUNK}
-"""Kinds of condition that are measured on shrunk images, and on the images themselves."""
+PAIRED = {"labels": "label maps", "sketch": "sketches", "image": "other images"}
+"""Kinds of condition that are files of their own, each paired with an image."""
+KINDS = {"self": "the image itself", "lr": "small images", **PAIRED}
+"""Every kind of condition."""
 WARM_UP = 2
 """Images that a model encodes before its time is taken."""
 
 Inputs = dict[str, Tensor]
 Encode = Callable[[Tensor], tuple[Tensor, Inputs]]
-"""A condition, uint8 (1, 3, s, s), to an image uint8 (1, 3, s, s) and the inputs of its metrics."""
+"""A condition, uint8 (1, C, s, s), to an image uint8 (1, 3, s, s) and the inputs of its metrics."""
 
 
 class EncodingTable(ModelTable[EncodingPipeline]):
-    """Models that encode images, beside a floor; or one model, step by step."""
+    """Models that encode conditions, beside a floor; or one model, step by step."""
+
+    options_taken: ClassVar[tuple[str, ...]] = ("palette", "images", "conditions")
 
     @classmethod
     def check_condition(cls, name: str, condition: ConditionSpec | None, protocol: Protocol) -> None:
         assert condition is not None
         # To a model of small images, an image itself is one that was shrunk by 1.
-        measured = INVERTED if protocol.factors == (1,) else SHRUNK
+        measured = protocol.kinds or [kind for kind in KINDS if kind != "self" or protocol.factors == (1,)]
         if _kind(condition) not in measured:
-            kinds = " or ".join(f"{text} ({kind})" for kind, text in measured.items())
+            kinds = " or ".join(f"{KINDS[kind]} ({kind})" for kind in measured)
             made = f"{name}: makes images from conditions of kind {_kind(condition)}"
             raise PixgraftError(f"{made}: {protocol.name} measures a model of {kinds}")
 
@@ -59,11 +67,29 @@ class EncodingTable(ModelTable[EncodingPipeline]):
             raise PixgraftError(f"{name}: the codes of {method.name} models have no scales: {measured}")
 
     def open_data(self) -> None:
-        assert self.options.data is not None
-        self.data = self.real = Pictures(self.options.data, split=self.options.split, size=self.size)
+        options, spec = self.options, self.models[0][1].condition
+        assert options.data is not None
         self.outputs = [(name, EncoderOutputs(pipeline)) for name, pipeline in self.models]
-        self.enlarging = self.models[0][1].condition.enlarging
+        self.enlarging, self.kind = spec.enlarging, _kind(spec)
+        for name, pipeline in self.models:
+            if (kind := _kind(pipeline.condition)) != self.kind and (kind in PAIRED or self.kind in PAIRED):
+                both = f"takes {KINDS[kind]}, {self.models[0][0]} {KINDS[self.kind]}"
+                raise PixgraftError(f"{name}: {both}: measure them one by one")
+        self.pairs: Dataset | None = None
+        self.data: Pictures | References
         factors = self.protocol.factors
+        if self.kind in PAIRED:
+            images, conditions = options.images, options.conditions
+            pairs = open_pairs(options.data, images=images, conditions=conditions, under=options.split)
+            self.pairs = Dataset(pairs, size=self.size, kind=condition_kind(spec, options.palette))
+            self.data = References(self.pairs)
+            if factors != (1,):
+                self.notes.append(f"{PAIRED[self.kind]} are not shrunk: one row stands for all factors")
+            factors = (1,)
+        else:
+            options.check_unset(self.options_taken, f"has no part where models take {KINDS[self.kind]}")
+            self.data = Pictures(options.data, split=options.split, size=self.size)
+        self.real = self.data
         self.factors = [factor for factor in factors if self.size % factor == 0 and factor < self.size]
         if factors == (1,):
             small = [name for name, pipeline in self.models if pipeline.condition.kind == "lr"]
@@ -98,11 +124,14 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         subjects: list[Subject] = []
         for factor in self.factors:
             row = partial(self._subject, factor=factor)
-            mark = f", x{factor}" if len(self.protocol.factors) > 1 else ""
+            mark = f", x{factor}" if len(self.protocol.factors) > 1 and self.pairs is None else ""
             for name, outputs in self.outputs:
                 identity = {"model": name, **outputs.identity}
                 subjects.append(row(f"{name}{mark}", outputs.timed, inputs=("seconds",), identity=identity))
             name, encode = ("bicubic", unchanged_condition) if factor > 1 else ("starting codes", first.start)
+            if factor == 1 and any(column.metric.of_sets for column in columns):
+                self.notes.append(f"left out: floor: {name}{mark}: one image for all, and metrics of sets take several")
+                continue
             subjects.append(row(f"floor: {name}{mark}", encode))
         if any(column.metric.needs == "seconds" for column in columns):
             self.notes.append(
@@ -115,17 +144,40 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         self, name: str, encode: Encode, *,
         factor: int = 1, inputs: tuple[str, ...] = (), identity: dict[str, Any] | None = None,
     ) -> Subject:  # fmt: skip
-        """Images encoded from each image, shrunk by a factor and enlarged again as in training, against the image."""
-        degradation = Degradation(factors=(factor,), enlarging=self.enlarging)
+        """Images encoded from each condition, made by a factor where it is no file of its own, against the images."""
 
         def group(unit: int) -> Group:
-            reference = self.data[unit].unsqueeze(0)
-            condition = reference if factor == 1 else to_uint8(degradation(from_uint8(reference), factor))
+            condition, known = self._inputs(unit, factor)
             image, inputs = encode(condition)
-            return Group(unit, image, {"reference": reference, **inputs}, (self.data.names[unit],))
+            return Group(unit, image, known | inputs, (self.data.names[unit],))
 
-        given = frozenset({"reference", *inputs})
+        given = frozenset({"reference", "source", *(["small"] if self.kind == "lr" else []), *inputs})
         return Subject(name=name, units=len(self.data), group=group, inputs=given, identity=identity or {})
+
+    def _inputs(self, unit: int, factor: int) -> tuple[Tensor, Inputs]:
+        """The condition uint8 (1, C, s, s) of image `unit`, shrunk by a factor and enlarged again as in training if it
+        is no file of its own, and inputs: the image is the reference, and the source where faces are compared."""
+        if self.pairs is not None:
+            image, condition = self.pairs[unit]
+            assert condition is not None
+            reference, condition = image.unsqueeze(0), condition.unsqueeze(0)
+            picture = to_uint8(self.models[0][1].condition.pictured(condition))
+            return condition, {"reference": reference, "source": reference, "condition": picture}
+        reference = self.data[unit].unsqueeze(0)
+        inputs = {"reference": reference, "source": reference}
+        condition = reference
+        if factor > 1:
+            degradation = Degradation(factors=(factor,), enlarging=self.enlarging)
+            condition = to_uint8(degradation(from_uint8(reference), factor))
+        if self.kind == "lr":
+            inputs["small"] = to_uint8(bicubic(from_uint8(reference), factor))
+        return condition, inputs
+
+    @property
+    def _input(self) -> str:
+        if self.kind in PAIRED:
+            return f"{PAIRED[self.kind]}, files of their own"
+        return "the image itself" if self.factors == [1] else f"the image {self._degraded}"
 
     @property
     def _degraded(self) -> str:
@@ -137,7 +189,7 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         return {
             "data": self.data.description(),
             "compared": f"outputs brought to {self.size} pixels, the input's side, against the image fitted to it",
-            "input": "the image itself" if self.factors == [1] else f"the image {self._degraded}",
+            "input": self._input,
             "factors": self.factors,
             "by_step": self.protocol.by_step,
         }

@@ -210,18 +210,23 @@ def measure(
     networks = open_networks(table.columns, weights, device, bars)
     evaluator = Evaluator(table.columns, networks, device)
     curves = [column for column in table.columns if column.metric.is_curve]
-    reals, reals_row = {}, None
-    if table.reals is not None:
-        count = len(table.reals)
-        if any(column.metric.of_sets for column in table.columns):
-            reals = evaluator.reals(table.reals, world, bars.part("reals", share(count, world)))
-        if curves:
-            single = single_images("reals", table.reals)
-            values = Evaluator(curves, {}, device).measure(single, world, lambda count: None)
-            reals_row = Row("reals", {}, count, {}, _curve(values, curves))
+    of_sets = any(column.metric.of_sets for column in table.columns)
+    reals: dict[str, SetFeatures] = {}
     rows: list[Row] = []
+    reals_rows: list[Row] = []
     values_of: dict[str, dict[Column, Tensor]] = {}
+    compared: Reals | None = None
     for subject in table.subjects:
+        images = None if table.reals is None else subject.reals or table.reals
+        if images is not None and images is not compared:
+            compared, count = images, len(images)
+            if of_sets:
+                reals = evaluator.reals(images, world, bars.part("reals", share(count, world)))
+            if curves:
+                single = single_images("reals", images)
+                values = Evaluator(curves, {}, device).measure(single, world, lambda count: None)
+                name = "reals" if images is table.reals and not reals_rows else f"reals of {subject.name}"
+                reals_rows.append(Row(name, {}, count, {}, _curve(values, curves)))
         values = evaluator.measure(subject, world, bars.part(subject.name, share(subject.images, world)))
         if world.rank > 0:
             continue
@@ -234,7 +239,7 @@ def measure(
         return None
     protocol = protocol_entries(table, networks, replicates)
     statements = findings(protocol["name"], rows, table.columns, values_of, replicates=replicates, seed=seed)
-    rows += [reals_row] if reals_row else []
+    rows += reals_rows
     return result_json(table, rows, protocol, [*table.notes, *statements], time.monotonic() - start)
 
 
@@ -286,7 +291,8 @@ def check(table: Measurement) -> None:
     least = max((column.metric.least for column in table.columns if column.metric.of_sets), default=0)
     counts = [(subject.name, subject.images) for subject in table.subjects]
     if table.reals is not None:
-        counts.append((str(table.reals.path), len(table.reals)))
+        sets = dict.fromkeys(subject.reals or table.reals for subject in table.subjects)
+        counts += [(str(images.path), len(images)) for images in sets]
     for name, count in counts:
         if count < least:
             raise PixgraftError(f"{name}: {count} images; the metrics on sets need at least {least}: add some")

@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixgraft.data.images import from_uint8
+from pixgraft.data.sketch import xdog
 from pixgraft.features import Role
 from pixgraft.methods.tasks import SCALES
-from pixgraft.metrics.consistency import consistency
+from pixgraft.metrics.consistency import EPSILON, consistency, downscaling
 from pixgraft.metrics.embedded import mean_pairwise_distance, squared_distance
 from pixgraft.metrics.estimate import Estimate, mean_of
 from pixgraft.metrics.frechet import Moments, frechet
@@ -113,6 +115,7 @@ INPUTS = {
     "source": "a source",
     "other": "another face",
     "lr": "an LR target",
+    "small": "a small image that they are made from",
     "seconds": "a model whose time is taken",
     **{scale: f"a step that changes {scale} codes" for scale in SCALES},
 }
@@ -127,7 +130,7 @@ class Metric:
     """One metric. Either `of_images` or `of_sets` is given."""
 
     label: str
-    """Heading of its column; "{network}" stands for the network's label."""
+    """Heading of its column; "{network}" stands for the network's label, "{variant}" for the standard's variant."""
     better: Better
     """The direction of better figures; empty if there is none."""
     description: str
@@ -160,8 +163,8 @@ def _distance(
 ) -> Metric:
     """A distance between two sets."""
     return Metric(
-        f"{name}-{{network}}", "down", description, "real", None, of_sets, "set", standard=("inception", standard),
-        moments_only=moments_only,
+        f"{name}-{{network}}", "down", description, "real", None, of_sets, "set",
+        standard=("inception", f"{standard}{{variant}}"), moments_only=moments_only,
     )  # fmt: skip
 
 
@@ -187,6 +190,22 @@ def _given(images: Tensor, values: Tensor) -> Tensor:
     return values
 
 
+def _deviation(images: Tensor) -> Tensor:
+    """Mean over pixels and channels of the samples' deviation, (1,)."""
+    return images.double().std(0, correction=0).mean().unsqueeze(0)
+
+
+def _drawing(images: Tensor, reference: Tensor) -> Tensor:
+    """Mean absolute difference of the line drawings of two images, (N,)."""
+    image, other = (xdog(from_uint8(each)) for each in (images, reference))
+    return (image - other).abs().mean((1, 2, 3)) * 127.5
+
+
+def _consistent(images: Tensor, small: Tensor) -> Tensor:
+    """Whether each image shrinks to its input within `EPSILON`, (N,) of 0 or 1."""
+    return (downscaling(images, small) <= EPSILON).double()
+
+
 def _consistency(images: Tensor, target: Tensor, *, figure: Literal["mean", "largest"]) -> Tensor:
     return torch.tensor([getattr(each, figure) for each in consistency(images, target)], dtype=torch.float64)
 
@@ -202,6 +221,10 @@ METRICS = {
     "diversity": _perceptual(
         " diversity", "up", "mean perceptual distance among the samples of one condition", "samples",
         mean_pairwise_distance,
+    ),
+    "deviation": Metric(
+        "deviation", "", "mean over pixels of the deviation among the samples of one condition, 0..255", "samples",
+        _deviation, by_group=True,
     ),
     "l1": Metric("L1", "down", "mean absolute difference to the reference, 0..255", "reference", l1),
     "l2": Metric("L2", "down", "mean squared difference to the reference, of levels in -1..1", "reference", l2),
@@ -223,6 +246,17 @@ METRICS = {
     "consistency-largest": Metric(
         "largest LR difference", "down", "largest difference of a cell, mean over images", "lr",
         partial(_consistency, figure="largest"),
+    ),
+    "downscaling": Metric(
+        "downscaling loss", "down", "mean squared difference of the bicubically shrunk image to the small one "
+        "that it is made from, of levels in 0..1", "small", downscaling,
+    ),
+    "consistent": Metric(
+        "consistent", "up", f"share of images whose downscaling loss is at most {EPSILON:g}", "small", _consistent,
+    ),
+    "drawing": Metric(
+        "drawing", "down", "mean absolute difference of the line drawings, as `pixgraft data sketch` makes them, "
+        "of image and reference, 0..255", "reference", _drawing,
     ),
     "seconds": Metric(
         "seconds", "down", "seconds to make one image alone, on the machine that the notes name", "seconds", _given,

@@ -26,21 +26,22 @@ class MeasuringOptions:
     size: int = 0
     """Fit every image to this side; 0: folders as they are, and a model's own size."""
     metrics: tuple[str, ...] = ()
-    """Metrics in place of the usual ones: fd kd precision recall density coverage perceptual diversity l1 l2 psnr ssim
-    piqe identity identity-other consistency consistency-largest seconds change-coarse change-middle change-fine
-    spectrum. fd:NETWORK picks a network."""
+    """Metrics in place of the usual ones: fd kd precision recall density coverage perceptual diversity deviation l1 l2
+    psnr ssim piqe identity identity-other consistency consistency-largest downscaling consistent drawing seconds
+    change-coarse change-middle change-fine spectrum. fd:NETWORK picks a network."""
     features: tuple[str, ...] = ()
-    """Feature networks: squeezenet inception vgg16 lpips-alex lpips-vgg lpips-squeeze mobilefacenet irse50."""
+    """Feature networks: squeezenet inception inception-clean inception-torchvision vgg16 lpips-alex lpips-vgg
+    lpips-squeeze mobilefacenet irse50."""
     weights: tuple[str, ...] = ()
     """A network's weights as NAME=FILE; without it the cache or a download is used."""
     samples: int = 0
-    """Outputs for each target, or a prior's samples; 0: as the protocol says."""
+    """Outputs for each target or condition, or a prior's samples; 0: as the protocol says."""
     project: bool = False
     """Move each output until it shrinks to its target within one grey level."""
     images: str = "images"
-    """For models that synthesize: the images' folder within --data."""
+    """For models that take conditions from files: the images' folder within --data."""
     conditions: str = "masks"
-    """For models that synthesize: the conditions' folder within --data; files are matched by their stems."""
+    """For the same: the conditions' folder within --data; files are matched by their stems."""
     palette: Path | None = None
     """For label maps in colours: a text file with a line "NAME R G B" for each class."""
     out: Path | None = None
@@ -86,11 +87,15 @@ class EvaluationOptions(MeasuringOptions):
     pairs: Literal["no", "name", "order"] = "no"
     """Measure each image against the reference of the same name, or in the same place."""
     protocol: str = ""
-    """A paper's table or figure: i2ilr-table1 to -table4 for models that graft; grit-table1 to -table3, -figure9 for
-    models that synthesize; ome-table1 to -table4, -figure7, -figure8 for encoders; samples for generative priors."""
+    """A paper's table or figure: i2ilr-table1 to -table4, -colour for models that graft; grit-table1 to -table3,
+    -losses, -figure3, -figure7, -figure9 for models that synthesize; ome-table1 to -table4, -figure6 to -figure8,
+    -figure11, -figure12, psp-consistency for encoders; samples for generative priors."""
+    classes: tuple[str, ...] = ()
+    """For i2ilr-table1 to -table3: a model for each of these classes, folders within the splits. MODEL is a preset to
+    train for each, or a folder with a run of each one's name."""
     train_split: str = "train"
-    """For i2ilr-table4, grit-table3, ome-table2 and -table3, whose rows are trained: the folder within --data for
-    that."""
+    """For tables whose rows are trained (i2ilr-table4, -colour; grit-table3, -losses, -figure3; ome-table2, -table3,
+    -figure6; --classes): the folder within --data for that."""
     set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = ()
     """For the same: a field of the preset as field=value; give it once for each field."""
 

@@ -5,6 +5,7 @@ import html
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,17 @@ def _flat(content: dict[str, Any], where: str = "") -> Iterator[tuple[str, str]]
 
 
 def sheet(subjects: Sequence[Subject]) -> Image.Image:
+    """The sheets of subjects with the same reals, one below the other."""
+    parts = [_sheet(list(part)) for _, part in groupby(subjects, lambda subject: id(subject.reals))]
+    whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
+    top = 0
+    for part in parts:
+        whole.paste(part, (0, top))
+        top += part.height
+    return whole
+
+
+def _sheet(subjects: Sequence[Subject]) -> Image.Image:
     """The first images of some groups, a row each: the inputs, then the image of each subject, under captions."""
     last = subjects[0].units - 1
     count = min(SHEET_ROWS, last + 1)
@@ -102,12 +114,16 @@ def sheet(subjects: Sequence[Subject]) -> Image.Image:
     for place in range(count):
         groups = [subject.group(round(place * last / max(count - 1, 1))) for subject in subjects]
         inputs = groups[0].inputs
-        shown: list[str] = [name for name in ("source", "reference") if name in inputs]
+        first = "reference" if "reference" in inputs else "source"  # an encoder's reference is its source, too
+        shown: list[str] = [name for name in ("condition", first) if name in inputs]
         pictures = {name: from_uint8(inputs[name][0]) for name in shown}
         if "lr" in inputs:
             size, small = groups[0].images.shape[-1], inputs["lr"][0] / 127.5 - 1
             pictures["LR target"] = enlarge(small.expand(3, -1, -1), size // small.shape[-1])
-        pictures |= {subject.name: from_uint8(group.images[0]) for subject, group in zip(subjects, groups, strict=True)}
+        for subject, group in zip(subjects, groups, strict=True):
+            pictures[subject.name] = from_uint8(group.images[0])
+            mark = f" ({subject.name})" if len(subjects) > 1 else ""
+            pictures |= {f"{name}{mark}": from_uint8(picture) for name, picture in group.pictures.items()}
         captions = list(pictures)
         rows.append(torch.stack(list(pictures.values())))
     factor = max(1, SHEET_SIDE // rows[0].shape[-1])

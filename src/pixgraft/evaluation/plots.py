@@ -1,4 +1,4 @@
-"""Curves as SVG: power spectra over frequency, and a measure over an encoder's steps."""
+"""Curves as SVG: power spectra over frequency, a measure over an encoder's steps, and a loss over training."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 640, 380
 
 def plot_names(metrics: Iterable[str]) -> list[str]:
     """The names of all files that there may be of these metrics."""
-    return ["spectra.svg", *dict.fromkeys(f"{metric.partition('-')[0]}.svg" for metric in metrics)]
+    return ["spectra.svg", "training.svg", *dict.fromkeys(f"{metric.partition('-')[0]}.svg" for metric in metrics)]
 
 
 def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -24,6 +24,13 @@ def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     spectra = {row["name"]: row["spectrum"] for row in result["rows"] if row.get("spectrum")}
     if spectra:
         drawn["spectra.svg"] = "Spectra", spectra_svg(spectra)
+    training = {row["name"]: row["training"] for row in result["rows"] if row.get("training")}
+    if training:
+        loss = next(name for each in training.values() for name in each if name != "images")
+        longest = [int(each) for each in max((each["images"] for each in training.values()), key=len)]
+        curves = {name: each[loss] for name, each in training.items()}
+        title = f"The {loss} loss over training, times its weight"
+        drawn["training.svg"] = title, steps_svg(curves, longest, title=title, x="images seen")
     if not result["protocol"].get("by_step"):
         return drawn
     rows = [row for row in result["rows"] if row["name"].startswith("step ")]
@@ -54,12 +61,15 @@ def spectra_svg(spectra: Mapping[str, Sequence[float]]) -> str:
     return _chart(curves, across, up, title=title, x="frequency (cycles an image)", y="dB")
 
 
-def steps_svg(curves: Mapping[str, Sequence[float]], numbers: Sequence[int], *, title: str) -> str:
-    """Values at the steps `numbers`, from zero up."""
+def steps_svg(
+    curves: Mapping[str, Sequence[float]], numbers: Sequence[int], *, title: str, x: str = "step"
+) -> str:  # fmt: skip
+    """Values at the steps `numbers`, of which at most nine are labelled, from zero up."""
     high = max(map(max, curves.values())) or 1.0
     up = {high * part / 4: figure(high * part / 4) for part in range(5)}
-    across = {index: str(number) for index, number in enumerate(numbers)}
-    return _chart(curves, across, up, title=title, x="step", y="")
+    every = -(-len(numbers) // 9)
+    across = {index: str(number) for index, number in enumerate(numbers) if index % every == 0}
+    return _chart(curves, across, up, title=title, x=x, y="")
 
 
 def _chart(

@@ -1,6 +1,7 @@
 """The papers' tables by name: task, metrics, number of samples, and the published figures."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pixgraft.errors import PixgraftError, unknown
 
@@ -34,7 +35,7 @@ class Protocol:
     metrics: tuple[str, ...]
     optional: tuple[str, ...] = ()
     """Metrics of faces, added where the weights of a face network are there."""
-    samples: int = 10
+    samples: int = 1
     """Outputs of each condition."""
     published: tuple[Published, ...] = ()
     network: str = ""
@@ -47,6 +48,12 @@ class Protocol:
     """Factors by which references are shrunk to an encoder's inputs; 1: the references themselves."""
     by_step: bool = False
     """The rows are the steps of an encoder, and the columns are drawn as curves over these."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of condition of the encoders that it measures; empty: all, but inversion where images are shrunk."""
+    curve: Literal["", "identity", "perceptual"] = ""
+    """The loss that is drawn over the training of each row."""
+    by_class: bool = False
+    """Each row is a class of images: trained and measured on the folder of its name within the splits."""
     notes: tuple[str, ...] = ()
     """Remarks on the paper's table."""
 
@@ -77,9 +84,24 @@ def _ablation(name: str, folder: str, generator: str, switches: str, *settings: 
     return Variant(name, folder, ("method.condition=self", f"method.generator={generator}", *switched, *settings))
 
 
+def _progan_ablation(name: str) -> Variant:
+    """The row of Table 2 whose name lists its switches."""
+    folder = "single" if name == "one code" else name.lower().replace(" ", "-")
+    return _ablation(name, folder, "progan", name, fusion="DF" in name)
+
+
+_JOINT = ("method.noise=false", "method.residual=false", "method.adversarial_into=sum")
+"""GRIT's settings for one image that takes both losses."""
 _GRIT = ("l1", "psnr", "ssim", "perceptual", "fd")
 _GRIT_PUBLISHED = "l1 psnr ssim perceptual:LPIPS fd:FID"
 _GRAFT = ("consistency", "consistency-largest")
+_SOURCES = 10
+"""Sources for each LR target, where the paper says ten."""
+_CONDITIONAL = ("drawing", "perceptual", "psnr")
+_SHOWN = (
+    "The paper's figure shows images alone, and speaks of their semantic alignment (hair, smile, glasses), for which "
+    "the difference of the drawings stands here."
+)
 FACES = ("identity", "identity-other")
 """The metrics that take a face network."""
 _FID_LPIPS = "fd:FID diversity:LPIPS"
@@ -89,7 +111,8 @@ _PROTOCOLS = (
     Protocol(
         "i2ilr-table1", "graft",
         "Abid et al. 2021, Table 1: distance and diversity on CelebA-HQ, ten sources for each LR target",
-        ("fd", "diversity", *_GRAFT), optional=FACES, network="inception",
+        ("fd", "diversity", *_GRAFT), optional=FACES, network="inception-torchvision",
+        samples=_SOURCES,
         published=_published(_FID_LPIPS, {
             "I2I-LR, 128": "15.52 0.34", "StarGAN v2, 128": "19.58 0.22", "I2I-LR, 256": "25.89 0.329",
             "StarGAN v2, 256": "23.8 0.38", "MSGAN, 256": "39.6 0.312", "DRIT, 256": "53.3 0.311",
@@ -100,6 +123,7 @@ _PROTOCOLS = (
         "i2ilr-table2", "graft",
         "Abid et al. 2021, Table 2: density and coverage (k = 5) on CelebA-HQ, ten sources for each LR target",
         ("density", "coverage", "precision", "recall", *_GRAFT), network="vgg16",
+        samples=_SOURCES,
         published=_published("density:VGG16 coverage:VGG16", {
             "I2I-LR, 128": "1.97 0.98", "StarGAN v2, 128": "1.63 0.89", "I2I-LR, 256": "1.87 0.92",
             "StarGAN v2, 256": "1.67 0.69",
@@ -108,7 +132,8 @@ _PROTOCOLS = (
     Protocol(
         "i2ilr-table3", "graft",
         "Abid et al. 2021, Table 3: Table 1's measures on AFHQ, a model for each of cats, dogs and wild",
-        ("fd", "diversity", *_GRAFT), network="inception",
+        ("fd", "diversity", *_GRAFT), network="inception-torchvision",
+        samples=_SOURCES,
         published=_published(_FID_LPIPS, {
             "I2I-LR, cats": "22.8 0.40", "StarGAN v2, cats": "25.2 0.42", "I2I-LR, dogs": "67.3 0.47",
             "StarGAN v2, dogs": "56.5 0.34", "I2I-LR, wild": "20.61 0.23", "StarGAN v2, wild": "19.87 0.46",
@@ -117,11 +142,22 @@ _PROTOCOLS = (
     Protocol(
         "i2ilr-table4", "graft",
         "Abid et al. 2021, Table 4: Table 1's measures against the LR target's size, on CelebA-HQ",
-        ("fd", "diversity", *_GRAFT), optional=FACES, network="inception",
+        ("fd", "diversity", *_GRAFT), optional=FACES, network="inception-torchvision",
+        samples=_SOURCES,
         published=_published(
             _FID_LPIPS, {"LR 4": "15.13 0.30", "LR 8": "15.34 0.34", "LR 16": "19.45 0.14", "LR 32": "13.55 0.08"}
         ),
         variants=tuple(Variant(f"LR {size}", f"lr-{size}", (f"method.lr_size={size}",)) for size in (4, 8, 16, 32)),
+    ),
+    Protocol(
+        "i2ilr-colour", "graft",
+        "Abid et al. 2021, section 4.4: Table 1's measures for LR targets in colour and in grey, on CelebA-HQ",
+        ("fd", "diversity", *_GRAFT), optional=FACES, network="inception-torchvision",
+        samples=_SOURCES,
+        variants=tuple(Variant(name, name, (f"method.target={target}",)) for name, target in (
+            ("colour", "color"), ("grey", "grey"),
+        )),
+        notes=("The paper's figures are in its supplement, which is not to be had.",),
     ),
     Protocol(
         "grit-table1", "synthesize",
@@ -154,6 +190,34 @@ _PROTOCOLS = (
         ),
     ),
     Protocol(
+        "grit-losses", "synthesize",
+        "Suri et al., section 4.3: L1 and a loss of VGG's features as L_rec", _GRIT, network="inception",
+        variants=(
+            Variant("L1", "l1", ("method.reconstruction=l1",)),
+            Variant("perceptual", "perceptual", ("method.reconstruction=perceptual",)),
+        ),
+        notes=("The paper's figures are in its supplement, which is not to be had; they are said to favour L1.",),
+    ),
+    Protocol(
+        "grit-figure3", "synthesize",
+        "Suri et al., Figure 3: objectives of one image, L1, perceptual, perceptual and adversarial; and GRIT's, which "
+        "are decoupled", _GRIT, network="inception",
+        variants=(
+            Variant("L1", "l1", (*_JOINT, "method.reconstruction=l1", "method.lambda_adversarial=0")),
+            Variant("perceptual", "perceptual",
+                    (*_JOINT, "method.reconstruction=perceptual", "method.lambda_adversarial=0")),
+            Variant("perceptual + adversarial", "joint", (*_JOINT, "method.reconstruction=perceptual")),
+            Variant("decoupled", "decoupled", ("method.reconstruction=l1",)),
+        ),
+        notes=("The paper's figure shows images alone, and not GRIT's.",),
+    ),
+    Protocol(
+        "grit-figure7", "synthesize",
+        "Suri et al., Figure 7: the deviation of each pixel over 20 samples of a condition with different noise",
+        ("deviation", "diversity"), samples=20,
+        notes=("The paper's figure shows images alone: images.png has the deviation, the largest of an image white.",),
+    ),
+    Protocol(
         "grit-figure9", "synthesize",
         "Suri et al., Figure 9: spectra of the reconstruction, the residual, their sum and the real images",
         ("spectrum", "l1", "psnr"), components=True,
@@ -182,8 +246,7 @@ _PROTOCOLS = (
             "OB MS": "20.5681 0.1978 0.4988 0.5999", "OB MS DF": "21.4278 0.1600 0.5090 0.6171",
         }),
         variants=tuple(
-            _ablation(name, name.lower().replace(" ", "-").replace("one-code", "single"), "progan", name,
-                      fusion="DF" in name)
+            _progan_ablation(name)
             for name in ("one code", "MC", "MS", "MS DF", "OB", "OB MC", "OB MS", "OB MS DF")
         ),
         notes=(
@@ -226,6 +289,26 @@ _PROTOCOLS = (
         notes=("The paper prints one PSNR, 22.5389, for Pix2PixHD at two factors.",),
     ),
     Protocol(
+        "psp-consistency", "encode",
+        "pSp's super-resolution by a factor of 8: the share of images that shrink to their inputs within 1e-3",
+        ("consistent", "downscaling", "psnr", "perceptual"), factors=(8,), kinds=("lr",),
+        published=_published("consistent", {"every method": "1"}),
+        notes=(
+            "The paper says that all images of all methods are within 1e-3 for the downscaling loss, which is PULSE's. "
+            "pSp's own losses have no term for it.",
+        ),
+    ),
+    Protocol(
+        "ome-figure6", "encode",
+        "Guo et al. 2023, Figure 6: the identity loss over training, as offsets (OB), many codes (MC), many scales "
+        "(MS) and dynamic fusion (DF) are added one by one",
+        ("psnr", "perceptual"), optional=("identity",), curve="identity",
+        variants=tuple(
+            _progan_ablation(name) for name in ("one code", "OB", "OB MC", "OB MS", "OB MS DF")
+        ),
+        notes=("The figure has no numbers in its text. Rows and folders are those of ome-table2.",),
+    ),
+    Protocol(
         "ome-figure7", "encode",
         "Guo et al. 2023, Figure 7 and eq. 16: how far each step moves the codes of each scale",
         ("change-coarse", "change-middle", "change-fine"), by_step=True,
@@ -233,6 +316,14 @@ _PROTOCOLS = (
     Protocol(
         "ome-figure8", "encode", "Guo et al. 2023, Figure 8: the distance to the target after each step",
         ("perceptual", "l2"), by_step=True,
+    ),
+    Protocol(
+        "ome-figure11", "encode", "Guo et al. 2023, Figure 11: faces from label maps",
+        _CONDITIONAL, kinds=("labels",), notes=(_SHOWN,),
+    ),
+    Protocol(
+        "ome-figure12", "encode", "Guo et al. 2023, Figure 12: faces from sketches",
+        _CONDITIONAL, kinds=("sketch",), notes=(_SHOWN,),
     ),
     Protocol(
         "samples", "sample",
@@ -244,7 +335,9 @@ _PROTOCOLS = (
 PROTOCOLS = {each.name: each for each in _PROTOCOLS}
 """Every protocol by its name."""
 
-WAITING = {"psp-table1": "is a rating by people, which is not built: measure super-resolution by ome-table4"}
+WAITING = {
+    "psp-table1": "is a rating by people, which is not built: measure super-resolution by ome-table4 or psp-consistency"
+}
 """Tables without a protocol, and the reason."""
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from pixgraft.data.dataset import Dataset
 from pixgraft.data.images import decode, fit, pixels
 from pixgraft.data.sources import ImageSource, open_source
 from pixgraft.errors import PixgraftError
@@ -29,10 +30,13 @@ class Group:
     images: Tensor
     """uint8 (K, 3, H, W)."""
     inputs: dict[str, Tensor] = field(default_factory=dict)
-    """One entry for each image, by the keys of `INPUTS`. "reference", "source", "other": uint8 (K, 3, H, W). "lr":
-    (K, C, L, L) in 0..255. "seconds": (K,). "coarse", "middle", "fine": how far the last step moved the codes, (K,)."""
+    """One entry for each image, by the keys of `INPUTS`. "reference", "source", "other": uint8 (K, 3, H, W), as is
+    "condition", a picture of what they are made from. "lr" and "small": (K, C, L, L) in 0..255. "seconds": (K,).
+    "coarse", "middle", "fine": how far the last step moved the codes, (K,)."""
     people: tuple[str, ...] = ()
     """For each image the name of the one whose person counts in it; empty if it shows nobody in particular."""
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+    """What a report's sheet shows after the first image, uint8 (3, H, W), by caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,8 @@ class Subject:
     """The keys of its groups' inputs, and "samples" if a group has several images."""
     identity: dict[str, Any] = field(default_factory=dict)
     """Entries of the result that identify it, such as the weights' hash."""
+    reals: "Reals | None" = None
+    """The reals that it is compared with, if they are not those of the whole table."""
 
     @property
     def images(self) -> int:
@@ -116,6 +122,34 @@ class Pictures:
         """The path's name, the split, the number of images, and a hash of names and bytes."""
         files = ((name, self.source.read(name)) for name in self.names)
         return {"name": self.path.name, "split": self.split, **hashed(files, len(self)), "fitted_to": self.size or None}
+
+
+class References:
+    """The images of pairs, as a set of reals."""
+
+    def __init__(self, pairs: Dataset) -> None:
+        self._pairs, self.path, self.names = pairs, pairs.source.path, pairs.source.names
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._pairs[index][0]
+
+    def description(self) -> dict[str, Any]:
+        """As `Pictures.description`, for images and conditions."""
+        source = self._pairs.source
+        files = (
+            file
+            for index, names in enumerate(zip(source.names, source.condition_names, strict=True))
+            for file in zip(names, (source.read_image(index), source.read_condition(index)), strict=True)
+        )
+        return {"name": source.path.name, **hashed(files, len(self)), "fitted_to": self._pairs.size}
+
+
+def within(split: str, name: str) -> str:
+    """The folder of a class within a split; the split itself if there is no class."""
+    return f"{split.strip('/')}/{name}".strip("/") if name else split
 
 
 def hashed(files: Iterable[tuple[str, bytes]], images: int) -> dict[str, Any]:

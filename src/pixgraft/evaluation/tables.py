@@ -86,6 +86,13 @@ def model_measurement(
         else:
             names = ", ".join(protocol.optional)
             left_out.append(f"left out for want of a face network's weights (--weights mobilefacenet=FILE): {names}")
+    if protocol.variants:
+        trained: dict[str, list[str]] = {}
+        for name, pipeline in models:
+            trained.setdefault(pipeline.model.method.config.perceptual_network, []).append(name)
+        notes += [
+            f"perceptual loss in training: {network}, of {', '.join(of)}" for network, of in trained.items() if network
+        ]
     asked = columns(metrics, features, all_used=bool(options.features))
     subjects = table.subjects(asked)
     return Measurement(

@@ -16,14 +16,14 @@ from pixgraft.errors import PixgraftError
 from pixgraft.features.weights import WEIGHTS, Note, asset, cache_folder, find_weights
 from pixgraft.files import file_sha256
 from pixgraft.layouts import from_state_dicts
-from pixgraft.layouts.features import lpips_from_trunk
+from pixgraft.layouts.features import inception_clean, lpips_from_trunk
 from pixgraft.layouts.pickles import MAX_BYTES
 from pixgraft.layouts.reading import read_tensors
 from pixgraft.methods.base import Method
 from pixgraft.networks.squeezenet import SqueezeNet, SqueezeNetDistance
 
-Role = Literal["set", "perceptual", "identity"]
-"""The use of a network: distances between sets of images, between two images, or between two faces."""
+Role = Literal["set", "perceptual", "identity", "backbone"]
+"""The use of a network: distances between sets of images, between two images or two faces, or weights to begin from."""
 
 BUNDLED = "squeezenet"
 """The network that needs no file: SqueezeNet 1.0, which is bundled with the package."""
@@ -38,18 +38,25 @@ class FeatureKind:
     roles: tuple[Role, ...]
     weights: str = ""
     """A name of `WEIGHTS`; empty if the weights are bundled."""
+    variant: str = ""
+    """What follows the label of a standard, such as FID, of which the network is a variant."""
 
 
 KINDS = {
     BUNDLED: FeatureKind("SqueezeNet", ("set", "perceptual")),
     "inception": FeatureKind("Inception", ("set",), "inception"),
+    "inception-clean": FeatureKind("Inception, clean", ("set",), "inception", " (clean)"),
+    "inception-torchvision": FeatureKind(
+        "Inception, torchvision", ("set",), "inception-torchvision", " (torchvision)"),
     "vgg16": FeatureKind("VGG16", ("set",), "vgg16"),
     "lpips-alex": FeatureKind("AlexNet", ("perceptual",), "alexnet"),
     "lpips-vgg": FeatureKind("VGG16", ("perceptual",), "vgg16"),
     "lpips-squeeze": FeatureKind("SqueezeNet 1.1", ("perceptual",), "squeezenet1_1"),
     "mobilefacenet": FeatureKind("MobileFaceNet", ("identity", "set"), "mobilefacenet"),
-    "irse50": FeatureKind("IR-SE-50", ("identity", "set"), "irse50"),
-}
+    "irse50": FeatureKind("IR-SE-50", ("identity", "set", "backbone"), "irse50"),
+    "resnet34": FeatureKind("ResNet-34", ("backbone",), "resnet34"),
+    "resnet50": FeatureKind("ResNet-50", ("backbone",), "resnet50"),
+}  # fmt: skip
 """Each network by the name that `--features` takes; the first of its roles is the main one."""
 
 
@@ -86,7 +93,7 @@ def open_feature(
     kind = KINDS[name]
     if role not in kind.roles:
         fitting = ", ".join(other for other, each in KINDS.items() if role in each.roles)
-        raise PixgraftError(f"{name}: no network for {role} metrics: choose one of {fitting}")
+        raise PixgraftError(f"{name}: no {role} network: choose one of {fitting}")
     if kind.weights:
         file = find_weights(kind.weights, files, note)
         label, known = str(file), WEIGHTS[kind.weights].sha256
@@ -106,14 +113,20 @@ def open_feature(
     return Feature(name, network.requires_grad_(False).eval().to(device), sha256)
 
 
-def attach_features(method: Method, device: torch.device) -> dict[str, str]:
-    """Attach the networks that a method's losses require; returns the name and SHA-256 of each by its role.
+def attach_features(
+    method: Method, device: torch.device, files: Mapping[str, Path], *, new: bool = True
+) -> dict[str, str]:
+    """Attach the networks that a method requires; returns the name and SHA-256 of each by its role.
+
+    `files` are the user's own, as for `open_feature`. A method that is not `new` has its backbone's weights already.
 
     Raises PixgraftError if one cannot be opened.
     """
     attached: dict[str, str] = {}
     for role, name in method.required_networks().items():
-        feature = open_feature(name, {}, device, role="set" if role == "backbone" else role)
+        if role == "backbone" and not new:
+            continue
+        feature = open_feature(name, files, device, role=role)
         method.attach_network(role, feature.network)
         attached[role] = f"{feature.name} {feature.sha256}"
     return attached
@@ -124,6 +137,8 @@ def _built(name: str, role: Role, tensors: dict[str, Tensor]) -> nn.Module:
         trunk = name.removeprefix("lpips-")
         heads = read_tensors(asset("lpips-heads.safetensors")).items()
         return lpips_from_trunk(tensors, {key.partition(".")[2]: x for key, x in heads if key.startswith(f"{trunk}.")})
-    layout = "inception-fid" if name == "inception" else name
+    if name == "inception-clean":  # of the same file as "inception"
+        return inception_clean({name: tensors})[name]
+    layout = {"inception": "inception-fid", "resnet34": "resnet", "resnet50": "resnet"}.get(name, name)
     network = from_state_dicts(layout, {name: tensors})[name]
     return SqueezeNetDistance(network) if isinstance(network, SqueezeNet) and role == "perceptual" else network

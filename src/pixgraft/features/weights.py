@@ -43,12 +43,19 @@ WEIGHTS = {
     "inception": WeightsFile(
         "pt_inception-2015-12-05-6726825d.pth", "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights",
         "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"),
+    "inception-torchvision": WeightsFile(
+        "inception_v3_google-0cc3c7bd.pth", TORCHVISION,
+        "0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef"),
     "alexnet": WeightsFile(
         "alexnet-owt-7be5be79.pth", TORCHVISION, "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"),
     "vgg16": WeightsFile(
         "vgg16-397923af.pth", TORCHVISION, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
     "squeezenet1_1": WeightsFile(
         "squeezenet1_1-b8a52dc0.pth", TORCHVISION, "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b"),
+    "resnet34": WeightsFile(
+        "resnet34-b627a593.pth", TORCHVISION, "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f"),
+    "resnet50": WeightsFile(
+        "resnet50-0676ba61.pth", TORCHVISION, "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"),
     "irse50": WeightsFile(
         "recognition_arcface_ir_se50.pth", "https://github.com/xinntao/facexlib/releases/download/v0.1.0",
         "a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28"),

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixgraft.layers.ready import plain_conv, plain_linear
+
 
 class EqualizedConv2d(nn.Module):
     """A 2-D convolution with `weight * gain / sqrt(fan_in)` and `bias * bias_gain`.
@@ -37,8 +39,15 @@ class EqualizedConv2d(nn.Module):
         self.scale = gain / math.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = self.bias if self.bias is None or self.bias_gain == 1 else self.bias * self.bias_gain
-        return F.conv2d(x, self.weight * self.scale, bias, stride=self.stride, padding=self.padding)
+        return F.conv2d(x, self.weight * self.scale, self.scaled_bias(), stride=self.stride, padding=self.padding)
+
+    def scaled_bias(self) -> Tensor | None:
+        """The bias (out_channels,) that is added, if there is one."""
+        return self.bias if self.bias is None or self.bias_gain == 1 else self.bias * self.bias_gain
+
+    def ready(self) -> nn.Module:
+        """A plain convolution with the scaled weight and bias."""
+        return plain_conv(self.weight * self.scale, self.scaled_bias(), stride=self.stride, padding=self.padding)
 
 
 class EqualizedLinear(nn.Module):
@@ -66,3 +75,7 @@ class EqualizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight * self.scale, self.bias * self.bias_scale)
+
+    def ready(self) -> nn.Linear:
+        """A plain linear layer with the scaled weight and bias."""
+        return plain_linear(self.weight * self.scale, self.bias * self.bias_scale)

@@ -31,19 +31,28 @@ def modulated_conv2d(
     gain: float = 1.0,
     upsample: bool = False,
     form: Form = "scaled",
+    energy: Tensor | None = None,
 ) -> Tensor:
     """Convolve features (N, C, H, W) with a weight (O, C, k, k), k odd, and styles (N, C); returns (N, O, H, W).
 
     `upsample` doubles H and W with the filter [1, 3, 3, 1] and needs k = 3. The result is multiplied by `gain` before
-    the `bias` (O,) is added.
+    the `bias` (O,) is added. `energy` (C, O) is the weight's squares summed over k x k, if it is known.
     """
-    convolve = _scaled if form == "scaled" else _grouped
-    return convolve(x, weight, style, bias, gain, upsample)
+    if form == "scaled":
+        return _scaled(x, weight, style, bias, gain, upsample, energy)
+    return _grouped(x, weight, style, bias, gain, upsample)
 
 
-def _scaled(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, gain: float, upsample: bool) -> Tensor:
+def weight_energy(weight: Tensor) -> Tensor:
+    """The squares of a weight (O, C, k, k), summed over k x k: (C, O)."""
+    return weight.square().sum((2, 3)).T
+
+
+def _scaled(
+    x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, gain: float, upsample: bool, energy: Tensor | None
+) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):  # a sum of thousands of squares needs float32
-        power = style.square() @ weight.square().sum((2, 3)).T
+        power = style.square() @ (weight_energy(weight) if energy is None else energy)
         demodulation = gain * torch.rsqrt(power + EPSILON)
     x = x * style.to(x.dtype)[..., None, None]
     if upsample:
@@ -80,6 +89,8 @@ class ModulatedConv2d(nn.Module):
     1. `gain` multiplies the output, bias included. `form` may be changed at any time.
     """
 
+    energy: Tensor | None
+
     def __init__(
         self,
         in_channels: int,
@@ -93,18 +104,25 @@ class ModulatedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.upsample, self.gain, self.form = upsample, gain, form
-        self.affine = EqualizedLinear(style_dim, in_channels, bias_start=1.0)
+        self.affine: nn.Module = EqualizedLinear(style_dim, in_channels, bias_start=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.scale = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.register_buffer("energy", None)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map features (N, in_channels, H, W) and codes (N, style_dim) to (N, out_channels, H, W), or 2 H and 2 W."""
         with torch.autocast(x.device.type, enabled=False):
             style = self.affine(code.to(self.weight.dtype)) * self.scale  # the style is smaller than the weight
         return modulated_conv2d(
-            x, self.weight, style, bias=self.bias * self.gain, gain=self.gain, upsample=self.upsample, form=self.form
-        )
+            x, self.weight, style, bias=self.bias * self.gain, gain=self.gain, upsample=self.upsample, form=self.form,
+            energy=self.energy,
+        )  # fmt: skip
+
+    def ready(self) -> "ModulatedConv2d":
+        """The same layer, which remembers the sums of its squared weights."""
+        self.energy = weight_energy(self.weight)
+        return self
 
 
 class ModulatedPixels(nn.Module):

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixgraft.layers.ready import plain_conv
+
 
 class SpectralConv2d(nn.Module):
     """A 2-D convolution with `weight / sigma`, where sigma estimates the weight's largest singular value.
@@ -38,10 +40,17 @@ class SpectralConv2d(nn.Module):
         """The estimated largest singular value, a scalar."""
         return torch.dot(self.u, self.weight.flatten(1) @ self.v)
 
+    def normalized(self) -> Tensor:
+        """The weight that the convolution uses."""
+        with torch.autocast(self.weight.device.type, enabled=False):  # sigma, a sum of thousands of products
+            return self.weight / self.sigma()
+
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # sigma, a sum of thousands of products, needs float32
-            weight = self.weight / self.sigma()
-        return F.conv2d(x, weight, self.bias, padding=self.padding)
+        return F.conv2d(x, self.normalized(), self.bias, padding=self.padding)
+
+    def ready(self) -> nn.Conv2d:
+        """A plain convolution with the normalised weight."""
+        return plain_conv(self.normalized(), self.bias, padding=self.padding)
 
 
 @torch.no_grad()

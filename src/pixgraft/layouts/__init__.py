@@ -38,12 +38,16 @@ class Layout:
     """The content of a file to a method, and to its networks that the file has. None for feature networks."""
     read: Callable[[Path], Content] = read_content
     """The bounded reader of its files; it runs nothing that they hold."""
+    lacks: str = ""
+    """A pattern as `keys` that matches in no file of this layout, which tells apart what `keys` cannot."""
     omits: Mapping[str, str] = field(default_factory=dict)
     """The groups that `networks` leaves out although a method could have them, each with the reason."""
 
     def fits(self, groups: StateDicts) -> bool:
         """Whether the names of the tensors are those of this layout."""
-        return any(re.match(self.keys, name) for name in _names(groups))
+        names = list(_names(groups))
+        lacking = not self.lacks or not any(re.match(self.lacks, name) for name in names)
+        return lacking and any(re.match(self.keys, name) for name in names)
 
 
 LAYOUTS = {
@@ -61,12 +65,16 @@ LAYOUTS = {
                stylegan2_nvidia.networks, partial(prior_model, stylegan2_nvidia.networks), read=read_nvidia),
         Layout("progan-genforce", "ProGAN (genforce/genforce, genforce/mganprior)", r"(generator(_smooth)?/)?layer0\.",
                progan.networks, partial(prior_model, progan.networks), omits=progan.OMITTED),
-        Layout("inception-fid", "Inception-v3 (mseitzer/pytorch-fid)", r"(.*/)?Conv2d_1a_3x3\.", features.inception),
+        Layout("inception-fid", "Inception-v3 (mseitzer/pytorch-fid)", r"(.*/)?Conv2d_1a_3x3\.", features.inception,
+               lacks=r"(.*/)?AuxLogits\."),
+        Layout("inception-torchvision", "Inception-v3 (torchvision)", r"(.*/)?AuxLogits\.",
+               features.inception_torchvision),
         Layout("vgg16", "VGG16 (torchvision)", r"(.*/)?features\.28\.weight", features.vgg16),
         Layout("squeezenet", "SqueezeNet 1.0 (torchvision)", r"(.*/)?features\.5\.squeeze\.", features.squeezenet),
         Layout("lpips", "LPIPS (richzhang/PerceptualSimilarity)", r"(.*/)?lin0\.model\.", features.lpips),
         Layout("mobilefacenet", "MobileFaceNet (Xiaoccer/MobileFaceNet_Pytorch)", r"(.*/)?dw_conv1\.conv\.",
                features.mobilefacenet),
+        Layout("resnet", "ResNet-34 and ResNet-50 (torchvision)", r"(.*/)?layer1\.0\.conv1\.", features.resnet),
         Layout("irse50", "IR-SE-50 (TreB1eN/InsightFace_Pytorch)", r"(.*/)?output_layer\.", features.irse50),
     )
 }  # fmt: skip
@@ -77,8 +85,9 @@ def from_state_dicts(layout: str, groups: StateDicts) -> dict[str, nn.Module]:
     """Networks of a published layout, in eval mode, under the names of its groups.
 
     Each family's file describes its groups and what its networks take. A feature network has one group, of any name,
-    and takes images (N, 3, H, W) in [-1, 1] of any size: "inception-fid" gives (N, 2048), "vgg16" (N, 4096),
-    "squeezenet" and "irse50" (N, 512), "mobilefacenet" (N, 128); "lpips" takes two and gives distances (N,).
+    and takes images (N, 3, H, W) in [-1, 1] of any size: "inception-fid" and "inception-torchvision" give (N, 2048),
+    "vgg16" (N, 4096), "squeezenet" and "irse50" (N, 512), "mobilefacenet" (N, 128); "lpips" takes two and gives
+    distances (N,). "resnet" takes normalised images and gives maps, see `networks.resnet`.
 
     Raises PixgraftError for an unknown layout, and for tensors that are missing, unknown or misshapen.
     """

@@ -13,6 +13,7 @@ from pixgraft.networks.inception import InceptionV3
 from pixgraft.networks.irse import IRSE50
 from pixgraft.networks.lpips import LPIPS, TAPS, WIDTHS, Trunk
 from pixgraft.networks.mobilefacenet import MobileFaceNet
+from pixgraft.networks.resnet import ResNet
 from pixgraft.networks.squeezenet import SqueezeNet
 from pixgraft.networks.vgg import VGG16
 
@@ -68,9 +69,12 @@ def _listed(numbers: list[int] | tuple[int, ...]) -> str:
 
 
 inception = _reader(lambda _: InceptionV3(), "fc.")
+inception_clean = _reader(lambda _: InceptionV3("clean-fid"), "fc.")
+inception_torchvision = _reader(lambda _: InceptionV3("torchvision"), "fc.", "AuxLogits.")
 vgg16 = _reader(lambda _: VGG16(), "classifier.6.")
 squeezenet = _reader(lambda _: SqueezeNet())
 # "lins" are the same heads again, and "scaling_layer" holds the constants of `normalised`
 lpips = _reader(lambda tensors: LPIPS(trunk=_trunk_kind(tensors, _LPIPS)), "lins.", "scaling_layer.", renaming=_LPIPS)
 mobilefacenet = _reader(lambda _: MobileFaceNet())
+resnet = _reader(lambda tensors: ResNet(depth=50 if "layer1.0.conv3.weight" in tensors else 34), "fc.")
 irse50 = _reader(lambda _: IRSE50())

@@ -44,10 +44,10 @@ def model(content: Content) -> tuple[PSP, dict[str, nn.Module]]:
     _check_opts(opts, encoder, decoder, latent_avg)
     channels = encoder.condition_channels
     condition: Kind
-    if opts.get("label_nc") or channels not in (1, 3):
+    if channels == 1:
+        condition = "sketch"  # the published options have a label_nc of 1 for it
+    elif opts.get("label_nc") or channels != 3:
         condition = "labels"
-    elif channels == 1:
-        condition = "sketch"
     else:
         condition = "lr" if "super_resolution" in str(opts.get("dataset_type")) else "self"
     base, most = channel_limits("of the decoder", [width(layer, 1) for layer in decoder.synthesis.to_rgb])
@@ -62,6 +62,7 @@ def model(content: Content) -> tuple[PSP, dict[str, nn.Module]]:
         condition=condition,
         enlarging="bilinear",  # of super-resolution; other conditions are not enlarged
         classes=channels if condition == "labels" else PSPConfig.classes,
+        sketches="unit",
         space="w+" if isinstance(encoder, StyleEncoder) else "w",
         stages=encoder.stages,
     )

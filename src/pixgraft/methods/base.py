@@ -5,7 +5,7 @@ A method never calls `.backward()`, moves devices, writes logs or knows its rank
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,6 +18,9 @@ from pixgraft.layers.conditions import ConditionSpec
 Losses = dict[str, Tensor]
 NetworkRole = Literal["perceptual", "identity", "backbone"]
 """The use of a frozen network: distances between images, or embeddings of faces."""
+PerceptualNetwork = Literal["lpips-alex", "lpips-vgg", "squeezenet"]
+"""The network of a perceptual loss. If the weights of LPIPS are missing, training uses the bundled SqueezeNet and
+reports it."""
 
 
 @dataclass
@@ -84,8 +87,8 @@ class MethodConfig:
         return ""
 
     def with_perceptual_network(self, name: str) -> "MethodConfig":
-        """A copy with another feature network for the perceptual loss."""
-        return self
+        """A copy with another feature network for the perceptual loss, if the configuration has the field."""
+        return replace(self, perceptual=name)  # type: ignore[type-var]  # every configuration is a dataclass
 
     @property
     def input_summary(self) -> str:

@@ -5,7 +5,7 @@ Shape letters: N images, S side of the generator's images, s side of conditions 
 channels of a stored condition, M codes (one for each layer of StyleGAN2), D dimension of a code.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,7 +16,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import Condition, ConditionSpec, Enlarging, condition_channels, fitted
 from pixgraft.losses.identity import face_crop, identity
 from pixgraft.losses.reconstruction import l2
-from pixgraft.methods.base import Losses, Method, MethodConfig, NetworkRole
+from pixgraft.methods.base import Losses, Method, MethodConfig, NetworkRole, PerceptualNetwork
 from pixgraft.methods.progan import ProGAN
 from pixgraft.methods.stylegan2 import StyleGAN2
 from pixgraft.methods.tasks import Encoding
@@ -54,9 +54,7 @@ class EncodingConfig(MethodConfig):
 
     lambda_l2: float = 1.0
     lambda_perceptual: float = 0.8
-    perceptual: Literal["lpips-alex", "lpips-vgg", "squeezenet"] = "lpips-alex"
-    """The network of the perceptual distance. If the weights of LPIPS are missing, training uses the bundled SqueezeNet
-    and reports it."""
+    perceptual: PerceptualNetwork = "lpips-alex"
     lambda_identity: float = 0.1
     identity: Literal["irse50", "mobilefacenet"] = "irse50"
     """The network that embeds faces; its weights are not bundled."""
@@ -91,9 +89,6 @@ class EncodingConfig(MethodConfig):
     @property
     def perceptual_network(self) -> str:
         return self.perceptual if self.lambda_perceptual else ""
-
-    def with_perceptual_network(self, name: str) -> MethodConfig:
-        return replace(self, perceptual=name)  # type: ignore[arg-type]  # one of the names of `perceptual`
 
     @property
     def condition_channels(self) -> int:

@@ -25,7 +25,7 @@ from pixgraft.layers.conditions import Condition, ConditionSpec, condition_chann
 from pixgraft.losses.adversarial import least_squares_loss
 from pixgraft.losses.penalties import r1_of_logits
 from pixgraft.losses.reconstruction import l1
-from pixgraft.methods.base import Batch, Losses, MethodConfig, NetworkRole, Phase, check_adam
+from pixgraft.methods.base import Batch, Losses, MethodConfig, NetworkRole, PerceptualNetwork, Phase, check_adam
 from pixgraft.methods.tasks import Synthesis, Synthesized
 from pixgraft.networks.grit import Discriminator, Generator, NoiseInto, Output, StyleEncoder
 
@@ -52,7 +52,10 @@ class GRITConfig(MethodConfig):
     noise_into: NoiseInto = "both"
     """The images that the noise changes: both (L_rec then suppresses it), or only the residual (if there is one)."""
     reconstruction: Literal["l1", "perceptual"] = "l1"
-    """The perceptual loss, also tried in the paper, needs a network and another `lambda_reconstruction`."""
+    """L_rec. The paper's supplement compares L1 with a loss of VGG's features, and its Figure 3 uses both."""
+    perceptual: PerceptualNetwork = "lpips-vgg"
+    """The network of the perceptual L_rec. The paper names VGG (Johnson et al. 2016), but not the layers: the default
+    takes those of LPIPS, with its weights."""
     adversarial_into: Literal["sum", "residual"] = "sum"
     """Target of the gradient of L_adv: both parts of the sum as in eq. 2, or the residual alone."""
 
@@ -74,6 +77,7 @@ class GRITConfig(MethodConfig):
 
     lambda_reconstruction: float = 10.0
     lambda_adversarial: float = 1.0
+    """0: the reconstruction loss alone (Figure 3); the discriminator is not trained then."""
     lambda_style: float = 0.01
     """Weight of the mean square of the style codes."""
     r1_gamma: float = 0.0
@@ -119,6 +123,10 @@ class GRITConfig(MethodConfig):
         return ConditionSpec(self.condition, self.image_size, self.classes if self.condition == "labels" else 0)
 
     @property
+    def perceptual_network(self) -> str:
+        return self.perceptual if self.reconstruction == "perceptual" else ""
+
+    @property
     def condition_channels(self) -> int:
         """K, channels of an encoded condition: one for each class, or those of the image."""
         return condition_channels(self.condition, self.classes)
@@ -159,7 +167,8 @@ class GRIT(Synthesis):
         )
 
     def required_networks(self) -> dict[NetworkRole, str]:
-        return {"perceptual": "squeezenet"} if self.config.reconstruction == "perceptual" else {}
+        name = self.config.perceptual_network
+        return {"perceptual": name} if name else {}
 
     # --- parts of the losses ---
 
@@ -189,10 +198,10 @@ class GRIT(Synthesis):
 
     def phases(self) -> list[Phase]:
         """The generator's phase comes first and shares its detached images with the discriminator's phase."""
-        phases = [
-            Phase(name="generator", losses=self.generator_losses, optimizer="generator"),
-            Phase(name="discriminator", losses=self.discriminator_losses, optimizer="discriminator"),
-        ]
+        phases = [Phase(name="generator", losses=self.generator_losses, optimizer="generator")]
+        if not self.config.lambda_adversarial:
+            return phases
+        phases.append(Phase(name="discriminator", losses=self.discriminator_losses, optimizer="discriminator"))
         if self.config.r1_gamma > 0:
             every = self.config.r1_every
             phases.append(Phase(name="r1", losses=self.r1_losses, optimizer="discriminator", every=every, precise=True))
@@ -203,12 +212,13 @@ class GRIT(Synthesis):
         config = self.config
         output, codes = self.generate(batch)
         batch.shared["image"] = output.image.detach()
-        return {
-            "reconstruction": config.lambda_reconstruction * self.distance(output.reconstruction, batch.images),
-            "generator": config.lambda_adversarial * self.judged(batch, output.image, 1.0),
-            "style": config.lambda_style * codes.square().mean(),
-            "prior": self.style_encoder.prior(codes.detach()).mean(),
-        }
+        distance = self.distance(output.reconstruction, batch.images)
+        losses = {"reconstruction": config.lambda_reconstruction * distance}
+        if config.lambda_adversarial:
+            losses["generator"] = config.lambda_adversarial * self.judged(batch, output.image, 1.0)
+        losses["style"] = config.lambda_style * codes.square().mean()
+        losses["prior"] = self.style_encoder.prior(codes.detach()).mean()
+        return losses
 
     def distance(self, images: Tensor, targets: Tensor) -> Tensor:
         """L_rec, a scalar. Raises PixgraftError if a required perceptual network is not attached."""

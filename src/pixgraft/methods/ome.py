@@ -11,12 +11,12 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import joined
-from pixgraft.methods.base import Batch, Losses, Phase
+from pixgraft.methods.base import Batch, Losses, NetworkRole, Phase
 from pixgraft.methods.encoding import EncodingConfig, PriorEncoding
 from pixgraft.methods.ranger import Ranger
 from pixgraft.methods.tasks import SCALES, Encoded
@@ -49,6 +49,8 @@ class OMEConfig(EncodingConfig):
 
     depth: Literal[34, 50] = 50
     """Number of layers of the ResNet: 50 for faces, 34 for scenes."""
+    backbone: Literal["random", "imagenet"] = "random"
+    """What the ResNet begins from, which the paper leaves open: random weights, or torchvision's for ImageNet."""
     encoder_channels: int = 64
     """Channels of the ResNet's first layer."""
     pyramid_channels: int = 256
@@ -68,6 +70,8 @@ class OMEConfig(EncodingConfig):
                 raise PixgraftError(f"cut is {self.cut}: choose 1 to {layers - 1} of ProGAN's {layers} layers")
             if self.many_codes and self.progan_codes < 3:
                 raise PixgraftError(f"progan_codes is {self.progan_codes}: choose 3 or more, or many_codes=false")
+        if self.backbone == "imagenet" and self.encoder_channels != 64:
+            raise PixgraftError("backbone imagenet: its first layer has 64 channels: leave encoder_channels at 64")
         if self.lr <= 0:
             raise PixgraftError(f"lr is {self.lr}: it must be above 0")
 
@@ -121,6 +125,31 @@ class OME(PriorEncoding):
     @property
     def scales(self) -> tuple[str, ...]:
         return tuple(SCALES[number] for number in self.encoder.scales)
+
+    # --- pretrained networks ---
+
+    def required_networks(self) -> dict[NetworkRole, str]:
+        imagenet = self.config.backbone == "imagenet"
+        backbone: dict[NetworkRole, str] = {"backbone": f"resnet{self.config.depth}"} if imagenet else {}
+        return super().required_networks() | backbone
+
+    @torch.no_grad()
+    def attach_network(self, role: NetworkRole, network: nn.Module) -> None:
+        """As in `Method`. A backbone's weights are copied.
+
+        Its first layer takes one image: it is copied for the current image, beside random weights for the condition. A
+        small stem has a first layer of another shape, which stays random with its normalisation.
+        """
+        if role != "backbone":
+            super().attach_network(role, network)
+            return
+        trunk, state = self.encoder.trunk, dict(network.state_dict())
+        first = state.pop("conv1.weight")
+        if self.config.small_stem:
+            state = {name: tensor for name, tensor in state.items() if not name.startswith("bn1.")}
+        else:
+            trunk.conv1.weight[:, -first.shape[1] :] = first
+        trunk.load_state_dict(state, strict=False)  # the layouts have checked that nothing else is missing
 
     # --- parts of the losses ---
 

@@ -35,6 +35,8 @@ class PSPConfig(EncodingConfig):
     """The features that styles come from: three sizes, or all from the smallest or the largest map (an ablation)."""
     backbone: Literal["random", "irse50"] = "random"
     """What the encoder's body begins from: random weights, or those of face recognition, as in the published code."""
+    sketches: Literal["signed", "unit"] = "signed"
+    """Drawings at the encoder's input are in [-1, 1], or in [0, 1] as in the published code."""
     noise: Literal["stored", "random"] = "stored"
     """The generator's noise maps in training. The published code draws new ones for each image."""
     lambda_w: float = 0.005
@@ -88,7 +90,10 @@ class PSP(PriorEncoding):
     def codes_of(self, condition: Tensor) -> Tensor:
         """Codes (N, M, D) of conditions, uint8 (N, C, s, s)."""
         start = self.start.codes
-        offsets: Tensor = self.encoder(encoded(condition, self.condition.kind, self.config.classes, start.dtype))
+        inputs = encoded(condition, self.condition.kind, self.config.classes, start.dtype)
+        if self.condition.kind == "sketch" and self.config.sketches == "unit":
+            inputs = (inputs + 1) / 2
+        offsets: Tensor = self.encoder(inputs)
         return start + offsets.to(start.dtype)
 
     def phases(self) -> list[Phase]:

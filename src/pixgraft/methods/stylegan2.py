@@ -279,6 +279,10 @@ class StyleGAN2(Sampling):
     def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
         return self.generator.synthesis.draw_noise(count, random)
 
+    def stored_noise(self, count: int) -> list[Tensor]:
+        maps = self.generator.synthesis.noise_maps("stored", count)
+        return [each.expand(count, -1, -1, -1) for each in maps if each is not None]
+
     @torch.no_grad()
     def synthesize(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
         images: Tensor = self.generator.synthesis(self.spread(codes) if codes.ndim == 2 else codes, noise=noise)

@@ -293,6 +293,10 @@ class Sampling(Method):
         """Noise maps for `count` images, as `synthesize` takes them; empty if the generator has no noise."""
         return []
 
+    def stored_noise(self, count: int) -> list[Tensor]:
+        """The maps stored with the weights for `count` images, in the shapes of `draw_noise`."""
+        return []
+
     def codes(self, z: Tensor, *, truncation: float = 1.0) -> Tensor:
         """Codes (N, D) of z (N, Z); `truncation` below 1 moves w towards its mean.
 

@@ -1,7 +1,8 @@
 """Consistency of images with their low-resolution (LR) targets, and a projection onto consistent images.
 
-Images (N, 3, S, S) and targets (N, C, L, L) are grey levels in 0..255; C is 3, or 1 for a grey target. The operator is
-average pooling over cells of S / L by S / L pixels, applied to the luminance if the target is grey.
+Images (N, 3, S, S) and targets (N, C, L, L) are grey levels in 0..255; C is 3, or 1 for a grey target. The operator
+is average pooling over cells of S / L by S / L pixels, applied to the luminance if the target is grey; that of
+`downscaling` is bicubic.
 """
 
 from dataclasses import dataclass
@@ -9,11 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pixgraft.layers.resample import downscale, enlarge, upsample
+from pixgraft.layers.resample import bicubic, downscale, enlarge, upsample
 
 OPERATOR = "average pooling"
 TOLERANCE = 1.0
 """Largest difference, in grey levels, of a consistent cell; `project` reaches it in every cell."""
+
+EPSILON = 1e-3
+"""Largest downscaling loss of a consistent image, as pSp's application to super-resolution has it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,13 @@ def consistency(images: Tensor, target: Tensor) -> list[Consistency]:
         Consistency(float(each.mean()), float(each.max()), each[0].numel(), int((each.amax(0) > TOLERANCE).sum()))
         for each in difference
     ]
+
+
+def downscaling(images: Tensor, small: Tensor) -> Tensor:
+    """PULSE's downscaling loss (Menon et al. 2020) of images (N, 3, S, S) and small ones (N, 3, L, L), grey levels in
+    0..255: the mean squared difference after bicubic shrinking, of levels in 0..1, float64 (N,)."""
+    shrunk = bicubic(images.double() / 255, images.shape[-1] // small.shape[-1])
+    return (shrunk - small.double() / 255).square().mean((1, 2, 3))
 
 
 def project(images: Tensor, target: Tensor, *, smooth_steps: int = 10) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
 from pixgraft.layers.noise import NoiseInjection, draw_noise
 from pixgraft.layers.normalize import AdaIN, InstanceNorm, pixel_norm
+from pixgraft.layers.ready import relu
 
 SLOPE = 0.2
 
@@ -45,7 +46,7 @@ class Down(nn.Module):
         self.norm = InstanceNorm(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(x)))
+        return relu(self.norm(self.conv(x)))
 
 
 class ResidualBlock(nn.Module):
@@ -59,7 +60,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm(channels)
 
     def forward(self, x: Tensor, *style: Tensor) -> Tensor:
-        h = F.relu(self.norm1(self.conv1(x), *style))
+        h = relu(self.norm1(self.conv1(x), *style))
         return torch.add(x, self.norm2(self.conv2(h), *style))
 
 
@@ -77,7 +78,7 @@ class StyledConv(nn.Module):
         x = self.conv(x)
         if self.noise is not None:
             x = self.noise(x, noise)
-        x = F.relu(x)
+        x = relu(x)
         out: Tensor = self.adain(pixel_norm(x) if self.normalize else x, style)
         return out
 

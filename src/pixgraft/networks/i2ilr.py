@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pixgraft.layers.equalized import EqualizedConv2d
 from pixgraft.layers.normalize import InstanceNorm, MomentShortcut, SPAdaIN, Statistic, pono
+from pixgraft.layers.ready import leaky_relu
 from pixgraft.layers.resample import upsample
 from pixgraft.layers.spectral import SpectralConv2d
 
@@ -55,12 +56,12 @@ class EncoderBlock(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Moments, Moments]:
         """Map (N, c_in, s, s) to (N, c_out, s or s/2, ...), the moments at side s, and those at the output's side."""
-        h = self.conv1(F.leaky_relu(self.norm1(x), SLOPE))
+        h = self.conv1(leaky_relu(self.norm1(x), SLOPE))
         h, *first = pono(h, self.statistic)
         if self.downsample:
             h = F.avg_pool2d(h, 2)
             x = F.avg_pool2d(x, 2)  # commutes with the 1x1 convolution, which then costs a quarter
-        h = self.conv2(F.leaky_relu(self.norm2(h), SLOPE))
+        h = self.conv2(leaky_relu(self.norm2(h), SLOPE))
         h, *second = pono(h, self.statistic)
         if self.skip is not None:
             x = self.skip(x)
@@ -84,13 +85,13 @@ class DecoderBlock(nn.Module):
 
     def forward(self, x: Tensor, lr: Tensor, first: Moments, second: Moments) -> Tensor:
         """`lr` and the moments `second` have x's side; the encoder block's moments are used in reverse order."""
-        h = self.conv1(F.leaky_relu(self.norm1(x, lr), SLOPE))
+        h = self.conv1(leaky_relu(self.norm1(x, lr), SLOPE))
         h = self.shortcut1(h, *second)
         if self.skip is not None:
             x = self.skip(x)
         if self.upsamples:
             h, x, lr = (upsample(t, 2, align_corners=self.align_corners) for t in (h, x, lr))
-        h = self.conv2(F.leaky_relu(self.norm2(h, lr), SLOPE))
+        h = self.conv2(leaky_relu(self.norm2(h, lr), SLOPE))
         h = self.shortcut2(h, *first)
         return torch.mul(x + h, UNIT_VARIANCE)
 
@@ -157,7 +158,7 @@ class Generator(nn.Module):
             h = self.to_rgb_norm(h, full)
         else:
             h = self.to_rgb_norm(h)
-        rgb: Tensor = self.to_rgb(F.leaky_relu(h, SLOPE))
+        rgb: Tensor = self.to_rgb(leaky_relu(h, SLOPE))
         return rgb if rgb.dtype == torch.float64 else rgb.float()  # bfloat16 is coarser than grey levels
 
 

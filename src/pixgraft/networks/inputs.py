@@ -1,6 +1,7 @@
 """Resizing and normalisation of images (N, 3, H, W) in [-1, 1], the input of the feature networks."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,32 @@ def resized(images: Tensor, height: int, width: int) -> Tensor:
     if images.shape[-2:] == (height, width):
         return images
     return F.interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=True)
+
+
+def levels(images: Tensor) -> Tensor:
+    """The whole levels 0..255 that images have when they are stored, in float64; on the CPU if they were on MPS, which
+    has none."""
+    whole = ((images + 1) * 127.5).round().clamp(0, 255)
+    return (whole.cpu() if whole.device.type == "mps" else whole).double()
+
+
+def resized_levels(images: Tensor, height: int, width: int) -> Tensor:
+    """`resized` as Pillow resizes stored images, to the very level: rows first, rounded to levels, then columns.
+
+    The sums are of whole multiples of 2^-22, which float64 holds exactly on every device.
+    """
+    x = levels(images)
+    x = (x @ _pillow_weights(x.shape[-1], width).to(x).mT + 0.5).floor()
+    x = (_pillow_weights(x.shape[-2], height).to(x) @ x + 0.5).floor()
+    return (x / 127.5 - 1).to(images)
+
+
+@lru_cache
+def _pillow_weights(size: int, to: int) -> Tensor:
+    """Pillow's bilinear filter from `size` to `to` places as a matrix (to, size), its weights of 22 bits."""
+    unit = torch.eye(size, dtype=torch.float64)[None, None]
+    weights = F.interpolate(unit, (to, size), mode="bilinear", align_corners=False, antialias=True)[0, 0]
+    return (weights * 2**22 + 0.5).floor() / 2**22
 
 
 def normalised(

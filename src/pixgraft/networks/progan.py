@@ -17,6 +17,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
 from pixgraft.layers.minibatch import minibatch_deviation
 from pixgraft.layers.normalize import pixel_norm
+from pixgraft.layers.ready import leaky_relu, plain_transposed
 
 SLOPE = 0.2
 BASE_CHANNELS = 2**14
@@ -53,9 +54,16 @@ class UpsamplingConv2d(EqualizedConv2d):
         super().__init__(c_in, c_out, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.sums(), self.bias, stride=2, padding=1)
+
+    def sums(self) -> Tensor:
+        """The weights (c_in, c_out, 4, 4) of the transposed convolution."""
         turned = (self.weight * self.scale).transpose(0, 1).flip(2, 3)
-        sums = F.avg_pool2d(turned, 2, stride=1, padding=1, divisor_override=1)
-        return F.conv_transpose2d(x, sums, self.bias, stride=2, padding=1)
+        return F.avg_pool2d(turned, 2, stride=1, padding=1, divisor_override=1)
+
+    def ready(self) -> nn.ConvTranspose2d:
+        """The transposed convolution."""
+        return plain_transposed(self.sums(), self.bias, stride=2, padding=1)
 
 
 class Generator(nn.Module):
@@ -106,7 +114,7 @@ class Generator(nn.Module):
         if not 0 <= start <= stop <= len(self.layers):
             raise PixgraftError(f"ProGAN: layers {start} to {stop}: there are {len(self.layers)}, cut between them")
         for layer in self.layers[start:stop]:
-            x = F.leaky_relu(layer(pixel_norm(x)), SLOPE)
+            x = leaky_relu(layer(pixel_norm(x)), SLOPE)
         return x
 
     def _image(self, x: Tensor, stage: int) -> Tensor:

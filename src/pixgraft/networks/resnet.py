@@ -8,8 +8,9 @@ first 1x1 convolution does. Shape letters: N images, C channels, S side of an im
 import itertools
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pixgraft.layers.ready import fold, relu
 
 BLOCKS = (3, 4, 6, 3)
 """Number of residual blocks in each stage, at both depths."""
@@ -30,9 +31,14 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, s, s) to (N, c_out, s / stride, s / stride)."""
-        h = self.bn1(self.conv1(x)).relu()
+        h = relu(self.bn1(self.conv1(x)))
         h = self.bn2(self.conv2(h))
-        return F.relu(h + (x if self.downsample is None else self.downsample(x)))
+        return relu(h + (x if self.downsample is None else self.downsample(x)))
+
+    def ready(self) -> "BasicBlock":
+        """The block without batch normalisations, which its convolutions hold."""
+        fold(self, ("conv1", "bn1"), ("conv2", "bn2"))
+        return self
 
 
 class Bottleneck(nn.Module):
@@ -51,10 +57,15 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, s, s) to (N, c_out, s / stride, s / stride)."""
-        h = self.bn1(self.conv1(x)).relu()
-        h = self.bn2(self.conv2(h)).relu()
+        h = relu(self.bn1(self.conv1(x)))
+        h = relu(self.bn2(self.conv2(h)))
         h = self.bn3(self.conv3(h))
-        return F.relu(h + (x if self.downsample is None else self.downsample(x)))
+        return relu(h + (x if self.downsample is None else self.downsample(x)))
+
+    def ready(self) -> "Bottleneck":
+        """As `BasicBlock.ready`."""
+        fold(self, ("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
+        return self
 
 
 def _downsample(c_in: int, c_out: int, stride: int) -> nn.Sequential | None:
@@ -101,10 +112,15 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Map (N, in_channels, S, S) to C2 to C5, of sides S / 4 to S / 32, or S to S / 8 with the small stem."""
-        h = self.bn1(self.conv1(x)).relu()
+        h = relu(self.bn1(self.conv1(x)))
         if self.maxpool is not None:
             h = self.maxpool(h)
         c2 = self.layer1(h)
         c3 = self.layer2(c2)
         c4 = self.layer3(c3)
         return c2, c3, c4, self.layer4(c4)
+
+    def ready(self) -> "ResNet":
+        """As `BasicBlock.ready`, for the stem."""
+        fold(self, ("conv1", "bn1"))
+        return self

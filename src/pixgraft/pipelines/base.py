@@ -9,7 +9,7 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import wraps
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -23,8 +23,11 @@ from pixgraft.data.images import decode, from_uint8, png_bytes, to_tensor
 from pixgraft.data.outputs import output_folder
 from pixgraft.errors import PixgraftError
 from pixgraft.files import read_bytes, write_bytes
+from pixgraft.layers.ready import make_ready
 from pixgraft.models import Model
+from pixgraft.pipelines.engines import on_engine
 from pixgraft.pipelines.inputs import InputFile
+from pixgraft.pipelines.options import EngineName, Precision
 from pixgraft.version import __version__
 
 OUTPUT_LIMIT = 2**30
@@ -211,6 +214,22 @@ class Plan:
 # --- pipelines ---
 
 
+@dataclass(frozen=True)
+class Computing:
+    """How a pipeline computes."""
+
+    precision: Precision = "float32"
+    engine: EngineName = "torch"
+
+    def settings(self) -> dict[str, str]:
+        """What differs from the default, for reports."""
+        defaults = asdict(Computing())
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
+
+
+DEFAULT = Computing()
+
+
 class Pipeline(ABC):
     """A trained model, ready for images."""
 
@@ -221,9 +240,22 @@ class Pipeline(ABC):
     columns: ClassVar[dict[str, str]] = {}
     """Columns of the table of outputs: each heading, and the path of its figure within a report's measures."""
 
-    def __init__(self, model: Model, device: torch.device) -> None:
-        self.model, self.device = model, device
+    def __init__(self, model: Model, device: torch.device, computing: Computing = DEFAULT) -> None:
+        """Make the model's networks ready for use: afterwards they can no longer be trained or saved.
+
+        Raises PixgraftError for an engine that is not there, or that cannot compute as asked.
+        """
+        self.model, self.device, self.computing = model, device, computing
         self.pass_size = 1 if device.type == "cpu" else GPU_PASS
+        make_ready(model.method)
+        model.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.computed: Any = model.method if computing.engine == "torch" else on_engine(model, device, computing)
+        """What computes images: the method, or another engine with the same functions."""
+
+    def autocast(self) -> torch.autocast:
+        """The context in which the method computes images."""
+        reduced = self.computing.precision == "bfloat16" and self.computing.engine == "torch"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=reduced)
 
     def __init_subclass__(cls) -> None:
         """Turn a call with another task's arguments into one line that shows the right call."""
@@ -268,7 +300,7 @@ class Pipeline(ABC):
             "model": self.model.name,
             "weights_sha256": self.model.weights_sha256,
             "seed": seed,
-            "settings": dict(settings),
+            "settings": dict(settings) | self.computing.settings(),
             "inputs": list(inputs),
         }
 
@@ -285,7 +317,7 @@ class Pipeline(ABC):
 
     def machine(self) -> dict[str, Any]:
         """What an output's last bits depend on, beside its settings."""
-        return {"device": str(self.device), "threads": torch.get_num_threads()}
+        return {"device": str(self.device), "threads": torch.get_num_threads(), **asdict(self.computing)}
 
 
 def passes(count: int, size: int) -> Iterator[list[int]]:

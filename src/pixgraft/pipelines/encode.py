@@ -30,7 +30,7 @@ from pixgraft.layers.resample import bicubic
 from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.models import Model
-from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, png, provenance
+from pixgraft.pipelines.base import DEFAULT, Computing, Finished, Job, Pipeline, Plan, Result, Summary, png, provenance
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
 from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
 from pixgraft.pipelines.options import EditOptions, EncodingOptions, at_least, layer_range
@@ -125,8 +125,8 @@ class EncodingPipeline(Pipeline):
         "largest": "outputs.0.difference.largest",
     }
 
-    def __init__(self, model: Model, device: torch.device) -> None:
-        super().__init__(model, device)
+    def __init__(self, model: Model, device: torch.device, computing: Computing = DEFAULT) -> None:
+        super().__init__(model, device, computing)
         assert isinstance(model.method, Encoding)
         self.method = model.method
         self.condition = self.method.condition
@@ -240,7 +240,8 @@ class EncodingPipeline(Pipeline):
 
     def encode(self, condition: Tensor, *, steps: int | None = None) -> Steps:
         """The codes and images of a condition, uint8 (C, s, s), after each step, the starting ones first."""
-        encoded = self.method.encode(condition.unsqueeze(0).to(self.device), steps=steps)
+        with self.autocast():
+            encoded = self.computed.encode(condition.unsqueeze(0).to(self.device), steps=steps)
         codes, images = torch.cat(encoded.codes).float().cpu(), to_uint8(torch.cat(encoded.images)).cpu()
         start = self.method.start_codes.float().cpu().unsqueeze(0)
         return Steps(torch.cat([start, codes]), torch.cat([self.start_image.unsqueeze(0), images]))
@@ -252,7 +253,8 @@ class EncodingPipeline(Pipeline):
 
     def decode(self, codes: Tensor) -> Tensor:
         """The image uint8 (3, S, S) of codes (M, D)."""
-        return to_uint8(self.method.decode(codes.unsqueeze(0).to(self.device)))[0].cpu()
+        with self.autocast():
+            return to_uint8(self.computed.decode(codes.unsqueeze(0).to(self.device)))[0].cpu()
 
     def result(self, condition: Condition, settings: Mapping[str, Any], seed: int) -> EncodingResult:
         """The images of one condition: the encoder's, and of further samples those with mixed styles."""

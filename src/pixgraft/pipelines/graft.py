@@ -21,7 +21,7 @@ from pixgraft.methods.tasks import Graft
 from pixgraft.metrics import consistency as lr
 from pixgraft.metrics.consistency import OPERATOR, Consistency, consistency
 from pixgraft.models import Model
-from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, passes, png
+from pixgraft.pipelines.base import DEFAULT, Computing, Finished, Job, Pipeline, Plan, Result, Summary, passes, png
 from pixgraft.pipelines.inputs import FileInputs, Picture, batch_of, input_entry, read_file, tensor_entry
 from pixgraft.pipelines.options import GraftOptions
 from pixgraft.pipelines.photographs import (
@@ -94,8 +94,8 @@ class GraftPipeline(Pipeline):
         "of cells": "difference.cells",
     }
 
-    def __init__(self, model: Model, device: torch.device) -> None:
-        super().__init__(model, device)
+    def __init__(self, model: Model, device: torch.device, computing: Computing = DEFAULT) -> None:
+        super().__init__(model, device, computing)
         assert isinstance(model.method, Graft)
         self.method = model.method
         self.image_size = self.method.config.image_size
@@ -167,10 +167,11 @@ class GraftPipeline(Pipeline):
 
     def batch(self, sources: Tensor, targets: Tensor, *, project: bool = False) -> GraftResult:
         """Images of sources (N, 3, S, S) and targets (N, C, L, L) in [-1, 1], in passes of one size."""
-        outputs = [
-            to_uint8(self.method.translate(sources[part].to(self.device), targets[part].to(self.device))).cpu()
-            for part in passes(len(sources), self.pass_size)
-        ]
+        with self.autocast():
+            outputs = [
+                to_uint8(self.computed.translate(sources[part].to(self.device), targets[part].to(self.device))).cpu()
+                for part in passes(len(sources), self.pass_size)
+            ]
         pixels = torch.cat(outputs)[: len(sources)]
         levels = (targets + 1) * 127.5
         before = consistency(pixels, levels)

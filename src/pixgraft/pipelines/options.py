@@ -9,6 +9,9 @@ from tyro.conf import UseAppendAction, arg
 
 from pixgraft.errors import PixgraftError
 
+Precision = Literal["float32", "bfloat16"]
+EngineName = Literal["torch", "onnxruntime", "openvino"]
+
 
 def at_least(name: str, number: object, least: int = 1) -> None:
     """Raise PixgraftError, which names the option, unless it is a whole number from `least` on."""
@@ -192,5 +195,9 @@ class RunOptions:
     """auto, cpu, cuda, cuda:N or mps."""
     threads: int = 0
     """Threads of the CPU; 0: as PyTorch chooses. Another number can move single pixels by one level."""
+    precision: Precision = "float32"
+    """bfloat16 is faster on processors and GPUs that have it, and moves pixels by some levels: docs/performance.md."""
+    engine: EngineName = "torch"
+    """onnxruntime and openvino compute on the CPU alone, faster; pixels move by one level at most."""
     quiet: bool = False
     """Show no progress and no table."""

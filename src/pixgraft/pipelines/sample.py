@@ -25,7 +25,19 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import average_pool
 from pixgraft.methods.tasks import Sampling
 from pixgraft.models import Model
-from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, caption, passes, png
+from pixgraft.pipelines.base import (
+    DEFAULT,
+    Computing,
+    Finished,
+    Job,
+    Pipeline,
+    Plan,
+    Result,
+    Summary,
+    caption,
+    passes,
+    png,
+)
 from pixgraft.pipelines.codes import LATENTS, read_latents
 from pixgraft.pipelines.inputs import batch_of_codes, tensor_entry
 from pixgraft.pipelines.options import MixOptions, SampleOptions, WalkOptions, at_least, layer_range, one_of
@@ -60,8 +72,8 @@ class SamplingPipeline(Pipeline):
         "it makes images of codes alone: load({model!r})(count=16, seed=0), or pixgraft sample {model} --out OUT"
     )
 
-    def __init__(self, model: Model, device: torch.device) -> None:
-        super().__init__(model, device)
+    def __init__(self, model: Model, device: torch.device, computing: Computing = DEFAULT) -> None:
+        super().__init__(model, device, computing)
         assert isinstance(model.method, Sampling)
         self.method = model.method
         if device.type == "cpu":  # a quarter faster at 1024, see docs/results.md
@@ -143,7 +155,8 @@ class SamplingPipeline(Pipeline):
             if noise == "random":
                 drawn = [self.method.draw_noise(1, generator(seed, "noise", numbers[place])) for place in part]
                 maps = [torch.cat(layer).to(self.device) for layer in zip(*drawn, strict=True)]
-            images.append(to_uint8(self.method.synthesize(codes[part].to(self.device), noise=maps)).cpu())
+            with self.autocast():
+                images.append(to_uint8(self.computed.synthesize(codes[part].to(self.device), noise=maps)).cpu())
         return torch.cat(images)[: len(codes)]
 
     # --- samples in files ---

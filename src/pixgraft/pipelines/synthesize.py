@@ -22,9 +22,9 @@ from pixgraft.data.outputs import labels
 from pixgraft.data.sources import open_source
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
-from pixgraft.methods.tasks import Synthesis
+from pixgraft.methods.tasks import Synthesis, Synthesized
 from pixgraft.models import Model
-from pixgraft.pipelines.base import Job, Pipeline, Plan, Result, png
+from pixgraft.pipelines.base import DEFAULT, Computing, Job, Pipeline, Plan, Result, png
 from pixgraft.pipelines.inputs import (
     FileInputs,
     InputFile,
@@ -75,6 +75,12 @@ class SynthesisResult(Result):
         return deviation
 
     @property
+    def scaled_deviation(self) -> Tensor:
+        """The deviations as pictures uint8 (N, 1, S, S), in each of which the largest is white."""
+        deviation = self.deviation.unsqueeze(1)
+        return (deviation * (255 / deviation.amax((2, 3), keepdim=True).clamp_min(1e-12))).round().to(torch.uint8)
+
+    @property
     def _grouped(self) -> Tensor:
         grouped: Tensor = self.pixels.double().unflatten(0, (-1, self.samples))
         return grouped
@@ -87,8 +93,7 @@ class SynthesisResult(Result):
             for name, parts in self.components.items():
                 images |= {f"{label}_{number}_{name}": part for number, part in enumerate(parts)}
         if self.samples > 1 and len(self.condition) == 1:
-            deviation = self.deviation[0]
-            scaled = (deviation * (255 / max(float(deviation.max()), 1e-12))).round().to(torch.uint8).unsqueeze(0)
+            scaled = self.scaled_deviation[0]
             strip = [*self.pixels[:SHOWN], self.mean[0], scaled.expand(3, -1, -1)]
             tiles = torch.stack([self.condition[0], *map(from_uint8, strip)])
             images |= {f"{label}_mean": self.mean[0], f"{label}_deviation": scaled}
@@ -106,8 +111,8 @@ class SynthesisPipeline(Pipeline):
     )
     columns: ClassVar[dict[str, str]] = {"mean deviation": "deviation.mean", "largest": "deviation.largest"}
 
-    def __init__(self, model: Model, device: torch.device) -> None:
-        super().__init__(model, device)
+    def __init__(self, model: Model, device: torch.device, computing: Computing = DEFAULT) -> None:
+        super().__init__(model, device, computing)
         assert isinstance(model.method, Synthesis)
         self.method = model.method
         self.condition = self.method.condition
@@ -209,7 +214,9 @@ class SynthesisPipeline(Pipeline):
 
     def style_code(self, image: Tensor) -> Tensor:
         """The style code (D,) of an image (3, S, S) in [-1, 1]."""
-        return self.method.encode_style(image.unsqueeze(0).to(self.device))[0].cpu()
+        with self.autocast():
+            code: Tensor = self.computed.encode_style(image.unsqueeze(0).to(self.device))
+        return code[0].cpu()
 
     def sample(
         self, condition: Tensor, styles: Sequence[Tensor], *, samples: int, seed: int = 0, vary: str = "noise"
@@ -224,9 +231,10 @@ class SynthesisPipeline(Pipeline):
         # One at a time: PyTorch's kernels, and so the last bits, depend on the size of a batch.
         noises = [self._noise(seed, number) for number in range(samples if len(codes) == 1 else 1)]
         held = condition.unsqueeze(0).to(self.device)
-        outputs = [
-            output for code in codes for output in self.method.samples(held, code.unsqueeze(0).to(self.device), noises)
-        ]
+        outputs: list[Synthesized] = []
+        with self.autocast():
+            for code in codes:
+                outputs += self.computed.samples(held, code.unsqueeze(0).to(self.device), noises)
         result = SynthesisResult(
             pixels=to_uint8(torch.cat([each.image for each in outputs])).cpu(),
             samples=samples,

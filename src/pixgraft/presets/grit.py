@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pixgraft.data.celebamask import mirrored
 from pixgraft.methods.grit import GRITConfig
-from pixgraft.presets.schedules import GPU_128, SMALL_64, TINY
+from pixgraft.presets.schedules import GPU_128, SMALL_64, TINY, scale
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 FACES = GRITConfig(
@@ -27,6 +27,12 @@ def paper_256() -> Experiment:
 def paper_512() -> Experiment:
     """`paper_256` at 512."""
     return replace(paper_256(), name="grit-paper-512", method=GRITConfig(image_size=512))
+
+
+def celebamask_256() -> Experiment:
+    """GRIT at 256 with CelebAMask-HQ's 19 labels: the paper's networks, and `FACES` settings for losses and noise."""
+    method = replace(FACES, image_size=256, classes=19)
+    return replace(paper_256(), name="grit-celebamask-256", method=method, train=scale(16, 1_500_000))
 
 
 def faces_128() -> Experiment:

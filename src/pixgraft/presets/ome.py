@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from pixgraft.data.celebamask import mirrored
 from pixgraft.methods.ome import OMEConfig
-from pixgraft.presets import stylegan2
-from pixgraft.presets.schedules import ENCODER_32, ENCODER_64, ENCODER_128, TINY
+from pixgraft.presets import progan, stylegan2
+from pixgraft.presets.schedules import ENCODER_32, ENCODER_64, ENCODER_128, TINY, scale
 from pixgraft.presets.stylegan2 import generator_sizes
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
@@ -19,6 +20,45 @@ def paper_progan_1024() -> Experiment:
     """The paper's faces with ProGAN: 20 codes, fused after layer 8."""
     method = OMEConfig(generator="progan", base_channels=2**14)
     return replace(paper_stylegan2_1024(), name="ome-paper-progan-1024", method=method)
+
+
+def ffhq_256() -> Experiment:
+    """Super-resolution at 256 by the paper's network, with the prior of stylegan2-ffhq-256; five updates a batch."""
+    method = OMEConfig(prior="stylegan2-ffhq-256", **generator_sizes(stylegan2.ffhq_256()))
+    return Experiment(name="ome-ffhq-256", kind="ome", method=method, train=scale(32, 2_000_000, microbatch=4))
+
+
+def inversion_ffhq_256() -> Experiment:
+    """`ffhq_256` for inversion."""
+    faces = ffhq_256()
+    return replace(faces, name="ome-inversion-ffhq-256", method=replace(faces.method, condition="self"))
+
+
+def labels_ffhq_256() -> Experiment:
+    """`ffhq_256` for CelebAMask-HQ's label maps."""
+    faces = ffhq_256()
+    data = DataConfig(mirrored=mirrored("celebamask-hq"))
+    return replace(faces, name="ome-labels-ffhq-256", data=data, method=replace(faces.method, condition="labels"))
+
+
+def sketch_ffhq_256() -> Experiment:
+    """`ffhq_256` for line drawings, which `pixgraft data sketch` makes."""
+    faces = ffhq_256()
+    data = DataConfig(conditions="sketches")
+    return replace(faces, name="ome-sketch-ffhq-256", data=data, method=replace(faces.method, condition="sketch"))
+
+
+def lsun_progan_256() -> Experiment:
+    """The paper's scenes, inversion by ProGAN: ResNet-34, no identity loss, 20 codes fused after layer 8.
+
+    The prior is a run of progan-lsun-256, or a published checkpoint of a scene (`pixgraft convert FILE OUT`).
+    """
+    prior = progan.lsun_256().method
+    method = OMEConfig(
+        prior="progan-lsun-256", generator="progan", image_size=prior.image_size, base_channels=prior.base_channels,
+        max_channels=prior.max_channels, z_dim=prior.z_dim, condition="self", lambda_identity=0.0, depth=34,
+    )  # fmt: skip
+    return replace(ffhq_256(), name="ome-lsun-progan-256", method=method)
 
 
 def portraits_128() -> Experiment:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from pixgraft.methods.progan import ProGANConfig
-from pixgraft.presets.schedules import SMALL_32, TINY
+from pixgraft.presets.schedules import SMALL_32, TINY, scale
 from pixgraft.training.experiment import Experiment, TrainConfig
 
 
@@ -16,6 +16,12 @@ def paper_1024() -> Experiment:
 def paper_256() -> Experiment:
     """`paper_1024` at 256, as for LSUN."""
     return replace(paper_1024(), name="progan-paper-256", method=ProGANConfig(image_size=256))
+
+
+def lsun_256() -> Experiment:
+    """`paper_256` with twice the batch, the discriminator's phase alone in float32."""
+    train = replace(scale(32, 12_000_000, microbatch=16), average_decay=0.999, average_warmup=False)
+    return replace(paper_256(), name="progan-lsun-256", train=train)
 
 
 def small_32() -> Experiment:

@@ -1,8 +1,11 @@
 """Experiments with pSp (Richardson et al. 2021), the paper's and this library's: super-resolution of faces."""
 
+from dataclasses import replace
+
+from pixgraft.data.celebamask import mirrored
 from pixgraft.methods.psp import PSPConfig
 from pixgraft.presets import stylegan2
-from pixgraft.presets.schedules import ENCODER_32, ENCODER_64, ENCODER_128, TINY
+from pixgraft.presets.schedules import ENCODER_32, ENCODER_64, ENCODER_128, TINY, scale
 from pixgraft.presets.stylegan2 import generator_sizes
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
@@ -19,6 +22,41 @@ def official_1024() -> Experiment:
     method = PSPConfig(backbone="irse50", noise="random", enlarging="bilinear")
     train = TrainConfig(batch=8, images=4_000_000, flip=False, average_decay=0.0)
     return Experiment(name="psp-official-1024", kind="psp", method=method, train=train)
+
+
+def ffhq_256() -> Experiment:
+    """Super-resolution at 256 as published, with the prior of stylegan2-ffhq-256.
+
+    The published rate and batch of 8, the latter four times: one microbatch's batch normalisation then sees the same
+    images on one GPU and on eight.
+    """
+    method = PSPConfig(
+        prior="stylegan2-ffhq-256", **generator_sizes(stylegan2.ffhq_256()), backbone="irse50", noise="random",
+    )  # fmt: skip
+    train = scale(32, 4_000_000, microbatch=4)
+    return Experiment(name="psp-ffhq-256", kind="psp", method=method, train=train)
+
+
+def inversion_ffhq_256() -> Experiment:
+    """`ffhq_256` for inversion, whose published losses leave the codes' distance from the average out."""
+    faces = ffhq_256()
+    method = replace(faces.method, condition="self", lambda_w=0.0)
+    return replace(faces, name="psp-inversion-ffhq-256", method=method)
+
+
+def labels_ffhq_256() -> Experiment:
+    """`ffhq_256` for CelebAMask-HQ's label maps, without the identity loss, as published."""
+    faces = ffhq_256()
+    method = replace(faces.method, condition="labels", lambda_identity=0.0)
+    data = DataConfig(mirrored=mirrored("celebamask-hq"))
+    return replace(faces, name="psp-labels-ffhq-256", data=data, method=method)
+
+
+def sketch_ffhq_256() -> Experiment:
+    """`ffhq_256` for line drawings, which `pixgraft data sketch` makes, without the identity loss, as published."""
+    faces = ffhq_256()
+    method = replace(faces.method, condition="sketch", sketches="unit", lambda_identity=0.0)
+    return replace(faces, name="psp-sketch-ffhq-256", data=DataConfig(conditions="sketches"), method=method)
 
 
 def portraits_128() -> Experiment:

@@ -27,3 +27,16 @@ ENCODER_128 = TrainConfig(batch=16, images=400_000, precision="bfloat16", channe
 """For encoders at 128 pixels on a GPU."""
 GPU_128 = TrainConfig(batch=32, images=3_000_000, precision="bfloat16", channels_last=True, average_decay=0.9995)
 """For networks at 128 pixels on a GPU."""
+
+
+def scale(batch: int, images: int, *, microbatch: int = 0) -> TrainConfig:
+    """For networks at 256 pixels on one GPU of 24 GiB or on eight.
+
+    The batch is that of all GPUs together: one GPU takes it in microbatches that fit, or whole; each of eight takes an
+    eighth at once. Where the losses of images depend on each other, `microbatch` is such that they do so alike on one
+    GPU and on eight: an eighth of the batch for batch normalisation, a multiple of 4 for the minibatch deviation.
+    """
+    return TrainConfig(
+        batch=batch, microbatch=microbatch, images=images, precision="bfloat16", channels_last=True,
+        average_decay=0.9995, checkpoint_every=100_000, sample_every=50_000, log_every=5_000,
+    )  # fmt: skip

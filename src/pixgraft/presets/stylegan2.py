@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from pixgraft.methods.stylegan2 import StyleGAN2Config
-from pixgraft.presets.schedules import SMALL_32, TINY
+from pixgraft.presets.schedules import SMALL_32, TINY, scale
 from pixgraft.training.experiment import Experiment, TrainConfig
 
 
@@ -25,6 +25,13 @@ def paper_256() -> Experiment:
     )  # fmt: skip
     train = TrainConfig(batch=64, images=25_000_000, average_half_life=20_000, average_ramp=0.0)
     return Experiment(name="stylegan2-paper-256", kind="stylegan2", method=method, train=train)
+
+
+def ffhq_256() -> Experiment:
+    """`paper_256` with the paper's adaptive augmentation (ADA), in bfloat16."""
+    paper = paper_256()
+    train = replace(scale(64, 25_000_000, microbatch=32), average_half_life=20_000, average_ramp=0.0)
+    return replace(paper, name="stylegan2-ffhq-256", method=replace(paper.method, augment_target=0.6), train=train)
 
 
 def portraits_128() -> Experiment:

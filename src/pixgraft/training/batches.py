@@ -30,7 +30,7 @@ class Feed:
     """The training data of an experiment, as an endless sequence of batches."""
 
     def __init__(self, experiment: Experiment, data: str | Path, *, split: str = "", skip_bad: bool = False) -> None:
-        """Open `data`, a folder, zip or packed file; `split` names a folder within. `skip_bad` excludes unusable files.
+        """Open `data`, a folder, zip or packed file; `split` is as `Split` says. `skip_bad` excludes unusable files.
 
         Raises PixgraftError for data that cannot be opened, or pairs that do not match.
         """

@@ -29,15 +29,24 @@ def has_checkpoints(folder: Path) -> bool:
     return any((folder / CHECKPOINTS).glob("[0-9]*"))
 
 
+def former_run(folder: Path) -> Experiment | None:
+    """The experiment of the run in the folder; None if there is none yet.
+
+    Raises PixgraftError if a name in the folder is a link, or if the run's configuration is damaged.
+    """
+    _refuse_links(folder)
+    file = folder / CONFIG_FILE
+    return _former(file) if file.is_file() else None
+
+
 def with_frame(experiment: Experiment, folder: Path, images: ItemSource) -> Experiment:
     """The experiment with a frame: its own, that of the run in the folder, or the one beside the images.
 
     Raises PixgraftError if the run's configuration or the file beside the images is damaged.
     """
-    _refuse_links(folder)
-    frame, file = experiment.frame, folder / CONFIG_FILE
-    if frame is None and file.is_file():
-        frame = _former(file).frame
+    frame = experiment.frame
+    if frame is None and (former := former_run(folder)) is not None:
+        frame = former.frame
     return dataclasses.replace(experiment, frame=frame or images.frame())
 
 

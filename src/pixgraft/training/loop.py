@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pixgraft import config, devices
+from pixgraft.data.splits import Split
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine import distributed
 from pixgraft.engine.checkpoint import Checkpoint
@@ -35,6 +37,7 @@ from pixgraft.training.folder import (
     LOG_FILE,
     PACK_FILE,
     SAMPLES,
+    former_run,
     has_checkpoints,
     prepare,
     with_frame,
@@ -53,26 +56,34 @@ class Outcome:
     """The signal's name, if one stopped it."""
 
 
-def with_available_networks(experiment: Experiment) -> Experiment:
-    """The experiment; with the bundled perceptual network if it requires LPIPS and the weights are missing."""
+def with_available_networks(
+    experiment: Experiment, weights: Mapping[str, Path] | None = None, former: Experiment | None = None
+) -> Experiment:
+    """The experiment; with the bundled perceptual network if it requires LPIPS and the weights are missing.
+
+    `former` is that of the run which resumes. Raises MissingWeightsError if it had the weights.
+    """
     config: MethodConfig = experiment.method
     if not config.perceptual_network.startswith("lpips-"):
         return experiment
     try:
-        open_feature(config.perceptual_network, {}, torch.device("cpu"), role="perceptual")
+        open_feature(config.perceptual_network, weights or {}, torch.device("cpu"), role="perceptual")
     except MissingWeightsError:
+        if former is not None and former.method.perceptual_network == config.perceptual_network:
+            raise
         return dataclasses.replace(experiment, method=config.with_perceptual_network(BUNDLED))
     return experiment
 
 
 def train(
     experiment: Experiment, data: str | Path, out: str | Path, *, split: str = "", device: str = "auto",
-    skip_bad: bool = False, quiet: bool = False,
+    weights: Mapping[str, Path] | None = None, skip_bad: bool = False, quiet: bool = False,
 ) -> Outcome:  # fmt: skip
     """Train `experiment` on the images of `data` in the run folder `out`; a run that is there is resumed.
 
-    `split` names a folder within `data` ("train"). `skip_bad` excludes unusable files and lists them. A signal ends the
-    run after its step, with a checkpoint.
+    `split` names a folder within `data` ("train"), or a list of names (a path that ends in .txt). `weights` are files
+    of the losses' networks, by the names of `features.weights.WEIGHTS`; without one the cache or a download is used.
+    `skip_bad` excludes unusable files and lists them. A signal ends the run after its step, with a checkpoint.
 
     Raises PixgraftError for unusable data, a batch that does not divide over the processes, a folder that holds another
     run or is in use, a full disk, and a gradient that is not finite.
@@ -81,16 +92,16 @@ def train(
     try:
         picked = devices.pick(device, world.local_rank)
         _check_shares(experiment, world)
-        experiment = with_available_networks(experiment)
         folder = Path(out)
+        experiment = with_available_networks(experiment, weights, former_run(folder))
         with contextlib.ExitStack() as stack:
             feed = stack.enter_context(contextlib.closing(Feed(experiment, data, split=split, skip_bad=skip_bad)))
             feed.dataset.check()
             experiment = with_frame(experiment, folder, feed.dataset.source)
             # A network that is missing is an error here, before anything is written.
-            trainer = Trainer(experiment, picked, world, new=not has_checkpoints(folder))
+            trainer = Trainer(experiment, picked, world, new=not has_checkpoints(folder), weights=weights)
             if world.rank == 0:
-                prepare(folder, experiment, Path(data) / split)
+                prepare(folder, experiment, Split(split).folder(Path(data)))
                 stack.enter_context(run_lock(folder))
             distributed.barrier()
             return _run(trainer, feed, folder, quiet=quiet or world.rank > 0)

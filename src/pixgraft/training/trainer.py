@@ -6,7 +6,7 @@ rank).
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,16 +49,22 @@ class _Update:
 class Trainer:
     """A method with its optimizers and averages on a device, and the step that updates them."""
 
-    def __init__(self, experiment: Experiment, device: torch.device, world: World, *, new: bool = True) -> None:
-        """`new` loads the networks of the method's prior; a run that resumes has them in its checkpoint."""
+    def __init__(
+        self, experiment: Experiment, device: torch.device, world: World, *, new: bool = True,
+        weights: Mapping[str, Path] | None = None,
+    ) -> None:  # fmt: skip
+        """`new` loads the networks of the method's prior and backbone; a run that resumes has them in its checkpoint.
+
+        `weights` are the user's files of feature networks, by the names of `features.weights.WEIGHTS`.
+        """
         self.experiment, self.device, self.world = experiment, device, world
         train = experiment.train
         torch.manual_seed(derive(train.seed, "weights"))
         self.method: Method = METHODS[experiment.kind](experiment.method)
         self.method.to(device)
-        self.features = attach_features(self.method, device)
+        self.features = attach_features(self.method, device, weights or {}, new=new)
         if new and self.method.prior:
-            self.method.load_prior(load_model(self.method.prior).method)
+            self.method.load_prior(_prior(self.method.prior))
         if train.channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         distributed.broadcast_module(self.method, world)
@@ -223,9 +229,12 @@ class Trainer:
         """Restore what `save` wrote. Raises PixgraftError if the losses' networks or the weights are others."""
         groups = checkpoint.groups
         self.check(checkpoint.meta, {name: specs_of(tensors) for name, tensors in groups.items()})
-        if (used := checkpoint.meta.get("features", self.features)) != self.features:
-            problem = f"the run's losses used {shown(used)}, and here they have {self.features}"
+        before = checkpoint.meta.get("features")
+        used, now = (_of_losses(self.features if each is None else each) for each in (before, self.features))
+        if used != now:
+            problem = f"the run's losses used {shown(used)}, and here they have {now}"
             raise PixgraftError(f"{problem}: put that back")
+        self.features |= before or {}
         self.method.load_state_dict(groups["networks"])
         self.averages.load_state_dict(groups["averages"])
         for name, optimizer in self.optimizers.items():
@@ -234,3 +243,15 @@ class Trainer:
             load_optimizer(optimizer, tensors, checkpoint.meta["optimizers"][name])
         self.images_seen = checkpoint.images_seen
         self.method.set_progress(self.images_seen)
+
+
+def _prior(model: str) -> Method:
+    try:
+        return load_model(model).method
+    except PixgraftError as error:
+        raise PixgraftError(f"{error}, or give another prior with --set method.prior=MODEL") from None
+
+
+def _of_losses(features: Mapping[str, str]) -> dict[str, str]:
+    """The networks that every step calls: a backbone is where a new run begins."""
+    return {role: name for role, name in features.items() if role != "backbone"}

@@ -1,0 +1,38 @@
+"""Work on many files in a thread for each core, in order."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from pixgraft.engine.distributed import cores
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 1_000
+"""The items whose results wait at one time, unless a result is large."""
+
+
+def in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], progress: Callable[[int, int], None] | None = None, *,
+    ahead: int = AHEAD,
+) -> Generator[tuple[Item, Result], None, None]:  # fmt: skip
+    """Each of `items` with its result, in order; `progress` is called in this thread with (items done, items in all).
+
+    At most `ahead` items are begun at one time. Close it (`contextlib.closing`) where an exception may end the loop:
+    what has not begun is then left.
+    """
+    executor = ThreadPoolExecutor(cores())
+    waiting, pending = iter(items), deque[tuple[Item, Future[Result]]]()
+    try:
+        for done in range(1, len(items) + 1):
+            for item in itertools.islice(waiting, ahead - len(pending)):
+                pending.append((item, executor.submit(function, item)))
+            item, future = pending.popleft()
+            yield item, future.result()
+            if progress is not None:
+                progress(done, len(items))
+    finally:
+        executor.shutdown(cancel_futures=True)  # an interrupt does not wait for the files not yet begun
