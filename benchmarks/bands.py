@@ -52,7 +52,8 @@ def main(
 
     def band(image: Tensor, place: int) -> Tensor:
         inside = (radius >= EDGES[place]) & (radius < EDGES[place + 1])
-        return torch.fft.ifft2(torch.fft.fft2(image) * inside).real
+        filtered: Tensor = torch.fft.ifft2(torch.fft.fft2(image) * inside).real
+        return filtered
 
     sums: defaultdict[tuple[str, int], float] = defaultdict(float)
     for unit in range(len(pairs)):
