@@ -118,7 +118,7 @@ def test_super_resolution_has_a_row_for_each_factor(name: str, models: Path, dat
     for factor in (8, 16):
         inputs = [shrunk(picture, factor) for picture in references]
         made = [to_uint8(method.encode(each).images[-1]) for each in inputs]
-        assert found[f"{name}, x{factor}"] == pytest.approx(by_hand(made, references), abs=1e-9)
+        assert found[f"{name}, x{factor}"] == pytest.approx(by_hand(made, references), abs=1e-4)
         assert found[f"floor: bicubic, x{factor}"] == pytest.approx(by_hand(inputs, references), abs=1e-9)
     assert values(result, "PIQE").keys() == values(result, "PD-SqueezeNet").keys() == set(rows)
     seconds = values(result, "seconds")
@@ -141,8 +141,8 @@ def test_inversion_measures_the_image_itself(models: Path, data: Path, tmp_path:
     found = values(result, "PSNR")
     made = [to_uint8(method.encode(each).images[-1]) for each in references]
     start = to_uint8(method.decode(method.start.codes.unsqueeze(0)))
-    assert found["self"] == pytest.approx(by_hand(made, references), abs=1e-9)
-    assert found["floor: starting codes"] == pytest.approx(by_hand([start] * COUNT, references), abs=1e-9)
+    assert found["self"] == pytest.approx(by_hand(made, references), abs=1e-4)
+    assert found["floor: starting codes"] == pytest.approx(by_hand([start] * COUNT, references), abs=1e-4)
     assert result["rows"][0]["steps"] == 3
     assert {"name": "OME, faces", "values": {"psnr": "21.43", "perceptual": "0.1600 LPIPS", "seconds": "0.51 s"}} in (
         result["published"]
@@ -229,7 +229,7 @@ def test_figure_7_is_the_change_of_the_codes(models: Path, data: Path, tmp_path:
     for scale, own in (("coarse", slice(0, 3)), ("middle", slice(3, 7)), ("fine", slice(7, 8))):
         found = values(result, f"{scale} codes")
         assert list(found) == ["step 1", "step 2", "step 3"]
-        assert list(found.values()) == pytest.approx(moved[:, own].mean(1).tolist(), rel=1e-6)
+        assert list(found.values()) == pytest.approx(moved[:, own].mean(1).tolist(), rel=1e-4)
     assert any("coarse ones" in note for note in result["notes"])
     page = (tmp_path / "report.html").read_text()
     assert "Mean absolute change of the codes by step" in page

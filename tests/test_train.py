@@ -138,7 +138,7 @@ def test_low_precision_is_for_the_phases_that_bear_it() -> None:
 @pytest.mark.parametrize(
     "backend",
     [
-        "aot_eager",  # all but the generated code, which takes a compiler minutes on a slow core
+        pytest.param("aot_eager", marks=pytest.mark.slow),  # all but the generated code
         pytest.param("inductor", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )
