@@ -248,9 +248,12 @@ class Pipeline(ABC):
         self.model, self.device, self.computing = model, device, computing
         self.pass_size = 1 if device.type == "cpu" else GPU_PASS
         make_ready(model.method)
-        model.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.computed: Any = model.method if computing.engine == "torch" else on_engine(model, device, computing)
+        self.computed: Any = model.method
         """What computes images: the method, or another engine with the same functions."""
+        if computing.engine == "torch":
+            model.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        else:
+            self.computed = on_engine(model, device, computing)
 
     def autocast(self) -> torch.autocast:
         """The context in which the method computes images."""

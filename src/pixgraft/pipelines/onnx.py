@@ -53,19 +53,23 @@ def _quiet() -> Iterator[None]:
 def onnx_bytes(method: Method, program: Program, metadata: dict[str, str] | None = None) -> bytes:
     """A program of a method that is ready, on the CPU, as an ONNX file for any number of images.
 
-    Raises PixgraftError if it is too large for one file.
+    Raises PixgraftError if it is too large for one file, or if this PyTorch cannot export it.
     """
     weights = sum(each.numel() * each.element_size() for each in [*method.parameters(), *method.buffers()])
     if weights > LARGEST:
         raise PixgraftError(f"{weights:,} bytes of weights: an ONNX file holds {LARGEST:,}: use --engine torch")
     batch = torch.export.Dim.DYNAMIC
     inputs = tuple(program.draw(2, torch.Generator().manual_seed(0)))
-    with _quiet():
-        exported = torch.onnx.export(
-            Traced(method, program).eval(), inputs, dynamo=True, verbose=False, external_data=False,
-            opset_version=OPSET, dynamic_shapes={"inputs": tuple({0: batch} for _ in inputs)},
-            input_names=list(program.inputs), output_names=list(program.outputs),
-        )  # fmt: skip
+    try:
+        with _quiet():
+            exported = torch.onnx.export(
+                Traced(method, program).eval(), inputs, dynamo=True, verbose=False, external_data=False,
+                opset_version=OPSET, dynamic_shapes={"inputs": tuple({0: batch} for _ in inputs)},
+                input_names=list(program.inputs), output_names=list(program.outputs),
+            )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise PixgraftError(f"{method.name}: PyTorch {torch.__version__} cannot export it: {reason}") from None
     assert exported is not None
     proto = exported.model_proto
     for key, value in (metadata or {}).items():
