@@ -3,6 +3,7 @@
 The programs are exported from the checked weights into the cache at first use. ONNX files of others are never opened.
 """
 
+import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from pixgraft.errors import PixgraftError
 from pixgraft.features.weights import cache_folder
+from pixgraft.files import write_bytes
 from pixgraft.layers.noise import Noise
 from pixgraft.methods.tasks import Encoded, Encoding, Sampling, Synthesis, Synthesized
 from pixgraft.models import Model
-from pixgraft.pipelines.onnx import exported, packages
+from pixgraft.pipelines.onnx import difference, exported, packages
 from pixgraft.pipelines.options import Precision
-from pixgraft.pipelines.programs import programs
+from pixgraft.pipelines.programs import Program, programs
 from pixgraft.version import __version__
 
 if TYPE_CHECKING:
@@ -83,6 +85,8 @@ class OpenVinoSession(Session):
         return [outputs[index] for index in range(len(outputs))]
 
 
+TOLERANCE = 1e-3
+"""The largest difference to PyTorch in float32 that is rounding; a grey level is 8e-3."""
 SESSIONS: dict[str, type[Session]] = {"onnxruntime": OnnxRuntimeSession, "openvino": OpenVinoSession}
 
 
@@ -155,5 +159,22 @@ def on_engine(model: Model, device: torch.device, computing: "Computing") -> OnE
     folder = cache_folder() / "onnx" / f"{model.weights_sha256[:16]}-pixgraft-{__version__}-torch-{torch.__version__}"
     sessions = {}
     for name, program in programs(model.method).items():
-        sessions[name] = SESSIONS[engine](exported(model.method, program, folder / f"{name}.onnx"), computing.precision)
+        file = exported(model.method, program, folder / f"{name}.onnx")
+        _check(engine, name, program, file)
+        sessions[name] = SESSIONS[engine](file, computing.precision)
     return OnEngine(model, sessions)
+
+
+def _check(engine: str, name: str, program: Program, file: Path) -> None:
+    """Compare an engine with PyTorch, once for each exported file and version of the engine.
+
+    Raises PixgraftError if it computes something else: compilers of networks have faults.
+    """
+    checked = file.with_name(f"{file.stem}-{engine}-{importlib.metadata.version(engine)}.checked")
+    if checked.is_file():
+        return
+    largest = difference(program, SESSIONS[engine](file, "float32"))
+    if not largest < TOLERANCE:  # nan is no agreement either
+        found = f"its {name} differs from PyTorch's by {largest:.2g} of [-1, 1]"
+        raise PixgraftError(f"--engine {engine}: {found}: choose another engine, or another version of it")
+    write_bytes(checked, f"{largest}\n".encode())
