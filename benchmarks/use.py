@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pixgraft.engine.memory import keep_freed_memory
 from pixgraft.errors import PixgraftError
-from pixgraft.layers.ready import make_ready
+from pixgraft.layers.ready import lower_weights, make_ready
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
 from pixgraft.models import bundled, load_model
@@ -116,9 +116,13 @@ def measured(network: Network, how: How, options: Options) -> Timing:
     if how != "plain":
         keep_freed_memory()
         make_ready(method)
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     engine, _, precision = how.partition(" ")
-    if engine in SESSIONS:
+    if engine not in SESSIONS:
+        if how != "plain":
+            method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if how == "bfloat16":
+            lower_weights(method, torch.bfloat16)
+    else:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "program.onnx"
             file.write_bytes(onnx_bytes(method, program))

@@ -17,8 +17,8 @@ from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
 from pixgraft.models import load_model, save_model
 from pixgraft.pipelines import engines, onnx
-from pixgraft.pipelines.base import Computing, Pipeline, Result
-from pixgraft.pipelines.options import EngineName
+from pixgraft.pipelines.base import Pipeline, Result
+from pixgraft.pipelines.options import Computing, EngineName
 from pixgraft.pipelines.programs import Program
 from using import refusal
 

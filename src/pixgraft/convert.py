@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixgraft.errors import PixgraftError
-from pixgraft.files import file_sha256
+from pixgraft.files import check_free, file_sha256
 from pixgraft.layouts import identify, named_layout
 from pixgraft.layouts.card import model_card, outcome
 from pixgraft.layouts.pickles import MAX_BYTES
 from pixgraft.layouts.priors import check_prior, is_prior
-from pixgraft.models import check_free, save_model
+from pixgraft.models import save_model
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,37 @@ def unfinished(path: Path) -> Iterator[Path]:
             _unfinished.discard(place)
 
 
+def check_free(folder: Path) -> None:
+    """Raise PixgraftError if `folder` is a file or a folder that is not empty, which `new_folder` cannot make."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise PixgraftError(f"{folder}: is there and not empty: choose another folder")
+    except OSError as error:
+        raise PixgraftError(f"{folder}: cannot be made: {error.strerror}: choose another folder") from error
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder`, which is renamed to it at the end: it is complete or absent.
+
+    Raises PixgraftError if `folder` is there and not empty, or cannot be written.
+    """
+    check_free(folder)
+    target = folder.resolve()
+    remove_leftovers(target.parent, target.name)
+    with unfinished(target) as place:
+        try:
+            place.mkdir(parents=True)
+            yield place
+            if target.exists():
+                target.rmdir()  # empty; not every system can rename onto a folder
+            place.rename(target)
+        except OSError as error:
+            raise PixgraftError(
+                f"{folder}: cannot be made: {error.strerror or error}: choose another folder"
+            ) from error
+
+
 @contextlib.contextmanager
 def removed_if_empty(folder: Path) -> Iterator[None]:
     """At the end `folder`, and those above it, are removed if they were made in between and hold nothing; also if a

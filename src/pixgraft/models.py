@@ -4,7 +4,6 @@ A model folder holds `model.json` (method, configuration, source of the weights,
 and a model card, `README.md`. A run folder is loaded as the weight averages of its newest intact checkpoint.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine.tensors import Specs, TensorSpec, difference, parsed, read_specs, specs_of
 from pixgraft.engine.terminal import Terminal
 from pixgraft.errors import PixgraftError, shown, unknown
-from pixgraft.files import json_sha256, read_bytes, read_json, remove_leftovers, unfinished, write_bytes
+from pixgraft.files import json_sha256, new_folder, read_bytes, read_json, write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
 from pixgraft.methods.outline import outline
@@ -306,7 +305,6 @@ def save_model(
 
     Raises PixgraftError if the folder exists and is not empty, or cannot be written.
     """
-    check_free(folder)
     dtype = torch.float16 if half else torch.float32
     tensors = {
         f"{name}.{key}": tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
@@ -323,29 +321,8 @@ def save_model(
         "weights": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "dtype": str(dtype)[6:]},
         **info,
     }
-    target = folder.resolve()
-    stack = contextlib.ExitStack()
-    remove_leftovers(target.parent, target.name)
-    temporary = stack.enter_context(unfinished(target))
-    try:
-        temporary.mkdir(parents=True)
-        write_bytes(temporary / WEIGHTS, data)
-        write_bytes(temporary / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
+    with new_folder(folder) as place:
+        write_bytes(place / WEIGHTS, data)
+        write_bytes(place / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
         if card:
-            write_bytes(temporary / CARD, card.encode())
-        if target.exists():
-            target.rmdir()  # empty; not every system can rename onto a folder
-        temporary.rename(target)
-    except OSError as error:
-        raise PixgraftError(f"{folder}: cannot be made: {error.strerror or error}: choose another folder") from error
-    finally:
-        stack.close()
-
-
-def check_free(folder: Path) -> None:
-    """Raise PixgraftError if `folder` is a file or a folder that is not empty, to which `save_model` cannot write."""
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise PixgraftError(f"{folder}: is there and not empty: choose another folder")
-    except OSError as error:
-        raise PixgraftError(f"{folder}: cannot be made: {error.strerror}: choose another folder") from error
+            write_bytes(place / CARD, card.encode())

@@ -147,9 +147,7 @@ def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
 
 
 @app.command
-def export(
-    model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None, onnx: bool = False
-) -> int:  # fmt: skip
+def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None, onnx: bool = False) -> int:
     """Write a run's averaged weights as a model folder, to keep or to publish; or as ONNX files for other programs.
 
     Args:

@@ -175,8 +175,8 @@ class PackedSource(ItemSource):
                 self._mapped.madvise(mmap.MADV_WILLNEED, page, start + length - page)
 
     def read_image(self, index: int) -> bytes:
-        """A packed file has no image files: use `item`."""
-        raise NotImplementedError
+        """Raises PixgraftError: a packed file has no image files. Use `item`."""
+        raise PixgraftError(f"{self.path}: is packed and has no image files: give the folder that it was made of")
 
     read_condition = read_image
 

@@ -113,7 +113,7 @@ class ModulatedConv2d(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Map features (N, in_channels, H, W) and codes (N, style_dim) to (N, out_channels, H, W), or 2 H and 2 W."""
         with torch.autocast(x.device.type, enabled=False):
-            style = self.affine(code.to(self.weight.dtype)) * self.scale  # the style is smaller than the weight
+            style = self.affine(code.to(self.bias.dtype)) * self.scale  # the style is smaller than the weight
         return modulated_conv2d(
             x, self.weight, style, bias=self.bias * self.gain, gain=self.gain, upsample=self.upsample, form=self.form,
             energy=self.energy,
@@ -123,6 +123,10 @@ class ModulatedConv2d(nn.Module):
         """The same layer, which remembers the sums of its squared weights."""
         self.energy = weight_energy(self.weight)
         return self
+
+    def lower(self, dtype: torch.dtype) -> None:
+        """Round the weight; `energy` stays that of the weight before."""
+        self.weight = nn.Parameter(self.weight.to(dtype), requires_grad=False)
 
 
 class ModulatedPixels(nn.Module):

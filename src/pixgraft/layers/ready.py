@@ -34,6 +34,24 @@ def make_ready(network: nn.Module) -> None:
         fold(network, *itertools.pairwise(map(str, range(len(network)))))
 
 
+@runtime_checkable
+class Lowerable(Protocol):
+    """A layer with a weight that autocast rounds at every pass."""
+
+    def lower(self, dtype: torch.dtype) -> None:
+        """Round the weight once."""
+
+
+@torch.no_grad()
+def lower_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Round the weights of the convolutions of a network that is ready, as autocast would at every pass."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.weight = nn.Parameter(layer.weight.to(dtype), requires_grad=False)
+        elif isinstance(layer, Lowerable):
+            layer.lower(dtype)
+
+
 @torch.no_grad()
 def fold(network: nn.Module, *pairs: tuple[str, str]) -> None:
     """Put batch normalisations into the convolutions before them, where the names are those of such a pair."""

@@ -23,11 +23,11 @@ from pixgraft.data.images import decode, from_uint8, png_bytes, to_tensor
 from pixgraft.data.outputs import output_folder
 from pixgraft.errors import PixgraftError
 from pixgraft.files import read_bytes, write_bytes
-from pixgraft.layers.ready import make_ready
+from pixgraft.layers.ready import lower_weights, make_ready
 from pixgraft.models import Model
 from pixgraft.pipelines.engines import on_engine
 from pixgraft.pipelines.inputs import InputFile
-from pixgraft.pipelines.options import EngineName, Precision
+from pixgraft.pipelines.options import IN_FLOAT32, Computing
 from pixgraft.version import __version__
 
 OUTPUT_LIMIT = 2**30
@@ -214,22 +214,6 @@ class Plan:
 # --- pipelines ---
 
 
-@dataclass(frozen=True)
-class Computing:
-    """How a pipeline computes."""
-
-    precision: Precision = "float32"
-    engine: EngineName = "torch"
-
-    def settings(self) -> dict[str, str]:
-        """What differs from the default, for reports."""
-        defaults = asdict(Computing())
-        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
-
-
-DEFAULT = Computing()
-
-
 class Pipeline(ABC):
     """A trained model, ready for images."""
 
@@ -240,7 +224,7 @@ class Pipeline(ABC):
     columns: ClassVar[dict[str, str]] = {}
     """Columns of the table of outputs: each heading, and the path of its figure within a report's measures."""
 
-    def __init__(self, model: Model, device: torch.device, computing: Computing = DEFAULT) -> None:
+    def __init__(self, model: Model, device: torch.device, computing: Computing = IN_FLOAT32) -> None:
         """Make the model's networks ready for use: afterwards they can no longer be trained or saved.
 
         Raises PixgraftError for an engine that is not there, or that cannot compute as asked.
@@ -252,6 +236,8 @@ class Pipeline(ABC):
         """What computes images: the method, or another engine with the same functions."""
         if computing.engine == "torch":
             model.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if computing.precision == "bfloat16":
+                lower_weights(model.method, torch.bfloat16)
         else:
             self.computed = on_engine(model, device, computing)
 

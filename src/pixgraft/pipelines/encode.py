@@ -30,10 +30,10 @@ from pixgraft.layers.resample import bicubic
 from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.models import Model
-from pixgraft.pipelines.base import DEFAULT, Computing, Finished, Job, Pipeline, Plan, Result, Summary, png, provenance
+from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, png, provenance
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
 from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
-from pixgraft.pipelines.options import EditOptions, EncodingOptions, at_least, layer_range
+from pixgraft.pipelines.options import IN_FLOAT32, Computing, EditOptions, EncodingOptions, at_least, layer_range
 from pixgraft.pipelines.photographs import (
     Alignable,
     aligned,
@@ -125,7 +125,7 @@ class EncodingPipeline(Pipeline):
         "largest": "outputs.0.difference.largest",
     }
 
-    def __init__(self, model: Model, device: torch.device, computing: Computing = DEFAULT) -> None:
+    def __init__(self, model: Model, device: torch.device, computing: Computing = IN_FLOAT32) -> None:
         super().__init__(model, device, computing)
         assert isinstance(model.method, Encoding)
         self.method = model.method

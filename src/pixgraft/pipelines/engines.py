@@ -7,7 +7,7 @@ import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +21,9 @@ from pixgraft.layers.noise import Noise
 from pixgraft.methods.tasks import Encoded, Encoding, Sampling, Synthesis, Synthesized
 from pixgraft.models import Model
 from pixgraft.pipelines.onnx import difference, exported, packages
-from pixgraft.pipelines.options import Precision
+from pixgraft.pipelines.options import Computing, Precision
 from pixgraft.pipelines.programs import Program, programs
 from pixgraft.version import __version__
-
-if TYPE_CHECKING:
-    from pixgraft.pipelines.base import Computing
 
 Arrays = Sequence[NDArray[Any]]
 
@@ -147,7 +144,7 @@ class OnEngine:
         return self._sessions["synthesize"](codes, *maps)[0]
 
 
-def on_engine(model: Model, device: torch.device, computing: "Computing") -> OnEngine:
+def on_engine(model: Model, device: torch.device, computing: Computing) -> OnEngine:
     """The model on another engine, exported at first use.
 
     Raises PixgraftError if the engine is not installed, or for another device than the CPU.

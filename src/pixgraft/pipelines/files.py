@@ -7,9 +7,12 @@ its outputs are there with the bytes that it names.
 
 import contextlib
 import dataclasses
+import itertools
 import time
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,8 @@ from pixgraft.pipelines.base import (
 
 UNFINISHED = "not finished: the same command goes on"
 """The note in the report of a folder's outputs while they are made."""
+AHEAD = 4
+"""Passes whose inputs are read ahead, and passes whose outputs wait to be written."""
 COMPARED = ("format", "task", "method", "weights_sha256", "seed", "settings", "inputs")
 """Fields of a report by which finished work is recognised."""
 
@@ -87,8 +92,8 @@ def run(
                 driver.mark(plan.summary)
         barrier()
         results = []
-        for start in range(0, len(share), plan.pass_size):
-            for done in driver.make(share[start : start + plan.pass_size]):
+        with contextlib.closing(driver.make(share)) as made:
+            for done in made:
                 results.append(done)
                 on_done(done)
         images = _interleaved(gather_to_first([done.pixels for done in results], world), len(plan.jobs))
@@ -138,6 +143,16 @@ def _refuse(reasons: Sequence[str]) -> None:
     if distinct:
         more = f" (and {len(distinct) - 1:,} more)" if len(distinct) > 1 else ""
         raise PixgraftError(distinct[0] + more)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A job whose inputs are prepared."""
+
+    label: str
+    head: dict[str, Any]
+    """The part of its report that is known before the work."""
+    inputs: Any
 
 
 class _Driver:
@@ -210,29 +225,59 @@ class _Driver:
             report = head | {"outputs": [], "measures": {}, "notes": [UNFINISHED]} | self.pipeline.machine()
             write_bytes(self.folder / f"{summary.label}.json", report_bytes(report))
 
-    def make(self, jobs: Sequence[Job]) -> list[Done]:
-        """Do some jobs, which go through the networks together."""
-        done: dict[str, Done] = {}
-        ready: list[tuple[Job, dict[str, Any]]] = []
-        prepared: list[Any] = []
+    def make(self, jobs: Sequence[Job]) -> Generator[Done, None, None]:
+        """Do jobs, in passes that go through the networks together.
+
+        While the networks compute, one thread reads the next passes' inputs and another writes the last ones' outputs.
+        """
+        waiting = iter(
+            [jobs[start : start + self.plan.pass_size] for start in range(0, len(jobs), self.plan.pass_size)]
+        )
+        reader, writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        try:
+            reads = deque(reader.submit(self.read, part) for part in itertools.islice(waiting, AHEAD))
+            writes: deque[Future[list[Done]]] = deque()
+            while reads:
+                taken = reads.popleft().result()
+                reads.extend(reader.submit(self.read, part) for part in itertools.islice(waiting, 1))
+                writes.append(writer.submit(self.write_all, taken, *self.compute(taken)))
+                while writes and (writes[0].done() or len(writes) > AHEAD):
+                    yield from writes.popleft().result()
+            for write in writes:
+                yield from write.result()
+        finally:
+            reader.shutdown(cancel_futures=True)
+            writer.shutdown()  # what was computed is written, also after an interrupt
+
+    def read(self, jobs: Sequence[Job]) -> list[Done | _Ready]:
+        """Prepare the inputs of those jobs that are neither finished nor have an unusable one."""
+        taken: list[Done | _Ready] = []
         for job in jobs:
             try:
                 entries = [{"role": each.role, "name": each.name, "sha256": each.sha256()} for each in job.inputs]
                 head = self.head(entries, job.settings)
                 if self.plan.stored and (former := self.finished(job.label, head, job.outputs)):
-                    done[job.label] = Done(job.label, former, finished_before=True)
-                    continue
-                prepared.append(job.prepare())
-                ready.append((job, head))
+                    taken.append(Done(job.label, former, finished_before=True))
+                else:
+                    taken.append(_Ready(job.label, head, job.prepare()))
             except PixgraftError as error:
                 self.remove_stale(job)
-                done[job.label] = Done(job.label, None, failure=str(error))
+                taken.append(Done(job.label, None, failure=str(error)))
+        return taken
+
+    def compute(self, taken: Sequence[Done | _Ready]) -> tuple[Sequence[Result], float]:
+        """The results of the prepared jobs, and the seconds of each."""
+        prepared = [each.inputs for each in taken if isinstance(each, _Ready)]
         began = time.monotonic()
         results = self.plan.make(prepared) if prepared else []
-        seconds = (time.monotonic() - began) / max(len(prepared), 1)
-        for (job, head), result in zip(ready, results, strict=True):
-            done[job.label] = self.write(job.label, head, result, seconds)
-        return [done[job.label] for job in jobs]
+        return results, (time.monotonic() - began) / max(len(prepared), 1)
+
+    def write_all(self, taken: Sequence[Done | _Ready], results: Sequence[Result], seconds: float) -> list[Done]:
+        """Write the results of the prepared jobs; what became of all."""
+        made = iter(results)
+        return [
+            each if isinstance(each, Done) else self.write(each.label, each.head, next(made), seconds) for each in taken
+        ]
 
     def retract(self) -> None:
         """Where nothing came of any job in a new folder, remove the mark in it."""

@@ -21,9 +21,9 @@ from pixgraft.methods.tasks import Graft
 from pixgraft.metrics import consistency as lr
 from pixgraft.metrics.consistency import OPERATOR, Consistency, consistency
 from pixgraft.models import Model
-from pixgraft.pipelines.base import DEFAULT, Computing, Finished, Job, Pipeline, Plan, Result, Summary, passes, png
+from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, passes, png
 from pixgraft.pipelines.inputs import FileInputs, Picture, batch_of, input_entry, read_file, tensor_entry
-from pixgraft.pipelines.options import GraftOptions
+from pixgraft.pipelines.options import IN_FLOAT32, Computing, GraftOptions
 from pixgraft.pipelines.photographs import (
     Alignable,
     Photograph,
@@ -94,7 +94,7 @@ class GraftPipeline(Pipeline):
         "of cells": "difference.cells",
     }
 
-    def __init__(self, model: Model, device: torch.device, computing: Computing = DEFAULT) -> None:
+    def __init__(self, model: Model, device: torch.device, computing: Computing = IN_FLOAT32) -> None:
         super().__init__(model, device, computing)
         assert isinstance(model.method, Graft)
         self.method = model.method

@@ -5,10 +5,10 @@ from typing import get_args
 
 from pixgraft import devices
 from pixgraft.models import load_model
-from pixgraft.pipelines.base import Computing, Pipeline
+from pixgraft.pipelines.base import Pipeline
 from pixgraft.pipelines.encode import EncodingPipeline
 from pixgraft.pipelines.graft import GraftPipeline
-from pixgraft.pipelines.options import EngineName, Precision, one_of
+from pixgraft.pipelines.options import Computing, EngineName, Precision, one_of
 from pixgraft.pipelines.sample import SamplingPipeline
 from pixgraft.pipelines.synthesize import SynthesisPipeline
 

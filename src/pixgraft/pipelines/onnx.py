@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from pixgraft.errors import PixgraftError
-from pixgraft.files import file_sha256, unfinished, write_bytes
+from pixgraft.files import file_sha256, new_folder, write_bytes
 from pixgraft.layers.ready import make_ready
 from pixgraft.methods.base import Method
-from pixgraft.models import Model, check_free
+from pixgraft.models import Model
 from pixgraft.pipelines.programs import Program, Traced, programs
 from pixgraft.version import __version__
 
@@ -111,26 +111,21 @@ def export_onnx(model: Model, folder: Path) -> dict[str, float]:
     from pixgraft.pipelines.engines import OnnxRuntimeSession
 
     packages("export", "--onnx")
-    check_free(folder)
     make_ready(model.method)
     head: dict[str, Any] = {
         "format": FORMAT, "pixgraft": __version__, "task": model.method.task, "method": model.method.name,
         "model": model.name, "weights_sha256": model.weights_sha256, "image_size": model.method.config.image_size,
     }  # fmt: skip
     described: dict[str, Any] = {}
-    target = folder.resolve()
-    with unfinished(target) as temporary:
-        temporary.mkdir(parents=True)
+    with new_folder(folder) as place:
         for name, program in programs(model.method).items():
             entry = {"inputs": program.inputs, "outputs": program.outputs}
-            file = temporary / f"{name}.onnx"
-            file.write_bytes(onnx_bytes(model.method, program, {"pixgraft": json.dumps(head | {name: entry})}))
+            metadata = {"pixgraft": json.dumps(head | {"program": name} | entry)}
+            file = place / f"{name}.onnx"
+            write_bytes(file, onnx_bytes(model.method, program, metadata))
             described[name] = {
                 "file": file.name, "bytes": file.stat().st_size, "sha256": file_sha256(file, LARGEST), **entry,
                 "largest_difference": difference(program, OnnxRuntimeSession(file, "float32")),
             }  # fmt: skip
-        (temporary / DESCRIPTION).write_text(json.dumps(head | {"programs": described}, indent=1) + "\n")
-        if target.exists():
-            target.rmdir()
-        temporary.rename(target)
+        write_bytes(place / DESCRIPTION, (json.dumps(head | {"programs": described}, indent=1) + "\n").encode())
     return {name: each["largest_difference"] for name, each in described.items()}

@@ -1,7 +1,7 @@
 """Options of each task, as dataclasses: the command line and its help are made from them. Nothing heavy is imported."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +11,23 @@ from pixgraft.errors import PixgraftError
 
 Precision = Literal["float32", "bfloat16"]
 EngineName = Literal["torch", "onnxruntime", "openvino"]
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How a pipeline computes."""
+
+    precision: Precision = "float32"
+    engine: EngineName = "torch"
+
+    def settings(self) -> dict[str, str]:
+        """What differs from the default, for reports."""
+        defaults = asdict(Computing())
+        return {name: value for name, value in asdict(self).items() if value != defaults[name]}
+
+
+IN_FLOAT32 = Computing()
+"""PyTorch in float32."""
 
 
 def at_least(name: str, number: object, least: int = 1) -> None:

@@ -26,8 +26,6 @@ from pixgraft.layers.resample import average_pool
 from pixgraft.methods.tasks import Sampling
 from pixgraft.models import Model
 from pixgraft.pipelines.base import (
-    DEFAULT,
-    Computing,
     Finished,
     Job,
     Pipeline,
@@ -40,7 +38,16 @@ from pixgraft.pipelines.base import (
 )
 from pixgraft.pipelines.codes import LATENTS, read_latents
 from pixgraft.pipelines.inputs import batch_of_codes, tensor_entry
-from pixgraft.pipelines.options import MixOptions, SampleOptions, WalkOptions, at_least, layer_range, one_of
+from pixgraft.pipelines.options import (
+    IN_FLOAT32,
+    Computing,
+    MixOptions,
+    SampleOptions,
+    WalkOptions,
+    at_least,
+    layer_range,
+    one_of,
+)
 from pixgraft.version import __version__
 
 Noise = Literal["stored", "random", "none"]
@@ -72,7 +79,7 @@ class SamplingPipeline(Pipeline):
         "it makes images of codes alone: load({model!r})(count=16, seed=0), or pixgraft sample {model} --out OUT"
     )
 
-    def __init__(self, model: Model, device: torch.device, computing: Computing = DEFAULT) -> None:
+    def __init__(self, model: Model, device: torch.device, computing: Computing = IN_FLOAT32) -> None:
         super().__init__(model, device, computing)
         assert isinstance(model.method, Sampling)
         self.method = model.method

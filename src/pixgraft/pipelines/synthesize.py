@@ -24,7 +24,7 @@ from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
 from pixgraft.methods.tasks import Synthesis, Synthesized
 from pixgraft.models import Model
-from pixgraft.pipelines.base import DEFAULT, Computing, Job, Pipeline, Plan, Result, png
+from pixgraft.pipelines.base import Job, Pipeline, Plan, Result, png
 from pixgraft.pipelines.inputs import (
     FileInputs,
     InputFile,
@@ -35,7 +35,7 @@ from pixgraft.pipelines.inputs import (
     read_file,
     tensor_entry,
 )
-from pixgraft.pipelines.options import SynthesisOptions, at_least, one_of
+from pixgraft.pipelines.options import IN_FLOAT32, Computing, SynthesisOptions, at_least, one_of
 from pixgraft.pipelines.photographs import (
     Photograph,
     aligned,
@@ -111,7 +111,7 @@ class SynthesisPipeline(Pipeline):
     )
     columns: ClassVar[dict[str, str]] = {"mean deviation": "deviation.mean", "largest": "deviation.largest"}
 
-    def __init__(self, model: Model, device: torch.device, computing: Computing = DEFAULT) -> None:
+    def __init__(self, model: Model, device: torch.device, computing: Computing = IN_FLOAT32) -> None:
         super().__init__(model, device, computing)
         assert isinstance(model.method, Synthesis)
         self.method = model.method

@@ -55,7 +55,7 @@ def portraits_128() -> Experiment:
 
 
 def celebahq_256() -> Experiment:
-    """I2I-LR at 256 for CelebA-HQ: the published networks' widths and the losses that trained best at 64.
+    """I2I-LR at 256 for CelebA-HQ: the published networks' widths, and the balance of an unfinished study at 64.
 
     An equalized discriminator that learns no faster than the generator, and the LR difference as a loss of its own:
     else the discriminator tells outputs by that difference alone. The cycle's weight falls, and its noise keeps the

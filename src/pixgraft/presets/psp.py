@@ -32,6 +32,7 @@ def ffhq_256() -> Experiment:
     """
     method = PSPConfig(
         prior="stylegan2-ffhq-256", **generator_sizes(stylegan2.ffhq_256()), backbone="irse50", noise="random",
+        enlarging="bilinear",
     )  # fmt: skip
     train = scale(32, 4_000_000, microbatch=4)
     return Experiment(name="psp-ffhq-256", kind="psp", method=method, train=train)
