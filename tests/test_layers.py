@@ -106,15 +106,18 @@ def plain_instance_norm(x: Tensor) -> Tensor:
     return (x - mean) / (x.var((2, 3), keepdim=True, correction=0) + EPSILON).sqrt()
 
 
-def test_instance_norm_is_its_formula() -> None:
-    x = 2 * noise(2, 3, 4, 4) - 1
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("in_use", [False, True])
+def test_instance_norm_is_its_formula(layout: torch.memory_format, in_use: bool) -> None:
+    x = (2 * noise(2, 3, 4, 4) - 1).contiguous(memory_format=layout)
     norm = InstanceNorm(3).double()
     torch.testing.assert_close(norm(x), plain_instance_norm(x))
     with torch.no_grad():
         norm.weight.copy_(noise(3, seed=1))
         norm.bias.copy_(noise(3, seed=2))
     expected = plain_instance_norm(x) * noise(3, seed=1).view(3, 1, 1) + noise(3, seed=2).view(3, 1, 1)
-    torch.testing.assert_close(norm(x), expected)
+    with torch.set_grad_enabled(not in_use):
+        torch.testing.assert_close(norm(x), expected)
 
 
 def test_normalisations_keep_the_channels_last() -> None:

@@ -195,3 +195,16 @@ def test_a_bias_may_have_a_gain_too() -> None:
     assert conv.bias is not None
     torch.testing.assert_close(conv(torch.zeros(1, 2, 1, 1).double())[0, :, 0, 0], 2 * conv.bias)
     torch.testing.assert_close(linear(torch.zeros(1, 2).double()), torch.full((1, 3), 2.0).double())
+
+
+def test_the_gradient_of_downsampling_in_bfloat16_is_that_in_float32() -> None:
+    x = noise(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16):
+        start = x.to(dtype).requires_grad_()
+        (first,) = torch.autograd.grad(filtered_downsample(start).float().pow(3).sum(), start, create_graph=True)
+        (second,) = torch.autograd.grad(first.float().square().sum(), start)
+        gradients.append((first.detach(), second))
+    for ours, theirs in zip(*gradients, strict=True):
+        assert theirs.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(theirs.float(), ours, rtol=0.05, atol=0.02)

@@ -92,13 +92,23 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return _laid_out_as(x, F.instance_norm(x, weight=self.weight, bias=self.bias, eps=EPSILON))
+        return instance_norm(x, self.weight, self.bias)
 
 
-def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
-    """y in channels_last if x is: PyTorch's instance norm returns channels first, which slows every later layer."""
+def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """Instance normalisation of (N, C, H, W) with a gain and a bias (C,), in the features' own memory format.
+
+    PyTorch's own returns channels first, forward and backward, which slows every later layer with channels_last. There
+    each image goes through the kernels of batch normalisation, or of group normalisation where no gradient is needed.
+    """
     layout = torch.channels_last
-    return y.contiguous(memory_format=layout) if x.is_contiguous(memory_format=layout) else y
+    if x.is_contiguous() or not x.is_contiguous(memory_format=layout):
+        return F.instance_norm(x, weight=weight, bias=bias, eps=EPSILON)
+    if x.device.type != "cpu":
+        return F.instance_norm(x, weight=weight, bias=bias, eps=EPSILON).contiguous(memory_format=layout)
+    if not torch.is_grad_enabled():
+        return F.group_norm(x, x.shape[1], weight, bias, EPSILON)
+    return torch.cat([F.batch_norm(each, None, None, weight, bias, True, 0.0, EPSILON) for each in x.split(1)])
 
 
 def pixel_norm(x: Tensor) -> Tensor:
@@ -120,7 +130,7 @@ class AdaIN(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Normalise (N, C, H, W) with codes (N, style_dim)."""
         gain, offset = self.style(style).to(x.dtype)[..., None, None].chunk(2, dim=1)
-        return torch.addcmul(offset, 1 + gain, _laid_out_as(x, F.instance_norm(x, eps=EPSILON)))
+        return torch.addcmul(offset, 1 + gain, instance_norm(x))
 
 
 class SPAdaIN(nn.Module):
@@ -149,7 +159,7 @@ class SPAdaIN(nn.Module):
         gamma = self.gamma(condition)
         if self.gain == "one_plus_gamma":
             gamma = 1 + gamma
-        return torch.addcmul(self.beta(condition), gamma, F.instance_norm(x, eps=EPSILON))
+        return torch.addcmul(self.beta(condition), gamma, instance_norm(x))
 
 
 class MomentShortcut(nn.Module):
