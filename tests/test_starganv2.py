@@ -1,5 +1,6 @@
 """StarGAN v2: that it learns, its terms, domains from folders to outputs, and its published checkpoints."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 import pixgraft
-from cases import Case, pictures, trainer_of
+from cases import pictures, trainer_of
 from pixgraft.cli import main
 from pixgraft.config import replaced
 from pixgraft.errors import PixgraftError
@@ -44,7 +45,7 @@ def test_it_overfits_four_images() -> None:
     trainer = trainer_of(replaced(TINY, ["method.generator_lr=3e-3", "method.discriminator_lr=3e-3"]))
     batch = Batch(pictures(4), {})
     first = trainer.step(batch)
-    for _ in range(60):
+    for _ in range(20):
         last = trainer.step(batch)
     for name in ("cycle_latent", "cycle_reference"):
         assert last[name] < 0.8 * first[name], name
@@ -118,8 +119,8 @@ def test_styles_of_latent_codes_differ_by_code_and_domain() -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("image_size=48", "choose 32, 64"), ("lr_size=64", "choose one of 4, 8, 16, 32"), ('domains=["cat"]', "two to"),
-        ('domains=["cat", "cat"]', "different"), ('domains=["a", "b/c"]', "without a slash"), ("channels=0", "at least 1"),
+        ("image_size=48", "choose 32, 64"), ("lr_size=64", "choose one of 4, 8, 16, 32"), ("channels=0", "at least 1"),
+        ('domains=["a"]', "two to"), ('domains=["a", "a"]', "different"), ('domains=["a", "b/c"]', "without a slash"),
         ("lambda_style=-1", "lambda_style is -1"), ("mapping_lr=0", "above 0"),
     ],
 )  # fmt: skip
@@ -219,7 +220,7 @@ class Published:
             tensors[f"{name}.bias"] = torch.randn(shape[0]) / 10
 
     def generator(self, widths: list[int]) -> None:
-        sides = [*zip(widths, widths[1:], strict=False), (widths[-1], widths[-1]), (widths[-1], widths[-1])]
+        sides = [*itertools.pairwise(widths), (widths[-1], widths[-1]), (widths[-1], widths[-1])]
         self.add("generator", "from_rgb", widths[0], 3, 3, 3)
         for index, (a, b) in enumerate(sides):
             name, mirrored = f"encode.{index}", f"decode.{len(sides) - 1 - index}"
@@ -246,7 +247,7 @@ class Published:
 
     def trunk(self, group: str, sequence: str, widths: list[int]) -> None:
         self.add(group, f"{sequence}.0", widths[0], 3, 3, 3)
-        for index, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (a, b) in enumerate(itertools.pairwise(widths)):
             self.block(group, f"{sequence}.{index + 1}", a, a, b)
         self.add(group, f"{sequence}.{len(widths) + 1}", widths[-1], widths[-1], 4, 4)
 

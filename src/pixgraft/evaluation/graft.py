@@ -89,7 +89,7 @@ class GraftTable(ModelTable[GraftPipeline]):
 
     def _translate(self, pipeline: GraftPipeline, sources: Tensor, targets: Tensor, path: str) -> Tensor:
         domain = pipeline.domain_index("", path)
-        domains = None if domain is None else [domain] * len(targets)
+        domains = [] if domain is None else [domain] * len(targets)
         return pipeline.batch(sources, targets, domains, project=self.options.project).pixels
 
     def _group(self, data: Pictures, translate: Translate, lr_size: int, lr_channels: int, unit: int) -> Group:

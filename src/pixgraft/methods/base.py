@@ -32,8 +32,8 @@ class Batch:
     shared: dict[str, Tensor]
     """Detached tensors for later phases of the same step, so that no image is generated twice. Empty at the start."""
     condition: Tensor | None = None
-    """uint8 (N, C, S, S): class indices in one channel, or levels 0..255. Of images with domains uint8 (N, 1, 1, 1): each
-    one's index into `MethodConfig.domains`. None if the data has neither."""
+    """uint8 (N, C, S, S): class indices in one channel, or levels 0..255. For a method of domains, uint8 (N, 1, 1, 1):
+    each image's index into `MethodConfig.domains`. None if the data has neither."""
     observed: dict[str, Tensor] = field(default_factory=dict)
     """Statistics for `Method.adapt` and the log: detached means over the batch's images. Empty at the start."""
 

@@ -177,7 +177,9 @@ class StarGANv2(Graft):
                 networks=("generator",),
             ),
             Phase(name="discriminator_latent", losses=self.discriminator_latent_losses, optimizer="discriminator"),
-            Phase(name="discriminator_reference", losses=self.discriminator_reference_losses, optimizer="discriminator"),
+            Phase(
+                name="discriminator_reference", losses=self.discriminator_reference_losses, optimizer="discriminator"
+            ),
         ]  # fmt: skip
         if self.config.r1_gamma > 0:
             every = self.config.r1_every

@@ -71,8 +71,8 @@ class Graft(Method):
         if condition is None:
             made = [self.translate(sources, target) for target in repeated]
         else:
-            domains = condition.chunk(2)[1].flatten(1).long()
-            made = [self.translate_into(sources, *each) for each in zip(repeated, domains.expand(-1, len(sources)))]
+            domains = condition.chunk(2)[1].flatten(1).long().expand(-1, len(sources))
+            made = [self.translate_into(sources, *each) for each in zip(repeated, domains, strict=True)]
         rows = torch.stack(made)
         shown_lr = upsample(lr, factor, align_corners=False)
         left = torch.stack([targets, shown_lr.expand(-1, 3, -1, -1)], dim=1)

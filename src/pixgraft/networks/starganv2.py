@@ -91,12 +91,12 @@ class DecoderBlock(nn.Module):
         """Map (N, c_in, s, s) and styles (N, D) to (N, c_out, s or 2s, ...)."""
         h = leaky_relu(self.norm1(x, style), SLOPE)
         h = self.conv1(doubled(h) if self.upsample else h)
-        h = self.conv2(leaky_relu(self.norm2(h, style), SLOPE))
+        added: Tensor = self.conv2(leaky_relu(self.norm2(h, style), SLOPE))
         if not self.residual:
-            return h
+            return added
         if self.skip is not None:
             x = self.skip(x)  # commutes with the upsampling
-        return torch.mul((doubled(x) if self.upsample else x) + h, UNIT_VARIANCE)
+        return torch.mul((doubled(x) if self.upsample else x) + added, UNIT_VARIANCE)
 
 
 def doubled(x: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ class GraftPipeline(Pipeline):
         if len(sources) != len(targets):
             raise PixgraftError(f"{len(sources)} sources and {len(targets)} targets: give as many of both")
         index = self.domain_index(domain, str(target) if isinstance(target, str | PurePath) else "")
-        domains = None if index is None else [index] * len(targets)
+        domains = [] if index is None else [index] * len(targets)
         result = self.batch(sources, targets, domains, project=project)
         report_alignments(result, [*source_read, *target_read])
         settings = self._settings(project, to, domain)
@@ -191,7 +191,7 @@ class GraftPipeline(Pipeline):
         return Photograph(image=picture, notes=[note])
 
     def batch(
-        self, sources: Tensor, targets: Tensor, domains: Sequence[int] | None = None, *, project: bool = False
+        self, sources: Tensor, targets: Tensor, domains: Sequence[int] = (), *, project: bool = False
     ) -> GraftResult:
         """Images of sources (N, 3, S, S) and targets (N, C, L, L) in [-1, 1], in passes of one size.
 
@@ -249,7 +249,7 @@ class GraftPipeline(Pipeline):
 
         def make(prepared: list[tuple[GraftInput, GraftInput]]) -> Sequence[Result]:
             source, target = (torch.stack([each.pixels for each in side]) for side in zip(*prepared, strict=True))
-            domains = [pair[1].domain for pair in prepared] if self.domains else None
+            domains = [target.domain for _, target in prepared if target.domain is not None]
             results = self.batch(source, target, domains, project=options.project).split()
             for result, pair in zip(results, prepared, strict=True):
                 report_alignments(result, pair)

@@ -69,7 +69,9 @@ def _graft(method: Graft) -> dict[str, Program]:
         return [method.translate_into(source, target, *domain) if domain else method.translate(source, target)]
 
     if kinds:
-        inputs["domain"] = f"int64 (N,), the target's: {', '.join(f'{n} {each}' for n, each in enumerate(config.domains))}"
+        inputs["domain"] = (
+            f"int64 (N,), the target's: {', '.join(f'{n} {each}' for n, each in enumerate(config.domains))}"
+        )
     return {"translate": Program(translate, inputs, {"image": IMAGE}, drawn)}
 
 
