@@ -62,7 +62,8 @@ class Graft(Method):
         """Outputs for each pair of a source (columns, first half of `images`) and a target (rows, second half).
 
         The diversity is the deviation of the outputs for one target, divided by the deviation of the sources' detail
-        (source minus its LR image): 1 if outputs differ as much as the sources, 0 if they do not depend on the source.
+        (source minus its LR image; the source itself where targets are not smaller): 1 if outputs differ as much as the
+        sources, 0 if they do not depend on the source.
         """
         sources, targets = images.chunk(2)
         lr = self.downscale(targets)
@@ -78,7 +79,7 @@ class Graft(Method):
         left = torch.stack([targets, shown_lr.expand(-1, 3, -1, -1)], dim=1)
         blank = torch.ones_like(left[:1])
         grid = torch.cat([torch.cat([blank, sources.unsqueeze(0)], dim=1), torch.cat([left, rows], dim=1)])
-        details = sources - enlarge(average_pool(sources, self.config.lr_size), factor)
+        details = sources - enlarge(average_pool(sources, self.config.lr_size), factor) if factor > 1 else sources
         diversity = torch.stack([_deviation(row) for row in rows]).mean() / _deviation(details).clamp_min(1e-8)
         return Preview(grid=grid, diversity=float(diversity))
 
