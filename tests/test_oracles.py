@@ -322,7 +322,7 @@ COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
 }
 
 
-SLOW = {"i2ilr_128_8", "i2ilr_64_16", "progan_1024", "stylegan2_256", "psp_encoder_19in_18styles"}
+SLOW = {"i2ilr_128_8", "i2ilr_64_16", "progan_1024", "stylegan2_256", "psp_encoder_19in_18styles", "starganv2_128"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in COMPUTED])

@@ -16,8 +16,8 @@ def small_64() -> Experiment:
     """StarGAN v2 at 64 for a laptop's CPU and one domain, with references of 8 pixels."""
     method = StarGANv2Config(
         image_size=64, lr_size=8, channels=16, max_channels=128, style_dim=32, latent_dim=16, hidden_dim=128,
-        diversity_images=200_000, r1_every=16, generator_lr=1e-3, mapping_lr=1e-4, discriminator_lr=1e-3,
-        weight_decay=0.0,
+        lambda_diversity=2.0, diversity_images=200_000, r1_every=16, generator_lr=1e-3, mapping_lr=1e-5,
+        discriminator_lr=1e-3, weight_decay=0.0,
     )  # fmt: skip
     return Experiment(name="starganv2-small-64", kind="starganv2", method=method, train=SMALL_64)
 
