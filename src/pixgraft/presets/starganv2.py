@@ -13,7 +13,11 @@ def paper_256() -> Experiment:
 
 
 def small_64() -> Experiment:
-    """StarGAN v2 at 64 for a laptop's CPU and one domain, with references of 8 pixels."""
+    """StarGAN v2 at 64 for a laptop's CPU and one domain, with references of 8 pixels.
+
+    Ten times the published rates. A step costs what one of I2I-LR's small preset does. With a diversity weight of 1 and
+    a faster mapping network the first 300 steps on faces lost the style.
+    """
     method = StarGANv2Config(
         image_size=64, lr_size=8, channels=16, max_channels=128, style_dim=32, latent_dim=16, hidden_dim=128,
         lambda_diversity=2.0, diversity_images=200_000, r1_every=16, generator_lr=1e-3, mapping_lr=1e-5,
