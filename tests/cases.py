@@ -39,9 +39,11 @@ class Case:
     """A pattern of the weights that its phases leave alone, as those of sizes that are not grown to yet."""
 
     def batch(self, count: int = 4, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Batch:
-        """Pictures, and their conditions if the method takes any."""
+        """Pictures, and their conditions or their domains, in turn, if the method takes any."""
         images = pictures(count, seed=seed).to(dtype)
         config = self.experiment.method
+        if config.domains:
+            return Batch(images, {}, (torch.arange(count) % len(config.domains)).to(torch.uint8).view(-1, 1, 1, 1))
         takes = isinstance(config, GRITConfig | EncodingConfig) and config.condition != "self"
         return Batch(images, {}, conditions(config, images) if takes else None)
 
@@ -83,6 +85,7 @@ def encoding(name: str, *settings: str, prior: str = "stylegan2") -> Experiment:
 
 
 DEAD = r"res_layer\.5\.fc"  # a squeezed channel of so few may be behind a ReLU that is off
+HALVES = {"generator": 6}  # in either half of a step a translation, another one and a cycle
 TWICE = {"generator": 2}  # the translation and its cycle; the discriminator's phase makes none
 ONCE = {"generator": 1, "style_encoder": 1}
 PENALIZED = ("method.r1_gamma=1.0", "method.r1_every=2", "method.discriminator_norm=false")
@@ -93,6 +96,13 @@ CASES = [
     Case("i2ilr-grey", i2ilr("i2ilr-tiny-32", "method.target=grey", "method.augment=[]"), TWICE),
     Case("i2ilr-official", i2ilr("i2ilr-official-128"), TWICE),
     Case("i2ilr-paper", i2ilr("i2ilr-paper-128"), TWICE),
+    Case("starganv2", preset("starganv2-tiny-32"), HALVES, draws=True),
+    Case(
+        "starganv2-domains",
+        replaced(preset("starganv2-tiny-32"), ['method.domains=["cat", "dog"]', "method.lambda_diversity=0"]),
+        {"generator": 4},
+        draws=True,
+    ),
     # GRIT draws its noise image by image: another split of the batch gives the same.
     Case("grit", grit(), ONCE),
     Case("grit-unet", grit("method.noise=false", "method.residual=false"), ONCE),

@@ -30,7 +30,7 @@ def test_a_phase_changes_its_own_parameters_and_nothing_else(case: Case) -> None
     assert len(trainer.phases) == len({phase.name for phase in trainer.phases})
     for phase in trainer.phases:
         optimizer = trainer.optimizers[phase.optimizer]
-        own = {names[parameter] for group in optimizer.param_groups for parameter in group["params"]}
+        own = {names[parameter] for parameter in phase.parameters(trainer.method, optimizer)}
         before, averages = copied(trainer.method), dict(trainer.averages.state_dict())
         averages_before = {name: tensor.clone() for name, tensor in averages.items()}
 
@@ -163,7 +163,7 @@ def test_a_lazy_phase_runs_at_every_nth_step_n_times_as_strong(case: Case) -> No
         assert trainer.step(case.batch()).keys() == due
     for phase in trainer.phases:
         optimizer = trainer.optimizers[phase.optimizer]
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        parameters = phase.parameters(trainer.method, optimizer)
         norms = []
         for times in (1, 3):
             trial = dataclasses.replace(phase, every=times)

@@ -276,6 +276,24 @@ def stylegan2(reference: Oracle) -> dict[str, Tensor]:
     return {"w": w, **images, "d_logits": d_logits}
 
 
+# --- StarGAN v2 (clovaai/stargan-v2) ---
+
+
+@torch.inference_mode()
+def starganv2(reference: Oracle) -> dict[str, Tensor]:
+    """All four networks, two images of two domains; the file's inputs have names of their own."""
+    networks = reference.networks("starganv2")
+    x, ref = (reference.given(f"starganv2/{name}", 2, 3, 128, 128) * 0.5 for name in ("x", "ref"))
+    domain = torch.arange(2, device=DEVICE)
+    style = networks["style_encoder"](ref, domain)
+    return {
+        "style_ref": style,
+        "style_z": networks["mapping_network"](reference.given("starganv2/z", 2, 16), domain),
+        "image": networks["generator"](x, style),
+        "d": networks["discriminator"](x, domain),
+    }
+
+
 # --- pSp (eladrich/pixel2style2pixel) ---
 
 
@@ -296,6 +314,7 @@ COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
     "lpips_vgg": lpips,
     "stylegan2_64": stylegan2,
     "stylegan2_256": stylegan2,
+    "starganv2_128": starganv2,
     "progan_256": progan,
     "progan_1024": progan,
     "psp_encoder_3in_14styles": psp_encoder,
@@ -303,7 +322,7 @@ COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
 }
 
 
-SLOW = {"i2ilr_128_8", "i2ilr_64_16", "progan_1024", "stylegan2_256", "psp_encoder_19in_18styles"}
+SLOW = {"i2ilr_128_8", "i2ilr_64_16", "progan_1024", "stylegan2_256", "psp_encoder_19in_18styles", "starganv2_128"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in COMPUTED])

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pixgraft.data.conditions import ConditionKind
 from pixgraft.data.degrade import Degradation
+from pixgraft.data.domains import domains_of
 from pixgraft.data.images import decode, fit, from_uint8, pixels
 from pixgraft.data.packed import PackedSource
 from pixgraft.data.pairs import ItemSource
@@ -42,7 +43,7 @@ class Item(NamedTuple):
     image: Tensor
     """uint8 (3, S, S)."""
     condition: Tensor | None = None
-    """uint8 (C, S, S): class indices in one channel, or levels 0..255 in one or three."""
+    """uint8 (C, S, S): class indices in one channel, or levels 0..255 in one or three; or (1, 1, 1): the domain."""
 
 
 class Dataset:
@@ -50,7 +51,8 @@ class Dataset:
     of a packed file are mapped into memory as they are, and never cached.
 
     Conditions are read from the source's condition files, which are of `kind`; or made from the images by
-    `degradation`, whose factors `seed` draws; or absent.
+    `degradation`, whose factors `seed` draws; or the index of the one of `domains`, names of folders, that an image
+    lies in; or absent.
 
     These raise a PixgraftError that names the file: a damaged file, an image or condition that would be enlarged more
     than MAX_ENLARGEMENT times, a condition of another aspect ratio than its image, and a label map of a single class.
@@ -58,10 +60,10 @@ class Dataset:
 
     def __init__(
         self, source: ItemSource, *, size: int, kind: ConditionKind | None = None,
-        degradation: Degradation | None = None, seed: int = 0,
+        degradation: Degradation | None = None, seed: int = 0, domains: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        """Raises PixgraftError for fewer than 2 images, for a degradation that `size` does not allow, and for a packed
-        file of another size or of other conditions."""
+        """Raises PixgraftError for fewer than 2 images, for a degradation that `size` does not allow, for an image that
+        is in no domain or a domain without images, and for a packed file of another size or of other conditions."""
         if isinstance(source, PackedSource):
             source.check(size, kind)
         if len(source.names) < 2:
@@ -69,10 +71,11 @@ class Dataset:
         if degradation is not None:
             degradation.check(size)
         self.source, self.size, self.kind = source, size, kind
-        self._degradation, self._seed = degradation, seed
+        self._degradation, self._seed, self._domains = degradation, seed, tuple(domains)
+        self._indices = domains_of(source.path, source.names, domains) if domains else []
         read = kind.stored_channels if kind else 0
-        self.condition_channels = 3 if degradation else read
-        """Of an item's condition; 0 if there is none."""
+        self.condition_shape = (1, 1, 1) if domains else (3 if degradation else read, size, size)
+        """Of an item's condition; without channels if there is none."""
         self.bytes = len(self) * (3 + read) * size * size
         """Of all decoded items."""
         self._cache: dict[int, Item] = {}
@@ -92,6 +95,8 @@ class Dataset:
             condition = self.kind.mirror(condition) if self.kind and condition is not None else None
         if self._degradation is not None:
             condition = self._degradation.condition(image, self._degradation.factor(self._seed, number))
+        if self._indices:
+            condition = torch.full((1, 1, 1), self._indices[index], dtype=torch.uint8)
         return Item(image, condition)
 
     @property
@@ -115,7 +120,10 @@ class Dataset:
 
     def read_from(self, source: ItemSource) -> "Dataset":
         """The same data set with the items of another source."""
-        return Dataset(source, size=self.size, kind=self.kind, degradation=self._degradation, seed=self._seed)
+        return Dataset(
+            source, size=self.size, kind=self.kind, degradation=self._degradation, seed=self._seed,
+            domains=self._domains,
+        )  # fmt: skip
 
     def check(self) -> None:
         """Decode every item now, so that none stops a run that is under way; only if all fit into memory.
@@ -206,7 +214,7 @@ def _permutation(count: int, seed: int, epoch: int) -> Tensor:
 
 
 def collate(items: Sequence[Item]) -> tuple[Tensor, Tensor | None]:
-    """Images as floats (N, 3, S, S) in [-1, 1], and their conditions, uint8 (N, C, S, S), or None."""
+    """Images as floats (N, 3, S, S) in [-1, 1], and their conditions, as `Item` has them, or None."""
     conditions = [item.condition for item in items if item.condition is not None]
     return from_uint8(torch.stack([item.image for item in items])), torch.stack(conditions) if conditions else None
 
@@ -242,9 +250,9 @@ class Loader:
 
     def _begun(self, first: int, count: int, *, pinned: bool) -> "_Loading":
         """The loading of `count` samples from number `first` on, which the threads begin now."""
-        side, channels = self._dataset.size, self._dataset.condition_channels
+        side, shape = self._dataset.size, self._dataset.condition_shape
         images = torch.empty(count, 3, side, side, dtype=torch.uint8, pin_memory=pinned)
-        condition = torch.empty(count, channels, side, side, dtype=torch.uint8, pin_memory=pinned) if channels else None
+        condition = torch.empty(count, *shape, dtype=torch.uint8, pin_memory=pinned) if shape[0] else None
         loading = _Loading(images, condition, [])
         loading.jobs += [self._pool.submit(self._load, first + place, loading, place) for place in range(count)]
         return loading
@@ -265,7 +273,7 @@ class _Loading:
     images: Tensor
     """uint8 (N, 3, S, S)."""
     condition: Tensor | None
-    """uint8 (N, C, S, S)."""
+    """uint8 (N, C, S, S) or (N, 1, 1, 1)."""
     jobs: list[Future[None]]
 
     def result(self) -> tuple[Tensor, Tensor | None]:

@@ -21,8 +21,8 @@ from pixgraft.layers.resample import downscale
 from pixgraft.metrics.consistency import OPERATOR
 from pixgraft.pipelines.graft import GraftPipeline
 
-Translate = Callable[[Tensor, Tensor], Tensor]
-"""Sources (K, 3, S, S) and targets (K, C, L, L) in [-1, 1] to images uint8 (K, 3, S, S)."""
+Translate = Callable[[Tensor, Tensor, str], Tensor]
+"""Sources (K, 3, S, S) and targets (K, C, L, L) in [-1, 1], of the file of that path, to images uint8 (K, 3, S, S)."""
 
 
 class GraftTable(ModelTable[GraftPipeline]):
@@ -87,8 +87,10 @@ class GraftTable(ModelTable[GraftPipeline]):
             group=partial(self._group, data, translate, pipeline.lr_size, pipeline.lr_channels),
         )  # fmt: skip
 
-    def _translate(self, pipeline: GraftPipeline, sources: Tensor, targets: Tensor) -> Tensor:
-        return pipeline.batch(sources, targets, project=self.options.project).pixels
+    def _translate(self, pipeline: GraftPipeline, sources: Tensor, targets: Tensor, path: str) -> Tensor:
+        domain = pipeline.domain_index("", path)
+        domains = [] if domain is None else [domain] * len(targets)
+        return pipeline.batch(sources, targets, domains, project=self.options.project).pixels
 
     def _group(self, data: Pictures, translate: Translate, lr_size: int, lr_channels: int, unit: int) -> Group:
         """The outputs of target `unit`. Its sources, and for each an image that is neither, are drawn without
@@ -102,7 +104,8 @@ class GraftTable(ModelTable[GraftPipeline]):
         target = target.expand(self.samples, -1, -1, -1)
         inputs = {"source": source, "other": other, "lr": (target + 1) * 127.5}
         people = tuple(data.names[index] for index in sources)
-        return Group(unit, translate(from_uint8(source), target), inputs, people)
+        outputs = translate(from_uint8(source), target, f"{data.path}/{data.names[unit]}")
+        return Group(unit, outputs, inputs, people)
 
     def description(self) -> dict[str, Any]:
         sizes = [pipeline.lr_size for _, pipeline in self.models]
@@ -122,11 +125,11 @@ class GraftTable(ModelTable[GraftPipeline]):
         return described if self.protocol.by_class else described[""]
 
 
-def bicubic_target(sources: Tensor, targets: Tensor) -> Tensor:
+def bicubic_target(sources: Tensor, targets: Tensor, path: str) -> Tensor:
     """The floor that knows only the target: its bicubic enlargement."""
     return to_uint8(F.interpolate(targets.expand(-1, 3, -1, -1), sources.shape[-2:], mode="bicubic"))
 
 
-def unchanged_source(sources: Tensor, targets: Tensor) -> Tensor:
+def unchanged_source(sources: Tensor, targets: Tensor, path: str) -> Tensor:
     """The floor that knows only the source: the source itself."""
     return to_uint8(sources)

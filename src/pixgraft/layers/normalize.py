@@ -120,12 +120,12 @@ def pixel_norm(x: Tensor) -> Tensor:
 class AdaIN(nn.Module):
     """Adaptive instance normalisation (Huang and Belongie 2017): gain and offset per channel from a style code.
 
-    An equalized linear layer computes gain - 1 and offset (Karras et al. 2019).
+    A linear layer, `equalized` as in Karras et al. 2019 or plain, computes gain - 1 and offset.
     """
 
-    def __init__(self, channels: int, style_dim: int) -> None:
+    def __init__(self, channels: int, style_dim: int, *, equalized: bool = True) -> None:
         super().__init__()
-        self.style = EqualizedLinear(style_dim, 2 * channels)
+        self.style: nn.Module = (EqualizedLinear if equalized else nn.Linear)(style_dim, 2 * channels)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Normalise (N, C, H, W) with codes (N, style_dim)."""

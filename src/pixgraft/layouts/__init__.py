@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layouts import features, i2ilr, progan, psp, stylegan2, stylegan2_nvidia
+from pixgraft.layouts import features, i2ilr, progan, psp, starganv2, stylegan2, stylegan2_nvidia
 from pixgraft.layouts.common import StateDicts
 from pixgraft.layouts.nvidia_pickle import is_plain_pickle
 from pixgraft.layouts.priors import prior_model
@@ -55,6 +55,9 @@ LAYOUTS = {
     for layout in (
         Layout("i2ilr", "I2I-LR (Medabid1/I2I-LR)", r"(Gen|AverageG)/down_block\.",
                lambda groups: i2ilr.read(groups)[1], lambda content: i2ilr.read(content.groups)),
+        Layout("starganv2", "StarGAN v2 (clovaai/stargan-v2)",
+               r"(mapping_network|style_encoder)/(module\.)?unshared\.", lambda groups: starganv2.read(groups)[1],
+               lambda content: starganv2.read(content.groups), omits=starganv2.OMITTED),
         Layout("psp", "pSp (eladrich/pixel2style2pixel)",
                r"(state_dict/)?(encoder[./]input_layer|decoder[./]to_rgb1)\.", psp.networks, psp.model),
         Layout("stylegan2-rosinality", "StyleGAN2 (rosinality/stylegan2-pytorch)", r"(g_ema|g)/to_rgb1\.|d/convs\.",

@@ -7,17 +7,23 @@ from pixgraft.methods.base import Method
 
 _TITLES = {
     "i2ilr": "I2I-LR (Abid et al. 2021)",
+    "starganv2": "StarGAN v2 (Choi et al. 2020)",
     "stylegan2": "StyleGAN2 (Karras et al. 2020)",
     "progan": "ProGAN (Karras et al. 2018)",
     "psp": "pSp (Richardson et al. 2021)",
 }
 _SIZES = {
+    "starganv2": "sources and outputs of {image_size}x{image_size}, targets (the styles) of {lr_size}x{lr_size}",
     "i2ilr": "sources and outputs of {image_size}x{image_size}, targets of {lr_size}x{lr_size}",
     "stylegan2": "images of {image_size}x{image_size}, codes z of {z_dim} and w of {w_dim} numbers",
     "progan": "images of {image_size}x{image_size}, codes of {z_dim} numbers",
     "psp": "conditions ({condition}) of {input_size}x{input_size}, images of {image_size}x{image_size}",
 }
 _USES = {
+    "starganv2": (
+        "translate {} --source SOURCES --target TARGETS --domain NAME --out OUT",
+        "export {} HALF --half",
+    ),
     "i2ilr": ("translate {} --source SOURCES --target TARGETS --out OUT", "export {} HALF --half"),
     "stylegan2": ("sample {} --out SAMPLES", "walk {} --out walk.gif"),
     "progan": ("sample {} --out SAMPLES", "walk {} --out walk.gif"),

@@ -6,10 +6,12 @@ from pixgraft.methods.i2ilr import I2ILR
 from pixgraft.methods.ome import OME
 from pixgraft.methods.progan import ProGAN
 from pixgraft.methods.psp import PSP
+from pixgraft.methods.starganv2 import StarGANv2
 from pixgraft.methods.stylegan2 import StyleGAN2
 
 METHODS: dict[str, type[Method]] = {
     "i2ilr": I2ILR,
+    "starganv2": StarGANv2,
     "grit": GRIT,
     "stylegan2": StyleGAN2,
     "progan": ProGAN,

@@ -32,7 +32,8 @@ class Batch:
     shared: dict[str, Tensor]
     """Detached tensors for later phases of the same step, so that no image is generated twice. Empty at the start."""
     condition: Tensor | None = None
-    """uint8 (N, C, S, S): class indices in one channel, or levels 0..255. None if the data has no conditions."""
+    """uint8 (N, C, S, S): class indices in one channel, or levels 0..255. For a method of domains, uint8 (N, 1, 1, 1):
+    each image's index into `MethodConfig.domains`. None if the data has neither."""
     observed: dict[str, Tensor] = field(default_factory=dict)
     """Statistics for `Method.adapt` and the log: detached means over the batch's images. Empty at the start."""
 
@@ -59,10 +60,18 @@ class Phase:
     microbatches and processes is the loss of the whole batch."""
     optimizer: str
     """Name of the optimizer; the phase updates its parameters and no others."""
+    networks: tuple[str, ...] = ()
+    """Sub-modules: of the optimizer's parameters, the phase updates theirs alone. Empty: all."""
     every: int = 1
     """The phase runs at every n-th step, with its losses times n (lazy regularisation, Karras et al. 2020)."""
     precise: bool = False
     """Run in float32 and uncompiled, as a double backward requires."""
+
+    def parameters(self, method: nn.Module, optimizer: Optimizer) -> list[nn.Parameter]:
+        """The parameters that the phase updates, in the order of its optimizer."""
+        every: list[nn.Parameter] = [each for group in optimizer.param_groups for each in group["params"]]
+        chosen = {each for name in self.networks for each in method.get_submodule(name).parameters()}
+        return [each for each in every if each in chosen or not self.networks]
 
 
 class MethodConfig:
@@ -70,6 +79,8 @@ class MethodConfig:
 
     image_size: int
     """Side of an output image in pixels."""
+    domains: tuple[str, ...] = ()
+    """Folders whose names are the labels of their images; empty if the method has no use for such labels."""
 
     @property
     def training_size(self) -> int:

@@ -50,6 +50,10 @@ class Graft(Method):
     def translate(self, source: Tensor, target: Tensor) -> Tensor:
         """Images (N, 3, S, S) from sources (N, 3, S, S) and LR targets (N, C, L, L), all in [-1, 1]; no gradient."""
 
+    def translate_into(self, source: Tensor, target: Tensor, domain: Tensor) -> Tensor:
+        """As `translate`, for targets of the domains (N,), int64 indices into `config.domains`, where there are any."""
+        return self.translate(source, target)
+
     def downscale(self, images: Tensor) -> Tensor:
         """LR targets (N, C, L, L) of images (N, 3, S, S)."""
         return downscale(images, self.config.lr_size, self.config.lr_channels)
@@ -58,17 +62,24 @@ class Graft(Method):
         """Outputs for each pair of a source (columns, first half of `images`) and a target (rows, second half).
 
         The diversity is the deviation of the outputs for one target, divided by the deviation of the sources' detail
-        (source minus its LR image): 1 if outputs differ as much as the sources, 0 if they do not depend on the source.
+        (source minus its LR image; the source itself where targets are not smaller): 1 if outputs differ as much as the
+        sources, 0 if they do not depend on the source.
         """
         sources, targets = images.chunk(2)
         lr = self.downscale(targets)
         factor = self.config.image_size // self.config.lr_size
-        rows = torch.stack([self.translate(sources, t.expand(len(sources), -1, -1, -1)) for t in lr.split(1)])
+        repeated = [each.expand(len(sources), -1, -1, -1) for each in lr.split(1)]
+        if condition is None:
+            made = [self.translate(sources, target) for target in repeated]
+        else:
+            domains = condition.chunk(2)[1].flatten(1).long().expand(-1, len(sources))
+            made = [self.translate_into(sources, *each) for each in zip(repeated, domains, strict=True)]
+        rows = torch.stack(made)
         shown_lr = upsample(lr, factor, align_corners=False)
         left = torch.stack([targets, shown_lr.expand(-1, 3, -1, -1)], dim=1)
         blank = torch.ones_like(left[:1])
         grid = torch.cat([torch.cat([blank, sources.unsqueeze(0)], dim=1), torch.cat([left, rows], dim=1)])
-        details = sources - enlarge(average_pool(sources, self.config.lr_size), factor)
+        details = sources - enlarge(average_pool(sources, self.config.lr_size), factor) if factor > 1 else sources
         diversity = torch.stack([_deviation(row) for row in rows]).mean() / _deviation(details).clamp_min(1e-8)
         return Preview(grid=grid, diversity=float(diversity))
 

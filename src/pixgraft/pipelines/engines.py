@@ -97,6 +97,10 @@ class OnEngine:
         """As `Graft.translate`."""
         return self._sessions["translate"](source, target)[0]
 
+    def translate_into(self, source: Tensor, target: Tensor, domain: Tensor) -> Tensor:
+        """As `Graft.translate_into`."""
+        return self._sessions["translate"](source, target, domain)[0]
+
     def encode_style(self, images: Tensor) -> Tensor:
         """As `Synthesis.encode_style`."""
         return self._sessions["style"](images)[0]

@@ -2,15 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from pixgraft.data.alignment import Placement
+from pixgraft.data.domains import domain_of
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import decode, fit, read_lr, to_tensor, to_uint8
 from pixgraft.data.outputs import labels
@@ -44,6 +45,8 @@ class GraftInput(Alignable):
     """A source (3, S, S) or a target (C, L, L) in [-1, 1]."""
 
     pixels: Tensor
+    domain: int | None = None
+    """Index of a target's domain; None if the model has none."""
 
 
 @dataclass(kw_only=True)
@@ -100,14 +103,18 @@ class GraftPipeline(Pipeline):
         self.method = model.method
         self.image_size = self.method.config.image_size
         self.lr_size, self.lr_channels = self.method.config.lr_size, self.method.config.lr_channels
+        self.domains = self.method.config.domains
         self.settings = {"operator": OPERATOR + (" of the luminance" if self.lr_channels == 1 else "")}
 
-    def __call__(self, source: Picture, target: Picture, *, project: bool = False, align: bool = False) -> GraftResult:
+    def __call__(
+        self, source: Picture, target: Picture, *, project: bool = False, align: bool = False, domain: str = ""
+    ) -> GraftResult:
         """Graft the detail of `source` onto `target`.
 
         Either is a path, a Pillow image or a tensor, uint8 or float in [-1, 1]: a source (3, S, S), a target (C, L, L),
         or batches of both. `project` makes the output shrink to the target within one grey level in every cell. `align`
-        warps the largest face of each image file to the model's frame. The same inputs give the same bytes.
+        warps the largest face of each image file to the model's frame. `domain` is that of the targets, for models of
+        several; a path may name it by a folder. The same inputs give the same bytes.
 
         Raises PixgraftError for what is no usable image, or a tensor of another shape, type or range.
         """
@@ -118,9 +125,11 @@ class GraftPipeline(Pipeline):
         targets, target_entry, target_read = self._given(target, "target", to)
         if len(sources) != len(targets):
             raise PixgraftError(f"{len(sources)} sources and {len(targets)} targets: give as many of both")
-        result = self.batch(sources, targets, project=project)
+        index = self.domain_index(domain, str(target) if isinstance(target, str | PurePath) else "")
+        domains = [] if index is None else [index] * len(targets)
+        result = self.batch(sources, targets, domains, project=project)
         report_alignments(result, [*source_read, *target_read])
-        settings = self._settings(project, to)
+        settings = self._settings(project, to, domain)
         reported: GraftResult = self.reported(result, seed=0, settings=settings, inputs=[source_entry, target_entry])
         return reported
 
@@ -134,6 +143,22 @@ class GraftPipeline(Pipeline):
         name, data = read_file(picture, role)
         read = (self.read_source if role == "source" else self.read_target)(data, name, to)
         return read.pixels.unsqueeze(0), input_entry(role, name, data), [read]
+
+    def domain_index(self, domain: str, path: str) -> int | None:
+        """The index of a target's domain, by its name or else by a folder in the target's path; None without domains.
+
+        Raises PixgraftError if neither names one of the model's domains.
+        """
+        if not self.domains:
+            if domain:
+                raise PixgraftError(f"domain {domain}: {self.model.name} has no domains: leave it out")
+            return None
+        index = domain_of(f"{domain}/_" if domain else path, self.domains)
+        if index is None:
+            listed = ", ".join(self.domains)
+            problem = f"domain {domain}" if domain else f"{path or 'the target'}: of no domain"
+            raise PixgraftError(f"{problem}: {self.model.name} has {listed}: say which the target is of (--domain)")
+        return index
 
     def read_source(self, data: bytes, name: str, to: Placement | None = None) -> GraftInput:
         """A source file, its face aligned if `to` is given, centre-cropped and resized.
@@ -165,11 +190,21 @@ class GraftPipeline(Pipeline):
         note = f"target: not aligned: {picture.width} x {picture.height} pixels, as the model takes it"
         return Photograph(image=picture, notes=[note])
 
-    def batch(self, sources: Tensor, targets: Tensor, *, project: bool = False) -> GraftResult:
-        """Images of sources (N, 3, S, S) and targets (N, C, L, L) in [-1, 1], in passes of one size."""
+    def batch(
+        self, sources: Tensor, targets: Tensor, domains: Sequence[int] = (), *, project: bool = False
+    ) -> GraftResult:
+        """Images of sources (N, 3, S, S) and targets (N, C, L, L) in [-1, 1], in passes of one size.
+
+        `domains` has the index of each target's domain, if the model has several.
+        """
+        inputs = [sources, targets]
+        translate = self.computed.translate
+        if self.domains:
+            inputs.append(torch.tensor(domains))
+            translate = self.computed.translate_into
         with self.autocast():
             outputs = [
-                to_uint8(self.computed.translate(sources[part].to(self.device), targets[part].to(self.device))).cpu()
+                to_uint8(translate(*(each[part].to(self.device) for each in inputs))).cpu()
                 for part in passes(len(sources), self.pass_size)
             ]
         pixels = torch.cat(outputs)[: len(sources)]
@@ -180,9 +215,10 @@ class GraftPipeline(Pipeline):
         moved = lr.project(pixels, levels).to(torch.uint8)
         return _measured(moved, consistency(moved, levels), before)
 
-    def _settings(self, project: bool, to: Placement | None) -> dict[str, Any]:
+    def _settings(self, project: bool, to: Placement | None, domain: str) -> dict[str, Any]:
         """The settings of a report."""
-        return self.settings | {"projected": project} | ({} if to is None else {"aligned": aligned_setting(to)})
+        given = ({} if to is None else {"aligned": aligned_setting(to)}) | ({"domain": domain} if domain else {})
+        return self.settings | {"projected": project} | given
 
     # --- files ---
 
@@ -191,9 +227,15 @@ class GraftPipeline(Pipeline):
             raise PixgraftError(f"{self.model.name}: say what to translate: {self.usage}")
         to = alignment_for(self.model, options.align)
         sources, targets = open_source(options.source), open_source(options.target)
+        self.domain_index(options.domain, f"{targets.path}/{targets.names[0]}")  # refused before any work
+
+        def read_target(data: bytes, name: str) -> GraftInput:
+            read = self.read_target(data, name, to)
+            return replace(read, domain=self.domain_index(options.domain, f"{targets.path}/{name}"))
+
         # Targets vary fastest: they come back for each source, while a source's turn comes once.
         source_files = FileInputs("source", sources, partial(self.read_source, to=to))
-        target_files = FileInputs("target", targets, partial(self.read_target, to=to), cached=4096)
+        target_files = FileInputs("target", targets, read_target, cached=4096)
         matched = pairs(sources.names, targets.names, options.pairs)
         jobs = [
             Job(
@@ -207,7 +249,8 @@ class GraftPipeline(Pipeline):
 
         def make(prepared: list[tuple[GraftInput, GraftInput]]) -> Sequence[Result]:
             source, target = (torch.stack([each.pixels for each in side]) for side in zip(*prepared, strict=True))
-            results = self.batch(source, target, project=options.project).split()
+            domains = [target.domain for _, target in prepared if target.domain is not None]
+            results = self.batch(source, target, domains, project=options.project).split()
             for result, pair in zip(results, prepared, strict=True):
                 report_alignments(result, pair)
             return results
@@ -221,7 +264,7 @@ class GraftPipeline(Pipeline):
             return {"grid.png": png(self._grid(matched, source_files, target_files, to, finished), finished.head)}
 
         return Plan(
-            jobs, make, self._settings(options.project, to), options.seed,
+            jobs, make, self._settings(options.project, to, options.domain), options.seed,
             paths=[sources.path, targets.path], skipped=[*sources.skipped, *targets.skipped],
             summary=Summary("grid", ("grid.png",), grid) if options.grid else None,
             superseded=() if options.grid else ("grid",), pass_size=self.pass_size, hint=hint,

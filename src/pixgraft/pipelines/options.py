@@ -79,6 +79,8 @@ class GraftOptions:
     """Warp the largest face of each photograph to where the model's training images have theirs; one without fails."""
     project: bool = False
     """Move each output until it shrinks to its target within one grey level."""
+    domain: str = ""
+    """For models of several domains: that of the targets; without it a folder of its name in each target's path."""
     grid: bool = False
     """Also write grid.png: sources across, targets down, up to 32 of each."""
     seed: int = 0

@@ -58,14 +58,21 @@ def programs(method: Method) -> dict[str, Program]:
 def _graft(method: Graft) -> dict[str, Program]:
     config = method.config
     shapes = (3, config.image_size, config.image_size), (config.lr_channels, config.lr_size, config.lr_size)
-    return {
-        "translate": Program(
-            lambda source, target: [method.translate(source, target)],
-            {"source": IMAGE, "target": "(N, C, L, L) in [-1, 1], the LR target"},
-            {"image": IMAGE},
-            lambda count, random: [torch.rand(count, *shape, generator=random) * 2 - 1 for shape in shapes],
+    inputs = {"source": IMAGE, "target": "(N, C, L, L) in [-1, 1], the LR target"}
+    kinds = len(config.domains)
+
+    def drawn(count: int, random: torch.Generator) -> list[Tensor]:
+        images = [torch.rand(count, *shape, generator=random) * 2 - 1 for shape in shapes]
+        return [*images, torch.randint(kinds, (count,), generator=random)] if kinds else images
+
+    def translate(source: Tensor, target: Tensor, *domain: Tensor) -> list[Tensor]:
+        return [method.translate_into(source, target, *domain) if domain else method.translate(source, target)]
+
+    if kinds:
+        inputs["domain"] = (
+            f"int64 (N,), the target's: {', '.join(f'{n} {each}' for n, each in enumerate(config.domains))}"
         )
-    }
+    return {"translate": Program(translate, inputs, {"image": IMAGE}, drawn)}
 
 
 def _synthesis(method: Synthesis) -> dict[str, Program]:

@@ -6,7 +6,7 @@ A `paper` preset follows the paper's text, an `official` preset the published co
 from collections.abc import Callable
 
 from pixgraft.errors import unknown
-from pixgraft.presets import grit, i2ilr, ome, progan, psp, stylegan2
+from pixgraft.presets import grit, i2ilr, ome, progan, psp, starganv2, stylegan2
 from pixgraft.training.experiment import Experiment
 
 PRESETS: dict[str, Callable[[], Experiment]] = {
@@ -18,6 +18,9 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
     "i2ilr-portraits-128": i2ilr.portraits_128,
     "i2ilr-small-64": i2ilr.small_64,
     "i2ilr-tiny-32": i2ilr.tiny_32,
+    "starganv2-paper-256": starganv2.paper_256,
+    "starganv2-small-64": starganv2.small_64,
+    "starganv2-tiny-32": starganv2.tiny_32,
     "grit-paper-256": grit.paper_256,
     "grit-paper-512": grit.paper_512,
     "grit-celebamask-256": grit.celebamask_256,

@@ -49,7 +49,8 @@ class Feed:
         else:
             folders = {"images": layout.images, "conditions": layout.conditions}
             source = open_pairs(data, **folders, under=split, skip_bad=skip_bad)
-        self.dataset = Dataset(source, size=size, kind=kind, degradation=degradation, seed=train.seed)
+        domains = experiment.method.domains
+        self.dataset = Dataset(source, size=size, kind=kind, degradation=degradation, seed=train.seed, domains=domains)
         self.excluded = [f"{file.name}: {file.problem}" for file in source.unpaired]
         """The files that `skip_bad` excluded, with the reason, a line each."""
         if skip_bad:

@@ -134,7 +134,7 @@ def _phase_memory(
 ) -> PhaseMemory:
     """A phase on microbatches, as the trainer runs it; of several the second one comes on top of the gradients."""
     method.requires_grad_(False)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = phase.parameters(method, optimizer)
     for parameter in parameters:
         parameter.requires_grad_(True)
     before = live.peak = live.bytes
@@ -155,10 +155,12 @@ def _phase_memory(
 def _batch(experiment: Experiment, count: int, mode: FakeTensorMode) -> Batch:
     size, spec = experiment.method.training_size, experiment.method.condition_spec
 
-    def fake(channels: int, dtype: torch.dtype) -> Tensor:
-        return FakeTensor(mode, torch.empty(count, channels, size, size, dtype=dtype, device="meta"), CPU)
+    def fake(channels: int, dtype: torch.dtype, side: int = size) -> Tensor:
+        return FakeTensor(mode, torch.empty(count, channels, side, side, dtype=dtype, device="meta"), CPU)
 
     images = fake(3, torch.float32)
+    if experiment.method.domains:
+        return Batch(images, {}, fake(1, torch.uint8, 1))
     if spec is None or spec.inversion:
         return Batch(images, {})
     return Batch(images, {}, fake(stored_channels(spec.kind), torch.uint8))

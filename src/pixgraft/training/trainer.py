@@ -116,7 +116,7 @@ class Trainer:
         """The update of one phase at step `number`; returns its losses, each a mean over the microbatches."""
         torch.manual_seed(derive(self.experiment.train.seed, "phase", phase.name, number, self.world.rank))
         optimizer = self.optimizers[phase.optimizer]
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        parameters = phase.parameters(self.method, optimizer)
         self.method.requires_grad_(False)
         for parameter in parameters:
             parameter.requires_grad_(True)
