@@ -80,7 +80,7 @@ class ModelTable(ABC, Generic[AnyPipeline]):
     def outputs(self, row: OutputFolder, *, under: str = "", aliases: Mapping[str, str] | None = None) -> Outputs:
         """A row's images, matched with the inputs. Raises PixgraftError if they do not fit these."""
         outputs = row.outputs(self.labels, self.size, under=under, aliases=aliases)
-        self.notes += outputs.notes
+        self.notes += [f"{row.name}: {outputs.unused}."] * bool(outputs.unused)
         return outputs
 
     @abstractmethod

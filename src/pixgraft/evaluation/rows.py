@@ -125,9 +125,9 @@ class Outputs:
             "outputs": {"name": source.path.name, **hashed(self._read(names, size), len(names))}
         }
         """What a row of these is made from: the path's name, and a hash of the files' names and bytes."""
-        left = f"{len(unused):,} other file{'s' * (len(unused) > 1)}" if unused else ""
-        self.notes = [f"{where.removeprefix('--row ')}: {left} not used, such as {unused[0]}."] if unused else []
-        """A remark on files that are no outputs."""
+        files = f"{len(unused):,} other file{'s' * (len(unused) > 1)}"
+        self.unused = f"{files} of {source.path.name} not used, such as {unused[0]}" if unused else ""
+        """A remark on files that are no outputs; empty if there are none."""
 
     def __getitem__(self, unit: int) -> Tensor:
         """uint8 (K, 3, S, S)."""
