@@ -189,14 +189,15 @@ def test_outputs_of_a_graft_are_named_after_the_target_or_both_inputs(tmp_path: 
         both = f"{Path(source).stem}__{Path(target).stem}.png"
         shutil.copy(tmp_path / "inputs" / source, tmp_path / "both" / both)
     single = measured(tmp_path, tmp_path / "one", model, *asked, protocol="i2ilr-table1")
-    rows = ("--row", f"a={tmp_path / 'numbered'}", "--row", f"b={tmp_path / 'both'}")
+    finer = random_model(tmp_path / "finer", "method.lr_size=16")  # its own targets; measured by those of the table
+    rows = ("--row", f"a={tmp_path / 'numbered'}", "--row", f"b={tmp_path / 'both'}", "--row", f"finer={finer}")
     table = measured(tmp_path, tmp_path / "out", model, *rows, *asked, protocol="i2ilr-table1")
-    names = ["model", "a", "b", "floor: bicubic target", "reference: source as it is"]
+    names = ["model", "a", "b", "finer", "floor: bicubic target", "reference: source as it is"]
     assert [row["name"] for row in table["rows"]] == names
-    assert [table["rows"][place] for place in (0, 3, 4)] == single["rows"]
-    assert table["rows"][1]["values"] == table["rows"][2]["values"] == table["rows"][4]["values"]
+    assert [table["rows"][place] for place in (0, 4, 5)] == single["rows"]
+    assert table["rows"][1]["values"] == table["rows"][2]["values"] == table["rows"][5]["values"]
     assert table["protocol"] == single["protocol"] and "pairs" not in single
-    assert [pair["second"] for pair in table["pairs"]] == ["a", "b", "b"]
+    assert [pair["second"] for pair in table["pairs"]] == ["a", "b", "finer", "b", "finer", "finer"]
 
 
 def test_outputs_of_super_resolution_stand_in_a_folder_for_each_factor(tmp_path: Path) -> None:

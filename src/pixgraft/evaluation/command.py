@@ -21,7 +21,7 @@ from pixgraft.evaluation.rows import OutputFolder, is_model, parsed_rows
 from pixgraft.evaluation.sweep import losses_over_training, trained
 from pixgraft.evaluation.tables import MODEL_TABLES, folder_measurement, model_measurement, model_table
 from pixgraft.features import parse_weights
-from pixgraft.files import unfinished, write_bytes
+from pixgraft.files import removed_if_empty, unfinished, write_bytes
 from pixgraft.pipelines.base import Pipeline
 from pixgraft.pipelines.loading import load
 from pixgraft.presets import PRESETS
@@ -98,7 +98,7 @@ def write_inputs(model: str, options: EvaluationOptions, out: Path) -> list[str]
     )
     about = {"pixgraft": __version__, "protocol": chosen.name, **table.description(), "side": table.size}
     try:
-        with unfinished(out.resolve()) as beside:
+        with removed_if_empty(out.parent), unfinished(out.resolve()) as beside:
             for name, image in table.inputs():
                 write_image(beside / name, image)
             if pairs:

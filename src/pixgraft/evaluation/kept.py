@@ -90,7 +90,7 @@ def read_kept(
 
 def _same(subject: Subject, row: dict[str, Any]) -> bool:
     identity = {key: value for key, value in row.items() if key not in NOT_IDENTITY}
-    return row["images"] == subject.images and identity == subject.identity
+    return row.get("images") == subject.images and identity == subject.identity
 
 
 def _estimate(figure: dict[str, Any], resampled: Tensor) -> Estimate:

@@ -39,7 +39,7 @@ inputs."""
 
 
 @dataclass(frozen=True)
-class _Description:
+class _SheetEntry:
     """What a result says of its sheet."""
 
     sha256: str
@@ -137,7 +137,7 @@ def _wrapped(text: str, width: int, font: Any) -> str:
 def read_sheet(out: Path, result: dict[str, Any], names: Sequence[str]) -> Sheet:
     """The columns of the inputs and of these subjects on the sheet in `out`; none if it is not that of the result."""
     try:
-        described = from_dict(_Description, result.get("sheet"), "sheet")
+        described = from_dict(_SheetEntry, result.get("sheet"), "sheet")
         data = read_bytes(out / SHEET, LIMIT)
         if hashlib.sha256(data).hexdigest() != described.sha256:
             return {}
