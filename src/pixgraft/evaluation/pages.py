@@ -103,7 +103,8 @@ class _Layout:
 
 
 def _layout(result: dict[str, Any]) -> _Layout:
-    return _Layout(filled_columns(result), published_columns(result))
+    metrics = {column["metric"] for column in result["columns"]}
+    return _Layout(filled_columns(result), [each for each in published_columns(result) if each.metric in metrics])
 
 
 PAIRS = "Differences on the same images"
@@ -130,7 +131,7 @@ def markdown(result: dict[str, Any]) -> str:
     layout = _layout(result)
     columns = layout.measured
     paper = [f"*paper: {plain(column.heading)}*" for column in layout.extra]
-    lines = [f"# {plain(result['title'])}", "", *_head("images", [*(c["heading"] for c in columns), *paper])]
+    lines = [f"# {plain(result['title'])}", "", *_head(["images", *(c["heading"] for c in columns), *paper])]
     for row in result["rows"]:
         cells = [_one(cell(row["values"], c["label"])) for c in columns] + [""] * len(paper)
         lines.append(f"| {plain(row['name'])} | {row['images']:,} | " + " | ".join(cells) + " |")
@@ -138,19 +139,19 @@ def markdown(result: dict[str, Any]) -> str:
         f"| *paper: {entry['name']}* | | " + " | ".join(layout.cells(entry)) + " |" for entry in result["published"]
     ]
     if pairs := result.get("pairs"):
-        lines += ["", f"{PAIRS} ({MARKED}):", "", *_head("", [c["heading"] for c in columns])]
+        lines += ["", f"{PAIRS} ({MARKED}):", "", *_head([c["heading"] for c in columns])]
         for pair in pairs:
             cells = [_one(pair_cell(pair["values"], c["label"])) for c in columns]
-            lines.append(f"| {plain(pair_name(pair))} | | " + " | ".join(cells) + " |")
+            lines.append(f"| {plain(pair_name(pair))} | " + " | ".join(cells) + " |")
     lines += ["", *(f"- {plain(note)}" for note in result["notes"])]
     lines += [f"- {c['label']}: {c['about']}." for c in result["columns"]]
     lines += ["", "Protocol:", "", *(f"- {plain(key)}: {plain(value)}" for key, value in _flat(result["protocol"])), ""]
     return "\n".join(lines)
 
 
-def _head(second: str, headings: Sequence[str]) -> list[str]:
-    """The first two lines of a table."""
-    return [f"| | {second} | " + " | ".join(headings) + " |", "| --- | ---: | " + "---: | " * len(headings)]
+def _head(headings: Sequence[str]) -> list[str]:
+    """The first two lines of a table whose first column has names."""
+    return [f"| | {' | '.join(headings)} |", f"| --- | {' | '.join('---:' for _ in headings)} |"]
 
 
 def _one(texts: tuple[str, str]) -> str:
