@@ -247,6 +247,7 @@ def test_rows_that_do_not_fit_are_refused(work: Path, tmp_path: Path, capsys: Ca
     assert "cannot be shown" in refused("a\tb=x") and "the table's own" in refused("reals=x")
     good = outputs("good")
     assert "give a model too, whose inputs they were made of" in refused(f"a={good}")
+    assert "neither a model folder" in refusal(capsys, *command(work, good, "--row", first))
     assert "whose task is graft: grit-table1 measures the task synthesize" in refused(first, f"other={model}")
     assert "no such folder" in refused(first, "other=nowhere-to-be-found")
     assert "the rows of grit-table3 are runs that it trains: leave it out" in refused(first, protocol="grit-table3")

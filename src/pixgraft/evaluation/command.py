@@ -17,7 +17,7 @@ from pixgraft.evaluation.model_table import TASK_OPTIONS
 from pixgraft.evaluation.options import EvaluationOptions
 from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, Variant, protocol
 from pixgraft.evaluation.result import RESULT, is_result
-from pixgraft.evaluation.rows import OutputFolder, is_model, parsed_rows
+from pixgraft.evaluation.rows import NamedRow, OutputFolder, named_rows
 from pixgraft.evaluation.sweep import losses_over_training, trained
 from pixgraft.evaluation.tables import MODEL_TABLES, folder_measurement, model_measurement, model_table
 from pixgraft.features import parse_weights
@@ -37,12 +37,12 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
     None on all processes but the first. Raises PixgraftError for options that do not fit together, and for everything
     that cannot be measured.
     """
-    rows = parsed_rows(model, options.row)
+    rows = named_rows(model, options.row)
     chosen = _checked(model, options)
     weights = parse_weights(options.weights)
     if options.out:
-        folders, models = _paths(rows)
-        images = (options.data, options.real, options.fake, *folders)
+        models = [row.path for row in rows if row.is_model]
+        images = (options.data, options.real, options.fake, *_folders(rows))
         check_out(options.out, output_names(), images, (options.palette, *models, *weights.values()))
     devices.set_threads(options.threads)
     curves: dict[str, Any] = {}
@@ -54,7 +54,7 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
             settings = [f"data.{name}={json.dumps(str(value))}" for name, value in layout.items()]
             of_rows = trained(model, chosen, options, weights, settings=(*settings, *options.set))
             curves = losses_over_training(of_rows, chosen.curve) if chosen.curve else {}
-            rows = [(name, str(run)) for name, run in of_rows]
+            rows = [NamedRow(name, str(run), True) for name, run in of_rows]
         with Bars(quiet=options.quiet or world.rank > 0) as bars:
             if chosen is None:
                 table = folder_measurement(options)
@@ -79,14 +79,14 @@ def write_inputs(model: str, options: EvaluationOptions, out: Path) -> list[str]
 
     Raises PixgraftError as `evaluate` does, and for a folder that is there.
     """
-    rows = parsed_rows(model, options.row)
+    rows = named_rows(model, options.row)
     chosen = _checked(model, options)
     if chosen is None or chosen.fixed_rows:
         reason = f"{chosen.name}'s rows are {chosen.fixed_rows}" if chosen else "give a model and a protocol"
         raise PixgraftError(f"--inputs-only: {reason}: leave it out")
     assert options.data is not None
     options.check_unset(("out",), "with --inputs-only nothing is measured")
-    check_outside(out, options.data, *_paths(rows)[0])
+    check_outside(out, options.data, *_folders(rows))
     check_writable(out)
     if out.exists():
         raise PixgraftError(f"{out}: is there: choose a new folder for the inputs")
@@ -116,20 +116,20 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if {",", '"'} & set(text) else text
 
 
-def _paths(rows: Sequence[tuple[str, str]]) -> tuple[list[Path], list[str]]:
-    """The paths of the rows that are outputs, and of those that are models."""
-    folders = [Path(path) for _, path in rows if not is_model(path)]
-    return folders, [path for _, path in rows if is_model(path)]
+def _folders(rows: Sequence[NamedRow]) -> list[Path]:
+    """The folders of outputs."""
+    return [Path(row.path) for row in rows if not row.is_model]
 
 
 def _opened(
-    rows: Sequence[tuple[str, str]], options: EvaluationOptions, local_rank: int
+    rows: Sequence[NamedRow], options: EvaluationOptions, local_rank: int
 ) -> list[tuple[str, Pipeline | OutputFolder]]:
-    """The rows' models and folders of outputs."""
-    return [
-        (name, load(path, device=options.device, local_rank=local_rank) if is_model(path) else OutputFolder(name, path))
-        for name, path in rows
-    ]
+    """The rows' models and folders of outputs by name."""
+    opened: list[tuple[str, Pipeline | OutputFolder]] = []
+    for row in rows:
+        model = load(row.path, device=options.device, local_rank=local_rank) if row.is_model else None
+        opened.append((row.name, model or OutputFolder(row.name, row.path)))
+    return opened
 
 
 def check_out(

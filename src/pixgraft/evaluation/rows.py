@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,12 +23,22 @@ READ_AHEAD = 64
 """Files of outputs that are held in memory while they are checked."""
 
 
-def parsed_rows(model: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    """The names and paths of the rows: MODEL, if there is one, under its path's name, and those of --row NAME=PATH.
+@dataclass(frozen=True)
+class NamedRow:
+    """A row that is asked for."""
+
+    name: str
+    path: str
+    is_model: bool
+    """Whether the path is that of a model, or its name; otherwise it holds outputs."""
+
+
+def named_rows(model: str, texts: Sequence[str]) -> list[NamedRow]:
+    """The rows of MODEL, if there is one, under its path's name, and of each --row NAME=PATH.
 
     Raises PixgraftError for a text of another form, and for a name that is given twice.
     """
-    rows = [(Path(model).name, model)] if model else []
+    rows = [NamedRow(Path(model).name, model, True)] if model else []
     for text in texts:
         name, equals, path = text.partition("=")
         if not (equals and name.strip() and path):
@@ -35,16 +46,12 @@ def parsed_rows(model: str, texts: Sequence[str]) -> list[tuple[str, str]]:
         if not name.isprintable() or name == REALS:
             reason = "a name of the table's own" if name == REALS else "a name of characters that cannot be shown"
             raise PixgraftError(f"--row {text}: {reason}: choose another")
-        if name in dict(rows):
+        if any(row.name == name for row in rows):
             raise PixgraftError(f"--row {text}: there is a row {name} before it: give each its own name")
-        rows.append((name, path))
+        place = Path(path)
+        model_folder = (place / DESCRIPTION).is_file() or (place / "checkpoints").is_dir()
+        rows.append(NamedRow(name, path, model_folder or not place.exists()))
     return rows
-
-
-def is_model(path: str) -> bool:
-    """Whether a row's path is that of a model, or its name; otherwise it holds outputs."""
-    place = Path(path)
-    return not place.exists() or (place / DESCRIPTION).is_file() or (place / "checkpoints").is_dir()
 
 
 class OutputFolder:
