@@ -91,8 +91,8 @@ def test_a_new_method_of_a_known_task_is_measured(data: Path) -> None:
     pipeline = SamplingPipeline(Model("new", method, "0" * 64, {}), torch.device("cpu"))
     options = EvaluationOptions(data=data, samples=7)
     table = model_measurement([("new", pipeline)], PROTOCOLS["samples"], options, {})
-    result = measure(table, {}, torch.device("cpu"), seed=0, replicates=0, world=World(0, 1, 0), bars=Bars(quiet=True))
-    assert result is not None
-    (row,) = result["rows"]
+    found = measure(table, {}, torch.device("cpu"), seed=0, replicates=0, world=World(0, 1, 0), bars=Bars(quiet=True))
+    assert found is not None
+    (row,) = found.result["rows"]
     assert row["method"] == "noise" and row["images"] == 7
     assert row["values"]["coverage (SqueezeNet)"]["value"] <= 1

@@ -88,7 +88,7 @@ def test_rows_of_classes_are_measured_on_their_own_images_and_reals(
     table = ("i2ilr-table3", "--real-split", "train", *asked)
     both = measured(tmp_path / "both", classes / "runs", classes / "data", *table, "--classes", "cat", "dog")
     rows = {row["name"]: row for row in both["rows"]}
-    floors = ("floor: bicubic target", "floor: source as it is")
+    floors = ("floor: bicubic target", "reference: source as it is")
     each = {name: [name, *(f"{floor}, {name}" for floor in floors)] for name in ("cat", "dog")}
     assert named(both) == [*each["cat"], *each["dog"], "reals", "reals of dog"]
     alone = (classes / "runs" / "dog", "--data", classes / "data", "--split", "test/dog", "--real-split", "train/dog")
@@ -136,7 +136,7 @@ def test_the_colour_s_rows_have_targets_of_their_own(classes: Path, tmp_path: Pa
     command = ["evaluate", tmp_path / "runs", "--data", classes / "data", "--protocol", table.name, *split]
     assert main([str(each) for each in [*command, "--device", "cpu", "--bootstrap", 0]]) == 0
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    floors = ["floor: bicubic target, LR 8", "floor: bicubic target, LR 8 grey", "floor: source as it is, LR 8"]
+    floors = ["floor: bicubic target, LR 8", "floor: bicubic target, LR 8 grey", "reference: source as it is, LR 8"]
     assert named(result) == ["colour", floors[0], "grey", *floors[1:]]
     assert result["protocol"]["targets"]["channels"] == [3, 1]
     found = values(result, "LR difference")

@@ -69,8 +69,9 @@ def evaluate(
 ) -> int:  # fmt: skip
     """Measure a model on data, one folder against another, or pairs of images.
 
-    Three forms: MODEL --data D --protocol P; --real A --fake B; and the latter with --pairs name. Without other
-    networks everything is measured with the bundled SqueezeNet and named after it.
+    Three forms: MODEL --data D --protocol P, or --row NAME=PATH for each of several rows in MODEL's place; --real A
+    --fake B; and the latter with --pairs name. Without other networks everything is measured with the bundled
+    SqueezeNet and named after it.
 
     Args:
         model: A model of any task; for tables whose rows are trained (see --train-split) a preset, which is trained for
@@ -78,8 +79,14 @@ def evaluate(
         options: What to measure, on what data, and how.
     """
     from pixgraft.cli.results import print_result
+    from pixgraft.engine.terminal import Terminal
     from pixgraft.evaluation.command import evaluate as run
+    from pixgraft.evaluation.command import write_inputs
 
+    if options.inputs_only is not None:
+        for line in write_inputs(model, options, options.inputs_only):
+            Terminal().say(line)
+        return 0
     measured = run(model, options)
     return 0 if measured is None else print_result(*measured)
 

@@ -131,7 +131,8 @@ def _measured(
     ]
     protocol = protocol_entries(table, networks, options.bootstrap)
     protocol |= {"by": chosen, "labels_sha256": labels.sha256, "least_people": LEAST}
-    result = result_json(table, rows, protocol, notes, time.monotonic() - start)
+    entries = [row.entry() for row in rows]
+    result = result_json(table, entries, protocol, notes, time.monotonic() - start, device)
     return result | {"model": {"name": subject.name, **subject.identity}, "gaps": gaps}
 
 

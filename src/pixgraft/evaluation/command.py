@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pixgraft import devices
-from pixgraft.data.outputs import Given, check_outside, check_spared, check_writable
+from pixgraft.data.outputs import Given, check_outside, check_spared, check_writable, write_image
 from pixgraft.engine import distributed
 from pixgraft.engine.bars import Bars
 from pixgraft.errors import PixgraftError
@@ -16,12 +16,16 @@ from pixgraft.evaluation.measure import measure, output_names, write
 from pixgraft.evaluation.model_table import TASK_OPTIONS
 from pixgraft.evaluation.options import EvaluationOptions
 from pixgraft.evaluation.protocols import PROTOCOLS, Protocol, Variant, protocol
-from pixgraft.evaluation.result import is_result
+from pixgraft.evaluation.result import RESULT, is_result
+from pixgraft.evaluation.rows import NamedRow, OutputFolder, named_rows
 from pixgraft.evaluation.sweep import losses_over_training, trained
-from pixgraft.evaluation.tables import MODEL_TABLES, folder_measurement, model_measurement
+from pixgraft.evaluation.tables import MODEL_TABLES, folder_measurement, model_measurement, model_table
 from pixgraft.features import parse_weights
+from pixgraft.files import removed_if_empty, unfinished, write_bytes
+from pixgraft.pipelines.base import Pipeline
 from pixgraft.pipelines.loading import load
 from pixgraft.presets import PRESETS
+from pixgraft.version import __version__
 
 TRAINING_OPTIONS = ("set", "train_split")
 """Options for tables whose rows are trained."""
@@ -33,13 +37,14 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
     None on all processes but the first. Raises PixgraftError for options that do not fit together, and for everything
     that cannot be measured.
     """
+    rows = named_rows(model, options.row)
     chosen = _checked(model, options)
     weights = parse_weights(options.weights)
     if options.out:
-        images = (options.data, options.real, options.fake)
-        check_out(options.out, output_names(), images, (options.palette, model, *weights.values()))
+        models = [row.path for row in rows if row.is_model]
+        images = (options.data, options.real, options.fake, *_folders(rows))
+        check_out(options.out, output_names(), images, (options.palette, *models, *weights.values()))
     devices.set_threads(options.threads)
-    runs: list[tuple[str, Path | str]] = [(Path(model).name, model)]
     curves: dict[str, Any] = {}
     world = distributed.start(devices.pick(options.device).type)  # one group for training and measuring
     try:
@@ -49,24 +54,82 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
             settings = [f"data.{name}={json.dumps(str(value))}" for name, value in layout.items()]
             of_rows = trained(model, chosen, options, weights, settings=(*settings, *options.set))
             curves = losses_over_training(of_rows, chosen.curve) if chosen.curve else {}
-            runs = [*of_rows]
+            rows = [NamedRow(name, str(run), True) for name, run in of_rows]
         with Bars(quiet=options.quiet or world.rank > 0) as bars:
             if chosen is None:
                 table = folder_measurement(options)
             else:
-                models = [(name, load(run, device=options.device, local_rank=world.local_rank)) for name, run in runs]
-                table = model_measurement(models, chosen, options, weights)
-            result = measure(
-                table, weights, devices.pick(options.device, world.local_rank),
-                seed=options.seed, replicates=options.bootstrap, world=world, bars=bars,
+                table = model_measurement(_opened(rows, options, world.local_rank), chosen, options, weights)
+            added = bool(options.row and options.out and (options.out / RESULT).is_file())
+            measured = measure(
+                table, weights, devices.pick(options.device, world.local_rank), seed=options.seed,
+                replicates=options.bootstrap, world=world, bars=bars, earlier=options.out if added else None,
             )  # fmt: skip
-        if result is None:
+        if measured is None:
             return None
-        for row in result["rows"]:
+        for row in measured.result["rows"]:
             row |= {"training": curves[row["name"]]} if row["name"] in curves else {}
-        return result, write(result, table.subjects, options.out) if options.out else []
+        return measured.result, write(measured, table, options.out) if options.out else []
     finally:
         distributed.stop()
+
+
+def write_inputs(model: str, options: EvaluationOptions, out: Path) -> list[str]:
+    """Write what a protocol's rows are made of to a new folder `out`; returns lines that say what there is.
+
+    Raises PixgraftError as `evaluate` does, and for a folder that is there.
+    """
+    rows = named_rows(model, options.row)
+    chosen = _checked(model, options)
+    if chosen is None or chosen.fixed_rows:
+        reason = f"{chosen.name}'s rows are {chosen.fixed_rows}" if chosen else "give a model and a protocol"
+        raise PixgraftError(f"--inputs-only: {reason}: leave it out")
+    assert options.data is not None
+    options.check_unset(("out",), "with --inputs-only nothing is measured")
+    check_outside(out, options.data, *_folders(rows))
+    check_writable(out)
+    if out.exists():
+        raise PixgraftError(f"{out}: is there: choose a new folder for the inputs")
+    devices.set_threads(options.threads)
+    table = model_table(_opened(rows, options, 0), chosen, options)
+    pairs = table.input_pairs()
+    form = (
+        f"{len(pairs):,} outputs, which pairs.csv names" if pairs else "NAME.png, or NAME_0.png, NAME_1.png for several"
+    )
+    about = {"pixgraft": __version__, "protocol": chosen.name, **table.description(), "side": table.size}
+    try:
+        with removed_if_empty(out.parent), unfinished(out.resolve()) as beside:
+            for name, image in table.inputs():
+                write_image(beside / name, image)
+            if pairs:
+                text = "".join(f"{','.join(map(_quoted, each))}\n" for each in [("output", "target", "source"), *pairs])
+                write_bytes(beside / "pairs.csv", text.encode())
+            write_bytes(beside / "inputs.json", (json.dumps(about | {"outputs": form}, indent=1) + "\n").encode())
+            beside.rename(out)
+    except OSError as error:
+        raise PixgraftError(f"{out}: cannot be written: {error.strerror or error}: choose another folder") from error
+    return [str(out), f"outputs: {form}, of {table.size} x {table.size} pixels"]
+
+
+def _quoted(text: str) -> str:
+    """A cell of a CSV file."""
+    return '"' + text.replace('"', '""') + '"' if {",", '"'} & set(text) else text
+
+
+def _folders(rows: Sequence[NamedRow]) -> list[Path]:
+    """The folders of outputs."""
+    return [Path(row.path) for row in rows if not row.is_model]
+
+
+def _opened(
+    rows: Sequence[NamedRow], options: EvaluationOptions, local_rank: int
+) -> list[tuple[str, Pipeline | OutputFolder]]:
+    """The rows' models and folders of outputs by name."""
+    opened: list[tuple[str, Pipeline | OutputFolder]] = []
+    for row in rows:
+        model = load(row.path, device=options.device, local_rank=local_rank) if row.is_model else None
+        opened.append((row.name, model or OutputFolder(row.name, row.path)))
+    return opened
 
 
 def check_out(
@@ -88,21 +151,27 @@ def check_out(
 def _checked(model: str, options: EvaluationOptions) -> Protocol | None:
     """The protocol if a model is measured. Raises PixgraftError for options that do not say what to measure."""
     options.check_bootstrap()
-    if not model:
-        others = ("data", "split", "classes", *TRAINING_OPTIONS, *(name for name in TASK_OPTIONS if "real" not in name))
+    named = model or " ".join(f"--row {text}" for text in options.row[:1])
+    if not named:
+        others = (
+            "data", "split", "classes", "inputs_only", *TRAINING_OPTIONS,
+            *(name for name in TASK_OPTIONS if "real" not in name),
+        )  # fmt: skip
         options.check_unset(others, "measures a model")
         if options.real is None or options.fake is None:
             raise PixgraftError("say what to measure: MODEL --data D --protocol P, or --real A --fake B")
         options.check_unset(("protocol",), "measures a model: name it and give --data")
         return None
-    options.check_unset(("fake", "fake_split", "pairs"), f"a model ({model}) is measured by its own images")
+    options.check_unset(("fake", "fake_split", "pairs"), f"a model ({named}) is measured by its own images")
     if options.data is None:
-        raise PixgraftError(f"{model}: say what images to measure it on: --data D")
+        raise PixgraftError(f"{named}: say what images to measure it on: --data D")
     if not options.protocol:
-        raise PixgraftError(f"{model}: say by which protocol: --protocol {', '.join(PROTOCOLS)}")
+        raise PixgraftError(f"{named}: say by which protocol: --protocol {', '.join(PROTOCOLS)}")
     chosen = protocol(options.protocol)
     if options.classes:
         chosen = _by_class(chosen, options)
+    if options.row and chosen.fixed_rows:
+        raise PixgraftError(f"--row {options.row[0]}: the rows of {chosen.name} are {chosen.fixed_rows}: leave it out")
     taken = MODEL_TABLES[chosen.task].options_taken
     options.check_unset((name for name in TASK_OPTIONS if name not in taken), f"has no part in {chosen.name}")
     if not chosen.variants or (model not in PRESETS and Path(model).is_dir()):

@@ -6,7 +6,7 @@ image, D numbers of a code.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -24,8 +24,9 @@ from pixgraft.evaluation.columns import Column
 from pixgraft.evaluation.metrics_table import METRICS
 from pixgraft.evaluation.model_table import ModelTable
 from pixgraft.evaluation.protocols import Protocol
+from pixgraft.evaluation.rows import OutputFolder, Outputs
 from pixgraft.evaluation.subjects import Group, Pictures, Reals, References, Subject
-from pixgraft.layers.conditions import ConditionSpec, fitted
+from pixgraft.layers.conditions import ConditionSpec, Enlarging, fitted
 from pixgraft.layers.resample import bicubic
 from pixgraft.methods.tasks import SCALES
 from pixgraft.pipelines.encode import EncodingPipeline
@@ -38,8 +39,9 @@ WARM_UP = 2
 """Images that a model encodes before its time is taken."""
 
 Inputs = dict[str, Tensor]
-Encode = Callable[[Tensor], tuple[Tensor, Inputs]]
-"""A condition, uint8 (1, C, s, s), to an image uint8 (1, 3, s, s) and the inputs of its metrics."""
+Encode = Callable[[int, Tensor], tuple[Tensor, Inputs]]
+"""The number of an image and its condition, uint8 (1, C, s, s), to images uint8 (K, 3, s, s), K 1 where a model makes
+them, and the inputs of their metrics."""
 
 
 class EncodingTable(ModelTable[EncodingPipeline]):
@@ -69,11 +71,15 @@ class EncodingTable(ModelTable[EncodingPipeline]):
     def open_data(self) -> None:
         options, spec = self.options, self.models[0][1].condition
         assert options.data is not None
-        self.outputs = [(name, EncoderOutputs(pipeline)) for name, pipeline in self.models]
-        self.enlarging, self.kind = spec.enlarging, _kind(spec)
+        self.encoders = {name: EncoderOutputs(pipeline) for name, pipeline in self.models}
+        self.kind = _kind(spec)
         for name, pipeline in self.models:
-            if (kind := _kind(pipeline.condition)) != self.kind and (kind in PAIRED or self.kind in PAIRED):
+            kind = _kind(pipeline.condition)
+            if kind != self.kind and (kind in PAIRED or self.kind in PAIRED):
                 both = f"takes {KINDS[kind]}, {self.models[0][0]} {KINDS[self.kind]}"
+                raise PixgraftError(f"{name}: {both}: measure them one by one")
+            if (classes := pipeline.condition.classes) != spec.classes:
+                both = f"takes {classes} classes, {self.models[0][0]} {spec.classes}"
                 raise PixgraftError(f"{name}: {both}: measure them one by one")
         self.pairs: Dataset | None = None
         self.data: Pictures | References
@@ -113,48 +119,86 @@ class EncodingTable(ModelTable[EncodingPipeline]):
 
     def subjects(self, columns: Sequence[Column]) -> list[Subject]:
         """One row for each factor and model, and a floor; or for each step, from 0 unless a step's change is asked."""
-        first_name, first = self.outputs[0]
+        first, pipeline = self.encoders[self.models[0][0]], self.models[0][1]
         if self.protocol.by_step:
             start = 1 if any(column.metric.needs in SCALES for column in columns) else 0
             return [
-                self._subject(f"step {number}", partial(first.step, number), inputs=first.scales if number else (),
-                              identity={"model": first_name, **first.identity})
+                self._subject(f"step {number}", of_condition(partial(first.step, number)),
+                              inputs=first.scales if number else (), identity=self.identity(pipeline))
                 for number in range(start, first.method.steps + 1)
             ]  # fmt: skip
+        of_sets = any(column.metric.of_sets for column in columns)
+        timed = any(column.metric.needs == "seconds" for column in columns)
         subjects: list[Subject] = []
         for factor in self.factors:
-            row = partial(self._subject, factor=factor)
-            mark = f", x{factor}" if len(self.protocol.factors) > 1 and self.pairs is None else ""
-            for name, outputs in self.outputs:
-                identity = {"model": name, **outputs.identity}
-                subjects.append(row(f"{name}{mark}", outputs.timed, inputs=("seconds",), identity=identity))
-            name, encode = ("bicubic", unchanged_condition) if factor > 1 else ("starting codes", first.start)
-            if factor == 1 and any(column.metric.of_sets for column in columns):
-                self.notes.append(f"left out: floor: {name}{mark}: one image for all, and metrics of sets take several")
-                continue
-            subjects.append(row(f"floor: {name}{mark}", encode))
-        if any(column.metric.needs == "seconds" for column in columns):
+            folder = f"x{factor}" if len(self.protocol.factors) > 1 and self.pairs is None else ""
+            mark = f", {folder}" if folder else ""
+            for name, row in self.rows:
+                if isinstance(row, OutputFolder):
+                    subjects += self._of_folder(row, factor, folder, mark)
+                else:
+                    encode = of_condition(self.encoders[name].timed)
+                    subjects.append(self._subject(
+                        f"{name}{mark}", encode, inputs=("seconds",), factor=factor, identity=self.identity(row),
+                        enlarging=row.condition.enlarging, paired=mark,
+                    ))  # fmt: skip
+            if factor > 1:
+                subjects.append(self._subject(f"reference: bicubic{mark}", unchanged_condition, factor=factor))
+            elif of_sets:
+                floor = f"floor: starting codes{mark}"
+                self.notes.append(f"left out: {floor}: one image for all, and metrics of sets take several")
+            else:
+                name = f"floor: starting codes{mark}"
+                subjects.append(self._subject(name, of_condition(first.start), identity=self.identity(pipeline)))
+        if timed:
             self.notes.append(
                 f"Seconds are those of one image at a time, after {WARM_UP} that do not count, on "
                 f"{devices.description(first.device)}: they depend on the machine and on what else it does."
             )
+            self.notes += [f"{name}: no seconds: its images were made elsewhere." for name, row in self.rows
+                           if isinstance(row, OutputFolder)]  # fmt: skip
         return subjects
 
+    def identity(self, pipeline: EncodingPipeline) -> dict[str, Any]:
+        said = {"condition": _kind(pipeline.condition), "steps": pipeline.method.steps}
+        return super().identity(pipeline) | said
+
+    def _of_folder(self, row: OutputFolder, factor: int, folder: str, mark: str) -> list[Subject]:
+        """The row of one factor, whose outputs are in a folder of its own if there are several; none without that."""
+        if folder and not row.has(folder):
+            if not any(row.has(f"x{each}") for each in self.factors):
+                folders = ", ".join(f"x{each}/" for each in self.factors)
+                raise PixgraftError(f"--row {row.name}: {row.path}: give the outputs of each factor in {folders}")
+            self.notes.append(f"left out: {row.name}{mark}: {row.path.name} has no {folder}/")
+            return []
+        outputs = self.outputs(row, under=folder)
+        return [
+            self._subject(
+                f"{row.name}{mark}", partial(_given, outputs), inputs=("samples",) if outputs.samples > 1 else (),
+                factor=factor, identity=outputs.identity, samples=outputs.samples, paired=mark,
+            )
+        ]  # fmt: skip
+
     def _subject(
-        self, name: str, encode: Encode, *,
-        factor: int = 1, inputs: tuple[str, ...] = (), identity: dict[str, Any] | None = None,
+        self, name: str, encode: Encode, *, factor: int = 1, enlarging: Enlarging = "bicubic",
+        inputs: tuple[str, ...] = (), identity: dict[str, Any] | None = None, samples: int = 1,
+        paired: str | None = None,
     ) -> Subject:  # fmt: skip
         """Images encoded from each condition, made by a factor where it is no file of its own, against the images."""
 
         def group(unit: int) -> Group:
-            condition, known = self._inputs(unit, factor)
-            image, inputs = encode(condition)
-            return Group(unit, image, known | inputs, (self.data.names[unit],))
+            condition, known = self._inputs(unit, factor, enlarging)
+            images, inputs = encode(unit, condition)
+            known = {key: value.expand(len(images), -1, -1, -1) for key, value in known.items()}
+            return Group(unit, images, known | inputs, (self.data.names[unit],) * len(images))
 
         given = frozenset({"reference", "source", *(["small"] if self.kind == "lr" else []), *inputs})
-        return Subject(name=name, units=len(self.data), group=group, inputs=given, identity=identity or {})
+        return Subject(
+            name=name, units=len(self.data), group=group, inputs=given, identity=identity or {}, samples=samples,
+            paired=paired,
+        )  # fmt: skip
 
-    def _inputs(self, unit: int, factor: int) -> tuple[Tensor, Inputs]:
+    def _inputs(self, unit: int, factor: int, enlarging: Enlarging) -> tuple[Tensor, Inputs]:
         """The condition uint8 (1, C, s, s) of image `unit`, shrunk by a factor and enlarged again as in training if it
         is no file of its own, and inputs: the image is the reference, and the source where faces are compared."""
         if self.pairs is not None:
@@ -167,11 +211,25 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         inputs = {"reference": reference, "source": reference}
         condition = reference
         if factor > 1:
-            degradation = Degradation(factors=(factor,), enlarging=self.enlarging)
+            degradation = Degradation(factors=(factor,), enlarging=enlarging)
             condition = to_uint8(degradation(from_uint8(reference), factor))
         if self.kind == "lr":
             inputs["small"] = to_uint8(bicubic(from_uint8(reference), factor))
         return condition, inputs
+
+    def inputs(self) -> Iterator[tuple[str, Tensor]]:
+        for unit, label in enumerate(self.labels):
+            if self.pairs is not None:
+                image, condition = self.pairs[unit]
+                assert condition is not None
+                yield f"conditions/{label}.png", condition
+            else:
+                image = self.data[unit]
+                for factor in self.factors if self.factors != [1] else []:
+                    folder = f"x{factor}" if len(self.protocol.factors) > 1 else "conditions"
+                    small = bicubic(from_uint8(image).unsqueeze(0), factor)[0]
+                    yield f"{folder}/{label}.png", to_uint8(small)
+            yield f"references/{label}.png", image
 
     @property
     def _input(self) -> str:
@@ -181,9 +239,10 @@ class EncodingTable(ModelTable[EncodingPipeline]):
 
     @property
     def _degraded(self) -> str:
-        if self.enlarging == "bicubic":
+        enlarging = dict.fromkeys(pipeline.condition.enlarging for _, pipeline in self.models)
+        if [*enlarging] == ["bicubic"]:
             return "shrunk and enlarged again, both bicubically"
-        return f"shrunk bicubically and enlarged again, {self.enlarging}"
+        return f"shrunk bicubically and enlarged again, {' or '.join(sorted(enlarging))}"
 
     def description(self) -> dict[str, Any]:
         return {
@@ -207,12 +266,6 @@ class EncoderOutputs:
         self.size = pipeline.condition.size
         self.scales = tuple(scale for scale in SCALES if scale in self.method.scales)
         """The scales that its codes come from, the coarsest first."""
-        self.identity = {
-            "weights_sha256": pipeline.model.weights_sha256,
-            "method": self.method.name,
-            "condition": _kind(pipeline.condition),
-            "steps": self.method.steps,
-        }
         self._warm_ups = WARM_UP
 
     def timed(self, condition: Tensor) -> tuple[Tensor, Inputs]:
@@ -247,6 +300,16 @@ class EncoderOutputs:
         return to_uint8(fitted(image, self.size)).cpu()
 
 
-def unchanged_condition(condition: Tensor) -> tuple[Tensor, Inputs]:
-    """The floor that knows only the input: a small image's bicubic enlargement."""
+def of_condition(encode: Callable[[Tensor], tuple[Tensor, Inputs]]) -> Encode:
+    """Images of the condition alone, whatever its number."""
+    return lambda unit, condition: encode(condition)
+
+
+def unchanged_condition(unit: int, condition: Tensor) -> tuple[Tensor, Inputs]:
+    """The reference that knows only the input: a small image's bicubic enlargement."""
     return condition, {}
+
+
+def _given(outputs: Outputs, unit: int, condition: Tensor) -> tuple[Tensor, Inputs]:
+    """The images that another program made of that condition."""
+    return outputs[unit], {}

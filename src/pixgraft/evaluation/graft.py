@@ -1,9 +1,10 @@
-"""Tables of task "graft": outputs of a target with several sources each, beside two floors that need no network.
+"""Tables of task "graft": outputs of a target with several sources each, beside two rows that need no network.
 
 Shape letters: K sources of a target, S side of an image, L side and C channels of an LR target.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,13 +17,15 @@ from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.columns import Column
 from pixgraft.evaluation.model_table import ModelTable
+from pixgraft.evaluation.rows import OutputFolder, Outputs
 from pixgraft.evaluation.subjects import Group, Pictures, Subject, within
 from pixgraft.layers.resample import downscale
 from pixgraft.metrics.consistency import OPERATOR
 from pixgraft.pipelines.graft import GraftPipeline
 
-Translate = Callable[[Tensor, Tensor, str], Tensor]
-"""Sources (K, 3, S, S) and targets (K, C, L, L) in [-1, 1], of the file of that path, to images uint8 (K, 3, S, S)."""
+Make = Callable[[int, Tensor, Tensor], Tensor]
+"""Images uint8 (K, 3, S, S), or fewer, of the number of a target, K sources (K, 3, S, S) and the target's whole image
+(1, 3, S, S), both in [-1, 1]."""
 
 
 class GraftTable(ModelTable[GraftPipeline]):
@@ -53,7 +56,8 @@ class GraftTable(ModelTable[GraftPipeline]):
         return self.data
 
     def subjects(self, columns: Sequence[Column]) -> list[Subject]:
-        """Each model, and the bicubic target of its size; the source as it is, of each class if there are classes."""
+        """Each row; then the bicubic target of the table's size and the source as it is. Where rows are trained, each
+        has a bicubic target of its own size, and each class a source as it is."""
         if self.samples < 2:
             raise PixgraftError(f"--samples {self.samples}: diversity needs at least 2 for each target")
         for data, _ in self.sets.values():
@@ -62,54 +66,109 @@ class GraftTable(ModelTable[GraftPipeline]):
                 count = f"{data.path}{f', {data.split}' * self.protocol.by_class}: {len(data)} images"
                 raise PixgraftError(f"{count}, but {taken}: give more images or a smaller --samples")
         subjects: list[Subject] = []
-        floors: list[Subject] = []
-        for name, pipeline in self.models:
-            grey = " grey" if pipeline.lr_channels == 1 else ""
-            mark = f", LR {pipeline.lr_size}{grey}" if len(self.models) > 1 else ""
-            row = partial(self._subject, self.sets.get(name) or self.sets[""], pipeline)
+        last: list[Subject] = []
+        for name, row in self.rows:
+            lr = self._lr(row)
+            grey = " grey" if lr[1] == 1 else ""
+            mark = f", LR {lr[0]}{grey}" if self.protocol.variants and len(self.rows) > 1 else ""
             if self.protocol.by_class:
                 mark = f", {name}"
-            identity = {"model": name, "weights_sha256": pipeline.model.weights_sha256}
-            subjects.append(row(name, partial(self._translate, pipeline), identity))
-            subjects.append(row(f"floor: bicubic target{mark}", bicubic_target))
-            floor = row(f"floor: source as it is{mark}", unchanged_source)
-            (subjects if self.protocol.by_class else floors).append(floor)
-        return [*subjects, *floors[:1]]
+            images = self.sets.get(name) or self.sets[""]
+            subject = partial(self._subject, images, lr)
+            if isinstance(row, OutputFolder):
+                outputs = self._outputs(row)
+                made = partial(subject, samples=outputs.samples)(name, partial(_given, outputs), outputs.identity)
+            else:
+                made = subject(name, partial(self._translate, row, images[0]), self.identity(row))
+            bicubic = subject(f"floor: bicubic target{mark}", partial(bicubic_target, lr))
+            source = subject(f"reference: source as it is{mark}", unchanged_source)
+            if self.protocol.by_class:
+                subjects += [made, bicubic, source]
+            elif self.protocol.variants:
+                subjects += [made, bicubic]
+                last = last or [source]
+            else:
+                subjects.append(replace(made, paired=""))
+                last = last or [bicubic, source]
+        return [*subjects, *last]
+
+    def _lr(self, row: GraftPipeline | OutputFolder) -> tuple[int, int]:
+        """Side and channels of the LR targets by which a row is measured: of trained rows their own, else the smallest
+        of all models', which may take larger ones."""
+        of = (
+            [row] if self.protocol.variants and not isinstance(row, OutputFolder) else [each for _, each in self.models]
+        )
+        return min(((each.lr_size, each.lr_channels) for each in of), key=lambda lr: lr[0])
+
+    def _outputs(self, row: OutputFolder) -> Outputs:
+        """A folder's images, named after the target, or after source and target as `pixgraft translate` names them."""
+        outputs = self.outputs(row, aliases={f"{a}__{b}": f"{b}_{number}" for b, number, a in self._pairs()})
+        if outputs.samples > self.samples:
+            counts = f"{outputs.samples} outputs for each target, and {self.samples} sources"
+            raise PixgraftError(f"--row {row.name}: {row.path}: {counts}: give at most one for each")
+        return outputs
+
+    def _pairs(self) -> Iterator[tuple[str, int, str]]:
+        """Each target's label with the numbers and labels of its sources."""
+        names = self.labels
+        for unit, target in enumerate(names):
+            for number, source in enumerate(self._drawn(self.data, unit)[0]):
+                yield target, number, names[source]
+
+    def _drawn(self, data: Pictures, unit: int) -> tuple[list[int], list[int]]:
+        """The sources of target `unit`, and for each an image that is neither, drawn without replacement by (seed,
+        unit)."""
+        order = torch.randperm(len(data), generator=generator(self.options.seed, "sources", unit))
+        chosen = [each for each in order[: 2 * self.samples + 1].tolist() if each != unit]
+        sources, rest = chosen[: self.samples], chosen[self.samples :]
+        return sources, [rest[place % len(rest)] for place in range(self.samples)]
 
     def _subject(
-        self, images: tuple[Pictures, Pictures], pipeline: GraftPipeline, name: str, translate: Translate,
-        identity: dict[str, Any] | None = None,
+        self, images: tuple[Pictures, Pictures], lr: tuple[int, int], name: str, make: Make,
+        identity: dict[str, Any] | None = None, *, samples: int = 0,
     ) -> Subject:  # fmt: skip
-        inputs = frozenset({"samples", "source", "other", "lr"})
         data, real = images
+        samples = samples or self.samples
+        inputs = {"source", "other", "lr"} | ({"samples"} if samples > 1 else set())
         return Subject(
-            name=name, units=len(data), samples=self.samples, inputs=inputs, identity=identity or {}, reals=real,
-            group=partial(self._group, data, translate, pipeline.lr_size, pipeline.lr_channels),
+            name=name, units=len(data), samples=samples, inputs=frozenset(inputs), identity=identity or {}, reals=real,
+            group=partial(self._group, data, make, lr),
         )  # fmt: skip
 
-    def _translate(self, pipeline: GraftPipeline, sources: Tensor, targets: Tensor, path: str) -> Tensor:
-        domain = pipeline.domain_index("", path)
+    def _translate(self, pipeline: GraftPipeline, data: Pictures, unit: int, sources: Tensor, target: Tensor) -> Tensor:
+        targets = downscale(target, pipeline.lr_size, pipeline.lr_channels).expand(len(sources), -1, -1, -1)
+        domain = pipeline.domain_index("", f"{data.path}/{data.names[unit]}")
         domains = [] if domain is None else [domain] * len(targets)
         return pipeline.batch(sources, targets, domains, project=self.options.project).pixels
 
-    def _group(self, data: Pictures, translate: Translate, lr_size: int, lr_channels: int, unit: int) -> Group:
-        """The outputs of target `unit`. Its sources, and for each an image that is neither, are drawn without
-        replacement by (seed, unit)."""
-        order = torch.randperm(len(data), generator=generator(self.options.seed, "sources", unit)).tolist()
-        order.remove(unit)
-        sources, rest = order[: self.samples], order[self.samples :]
-        others = [rest[place % len(rest)] for place in range(self.samples)]
+    def _group(self, data: Pictures, make: Make, lr: tuple[int, int], unit: int) -> Group:
+        """The outputs of target `unit`."""
+        sources, others = self._drawn(data, unit)
         source, other = (torch.stack([data[index] for index in side]) for side in (sources, others))
-        target = downscale(from_uint8(data[unit]).unsqueeze(0), lr_size, lr_channels)
-        target = target.expand(self.samples, -1, -1, -1)
-        inputs = {"source": source, "other": other, "lr": (target + 1) * 127.5}
-        people = tuple(data.names[index] for index in sources)
-        outputs = translate(from_uint8(source), target, f"{data.path}/{data.names[unit]}")
-        return Group(unit, outputs, inputs, people)
+        target = from_uint8(data[unit]).unsqueeze(0)
+        images = make(unit, from_uint8(source), target)
+        count = len(images)
+        small = (downscale(target, *lr).expand(count, -1, -1, -1) + 1) * 127.5
+        inputs = {"source": source[:count], "other": other[:count], "lr": small}
+        return Group(unit, images, inputs, tuple(data.names[index] for index in sources[:count]))
+
+    def inputs(self) -> Iterator[tuple[str, Tensor]]:
+        size, channels = self._lr(self.models[0][1])
+        for unit, label in enumerate(self.labels):
+            image = self.data[unit]
+            yield f"sources/{label}.png", image
+            yield f"targets/{label}.png", to_uint8(downscale(from_uint8(image).unsqueeze(0), size, channels)[0])
+
+    def input_pairs(self) -> list[tuple[str, str, str]]:
+        return [
+            (f"{target}_{number}.png", f"targets/{target}.png", f"sources/{source}.png")
+            for target, number, source in self._pairs()
+        ]
 
     def description(self) -> dict[str, Any]:
-        sizes = [pipeline.lr_size for _, pipeline in self.models]
-        each = [pipeline.lr_channels for _, pipeline in self.models]
+        # Of trained rows each has targets of its own.
+        lr = [self._lr(row) for _, row in (self.rows if self.protocol.variants else self.rows[:1])]
+        sizes, each = (list(side) for side in zip(*lr, strict=True))
         channels = each[0] if len(set(each)) == 1 else each
         return {
             "data": self._described(0),
@@ -125,11 +184,17 @@ class GraftTable(ModelTable[GraftPipeline]):
         return described if self.protocol.by_class else described[""]
 
 
-def bicubic_target(sources: Tensor, targets: Tensor, path: str) -> Tensor:
-    """The floor that knows only the target: its bicubic enlargement."""
-    return to_uint8(F.interpolate(targets.expand(-1, 3, -1, -1), sources.shape[-2:], mode="bicubic"))
+def bicubic_target(lr: tuple[int, int], unit: int, sources: Tensor, target: Tensor) -> Tensor:
+    """The floor that knows only the LR target of side and channels `lr`: its bicubic enlargement."""
+    small = downscale(target, *lr).expand(len(sources), 3, -1, -1)
+    return to_uint8(F.interpolate(small, sources.shape[-2:], mode="bicubic"))
 
 
-def unchanged_source(sources: Tensor, targets: Tensor, path: str) -> Tensor:
-    """The floor that knows only the source: the source itself."""
+def unchanged_source(unit: int, sources: Tensor, target: Tensor) -> Tensor:
+    """The reference that knows only the source: the source itself."""
     return to_uint8(sources)
+
+
+def _given(outputs: Outputs, unit: int, sources: Tensor, target: Tensor) -> Tensor:
+    """The images that another program made of that target."""
+    return outputs[unit]

@@ -5,11 +5,11 @@ the numbers of one. Shape letters: N images, K images of a group, D or E numbers
 """
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,21 @@ from torch import Tensor, nn
 from pixgraft.data.images import from_uint8
 from pixgraft.data.outputs import write_together
 from pixgraft.engine.bars import Bars
-from pixgraft.engine.distributed import World, gather_to_first
+from pixgraft.engine.distributed import World, gather_objects, gather_to_first
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation import pages
 from pixgraft.evaluation.columns import Column
 from pixgraft.evaluation.findings import findings
+from pixgraft.evaluation.kept import RESAMPLES, Kept, read_kept, resamples_entry, resamples_file
 from pixgraft.evaluation.metrics_table import INPUTS, METRICS, NEIGHBOURS, SetComparison, SetFeatures
 from pixgraft.evaluation.plots import plot_names, plots
-from pixgraft.evaluation.result import PENDING, RESULT, Row, result_json
+from pixgraft.evaluation.result import PENDING, RESULT, Row, figure_entry, made_by, result_json
+from pixgraft.evaluation.rows import REALS
+from pixgraft.evaluation.sheets import SHEET, Sheet, sheet
 from pixgraft.evaluation.subjects import Group, Reals, Subject, single_images
 from pixgraft.evaluation.tables import Measurement
 from pixgraft.features import Feature, Role, open_feature
-from pixgraft.metrics.estimate import Estimate, mean_of
+from pixgraft.metrics.estimate import Estimate, difference, mean_of
 
 PASS = 16
 """Images in each pass of a network, the last one filled up: batches of other sizes round otherwise."""
@@ -100,7 +103,7 @@ class Evaluator:
             waiting.append(subject.group(unit))
             count = sum(len(group.images) for group in waiting)
             if count >= PASS or unit + world.size >= subject.units:
-                self._add_groups(waiting, values)
+                self._add_groups(waiting, subject.inputs, values)
                 on_image(count)
                 waiting = []
         return values.gathered(world)
@@ -115,13 +118,14 @@ class Evaluator:
             on_image(len(units))
         return values.gathered(world).sets
 
-    def _add_groups(self, groups: list[Group], values: Values) -> None:
+    def _add_groups(self, groups: list[Group], inputs: frozenset[str], values: Values) -> None:
+        """Add the values of groups with these `Subject.inputs`."""
         values.people |= {group.unit: group.people for group in groups}
         images = torch.cat([group.images for group in groups])
         units = torch.tensor([group.unit for group in groups for _ in range(len(group.images))])
         self._add_to_sets(images, units, values)
         for column in self.columns:
-            lacking = column.metric.may_lack and column.metric.needs not in groups[0].inputs
+            lacking = column.metric.may_lack and column.metric.needs not in inputs
             if column.metric.of_images and not lacking:
                 for group, part in zip(groups, self._values(column, groups, images), strict=True):
                     values.add(column, group.unit, part)
@@ -196,11 +200,25 @@ def passes(network: Callable[[Tensor], Tensor], images: Tensor, device: torch.de
             left -= PASS
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A measured table."""
+
+    result: dict[str, Any]
+    """The result as plain values."""
+    values: dict[str, dict[str, Estimate]]
+    """The figures of each row by name and column, with their resamples."""
+    sheet: Sheet
+    """The images of the rows that were not measured again."""
+
+
 def measure(
     table: Measurement, weights: Mapping[str, Path], device: torch.device, *,
-    seed: int, replicates: int, world: World, bars: Bars,
-) -> dict[str, Any] | None:  # fmt: skip
-    """The result as plain values; None on every process but the first. `replicates` 0: no intervals.
+    seed: int, replicates: int, world: World, bars: Bars, earlier: Path | None = None,
+) -> Measured | None:  # fmt: skip
+    """The measured table; None on every process but the first. `replicates` 0: no intervals.
+
+    The rows that the result in the folder `earlier` has are taken from it.
 
     Raises PixgraftError: a metric whose input the subjects lack, too few images, weights that are missing or wrong, an
     image that is unusable.
@@ -208,39 +226,87 @@ def measure(
     start = time.monotonic()
     check(table)
     networks = open_networks(table.columns, weights, device, bars)
+    protocol = protocol_entries(table, networks, replicates)
+    kept = _kept(earlier, protocol, table, device, world, bars) if earlier else Kept()
     evaluator = Evaluator(table.columns, networks, device)
     curves = [column for column in table.columns if column.metric.is_curve]
     of_sets = any(column.metric.of_sets for column in table.columns)
     reals: dict[str, SetFeatures] = {}
     rows: list[Row] = []
-    reals_rows: list[Row] = []
+    entries: list[dict[str, Any]] = []
+    reals_entries: list[dict[str, Any]] = []
+    figures: dict[str, dict[str, Estimate]] = {}
     values_of: dict[str, dict[Column, Tensor]] = {}
     compared: Reals | None = None
     for subject in table.subjects:
+        if subject.name in kept.values:
+            entries.append(kept.rows[subject.name])
+            figures[subject.name] = kept.values[subject.name]
+            continue
         images = None if table.reals is None else subject.reals or table.reals
         if images is not None and images is not compared:
             compared, count = images, len(images)
             if of_sets:
                 reals = evaluator.reals(images, world, bars.part("reals", share(count, world)))
-            if curves:
+            if curves and not kept.reals:
                 single = single_images("reals", images)
                 values = Evaluator(curves, {}, device).measure(single, world, lambda count: None)
-                name = "reals" if images is table.reals and not reals_rows else f"reals of {subject.name}"
-                reals_rows.append(Row(name, {}, count, {}, _curve(values, curves)))
+                name = REALS if images is table.reals and not reals_entries else f"reals of {subject.name}"
+                reals_entries.append(Row(name, {}, count, {}, _curve(values, curves)).entry())
         values = evaluator.measure(subject, world, bars.part(subject.name, share(subject.images, world)))
         if world.rank > 0:
             continue
         estimates = evaluator.estimates(values, reals, name=subject.name, replicates=replicates, seed=seed)
         values_of[subject.name] = {column: values.by_unit(column)[0] for column in values.columns}
-        figures = {column.label: estimate for column, estimate in estimates.items()}
-        rows.append(Row(subject.name, figures, subject.images, subject.identity, _curve(values, curves)))
+        figures[subject.name] = {column.label: estimate for column, estimate in estimates.items()}
+        row = Row(subject.name, figures[subject.name], subject.images, subject.identity, _curve(values, curves))
+        rows.append(row)
+        entries.append(row.entry())
         del values  # before the next subject's
     if world.rank > 0:
         return None
-    protocol = protocol_entries(table, networks, replicates)
     statements = findings(protocol["name"], rows, table.columns, values_of, replicates=replicates, seed=seed)
-    rows += reals_rows
-    return result_json(table, rows, protocol, [*table.notes, *statements], time.monotonic() - start)
+    seconds = time.monotonic() - start
+    notes = [*table.notes, *statements]
+    pairs = paired(table.subjects, table.columns, figures) if table.takes_rows else []
+    if pairs:
+        notes.append(
+            "Differences of two rows are those on the same images, the second minus the first; their intervals are of "
+            "the same resamples of both."
+        )
+    result = result_json(table, [*entries, *(kept.reals or reals_entries)], protocol, notes, seconds, device)
+    return Measured(result | ({"pairs": pairs} if pairs else {}), figures, kept.sheet)
+
+
+def _kept(
+    earlier: Path, protocol: dict[str, Any], table: Measurement, device: torch.device, world: World, bars: Bars
+) -> Kept:
+    """What the first process finds of the table's rows in the result in `earlier`; the others need no images of it."""
+    kept = Kept()
+    if world.rank == 0:
+        try:
+            kept = read_kept(earlier, protocol, made_by(device), table.columns, table.subjects)
+            bars.note(f"measured before: {', '.join(kept.values) or 'none of these rows'}")
+        except PixgraftError as error:
+            bars.note(f"all rows are measured anew: {error}")
+    return kept if world.size == 1 else replace(gather_objects(replace(kept, sheet={}), world)[0], sheet=kept.sheet)
+
+
+def paired(
+    subjects: Sequence[Subject], columns: Sequence[Column], figures: Mapping[str, Mapping[str, Estimate]]
+) -> list[dict[str, Any]]:
+    """The differences of each two rows that are measured on the same images, as plain values."""
+    pairs = []
+    for first, second in combinations([subject for subject in subjects if subject.paired is not None], 2):
+        if first.paired != second.paired:
+            continue
+        values = {}
+        for column in columns:
+            both = [figures[subject.name].get(column.label) for subject in (first, second)]
+            if both[0] and both[1] and (apart := difference(both[0], both[1], biased=column.metric.biased)):
+                values[column.label] = figure_entry(apart)
+        pairs.append({"first": first.name, "second": second.name, "values": values})
+    return pairs
 
 
 def open_networks(
@@ -288,6 +354,11 @@ def check(table: Measurement) -> None:
             has = ", ".join(sorted(lacking[0].inputs)) or "nothing beside them"
             needed = f"--metrics {column.name}: needs {INPUTS[metric.needs]}"
             raise PixgraftError(f"{needed}; {lacking[0].name}'s images have {has}")
+    for subject in table.subjects:
+        needs = {column.metric.needs for column in table.columns}
+        if subject.paired is not None and not needs & {"", "real", *subject.inputs}:
+            needed = " or ".join(INPUTS[need] for need in sorted(needs))
+            raise PixgraftError(f"--row {subject.name}: no metric here measures its images: they need {needed}")
     least = max((column.metric.least for column in table.columns if column.metric.of_sets), default=0)
     counts = [(subject.name, subject.images) for subject in table.subjects]
     if table.reals is not None:
@@ -298,16 +369,23 @@ def check(table: Measurement) -> None:
             raise PixgraftError(f"{name}: {count} images; the metrics on sets need at least {least}: add some")
 
 
-def write(result: dict[str, Any], subjects: Sequence[Subject], out: Path) -> list[Path]:
-    """Write result.json, report.md, report.html, images.png and a NAME.svg for each plot; returns the paths."""
-    file = io.BytesIO()
-    pages.sheet(subjects).save(file, "PNG")
+def write(measured: Measured, table: Measurement, out: Path) -> list[Path]:
+    """Write result.json, report.md, report.html, images.png and a NAME.svg for each plot, and the resamples of a table
+    that takes other rows; returns the paths."""
+    result = measured.result
+    image, described = sheet(table.subjects, measured.sheet)
+    resamples = {}
+    if table.takes_rows:
+        replicates = result["protocol"]["bootstrap"]["replicates"]
+        resamples[RESAMPLES] = resamples_file(table.columns, measured.values, replicates)
+        result |= {"resamples": resamples_entry(resamples[RESAMPLES]), "sheet": described}
     drawn = plots(result)
     contents = {
-        "images.png": file.getvalue(),
+        SHEET: image,
         "report.md": pages.markdown(result).encode(),
-        "report.html": pages.page(result, file.getvalue(), drawn.values()).encode(),
+        "report.html": pages.page(result, image, drawn.values()).encode(),
         **{name: svg.encode() for name, (_, svg) in drawn.items()},
+        **resamples,
         RESULT: (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(),
     }
     return write_together(out, contents, pending=(json.dumps(PENDING, indent=1) + "\n").encode())
@@ -315,4 +393,4 @@ def write(result: dict[str, Any], subjects: Sequence[Subject], out: Path) -> lis
 
 def output_names() -> list[str]:
     """The names of all files that `write` may write."""
-    return ["images.png", "report.md", "report.html", *plot_names(METRICS), RESULT]
+    return [SHEET, "report.md", "report.html", *plot_names(METRICS), RESAMPLES, RESULT]

@@ -157,6 +157,11 @@ class Metric:
     least: int = 2
     """Least number of images in either set."""
 
+    @property
+    def biased(self) -> bool:
+        """Whether its resamples are not around its value, as those of a distance between sets."""
+        return self.of_sets is not None and not self.mean_over
+
 
 def _distance(
     name: str, standard: str, description: str, of_sets: Callable[[SetComparison], Estimate], moments_only: bool = False
@@ -181,7 +186,7 @@ def _perceptual(suffix: str, better: Better, description: str, needs: str, of_im
     standard = ("lpips-", f"LPIPS ({{network}}){suffix}")
     return Metric(
         f"PD-{{network}}{suffix}", better, description, needs, of_images, role="perceptual", standard=standard,
-        by_group=needs == "samples",
+        by_group=needs == "samples", may_lack=needs == "samples",
     )  # fmt: skip
 
 
@@ -224,7 +229,7 @@ METRICS = {
     ),
     "deviation": Metric(
         "deviation", "", "mean over pixels of the deviation among the samples of one condition, 0..255", "samples",
-        _deviation, by_group=True,
+        _deviation, by_group=True, may_lack=True,
     ),
     "l1": Metric("L1", "down", "mean absolute difference to the reference, 0..255", "reference", l1),
     "l2": Metric("L2", "down", "mean squared difference to the reference, of levels in -1..1", "reference", l2),

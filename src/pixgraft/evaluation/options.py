@@ -86,6 +86,12 @@ class EvaluationOptions(MeasuringOptions):
     """The folder within --fake to use."""
     pairs: Literal["no", "name", "order"] = "no"
     """Measure each image against the reference of the same name, or in the same place."""
+    row: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=PATH")] = ()
+    """A row of a protocol's table: a model of its task, or a folder or zip of outputs that another program made of the
+    same inputs, named after them; give it once for each row. With the --out of an earlier call only new rows are
+    measured."""
+    inputs_only: Path | None = None
+    """Measure nothing: write the inputs of the protocol to this new folder, for other programs."""
     protocol: str = ""
     """A paper's table or figure: i2ilr-table1 to -table4, -colour for models that graft; grit-table1 to -table3,
     -losses, -figure3, -figure7, -figure9 for models that synthesize; ome-table1 to -table4, -figure6 to -figure8,

@@ -1,27 +1,16 @@
-"""A result for people: Markdown, a sheet of images, and one HTML page that holds all of it, with its plots."""
+"""A result for people: Markdown, and one HTML page that holds all of it, with its plots and its sheet of images."""
 
 import base64
 import html
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
-
-from pixgraft.data.grids import tiled
-from pixgraft.data.images import from_uint8, to_uint8
 from pixgraft.errors import printable
-from pixgraft.evaluation.subjects import Subject
-from pixgraft.layers.resample import enlarge
+from pixgraft.evaluation.metrics_table import METRICS
 
-SHEET_ROWS = 8
-SHEET_SIDE = 128
-"""Smaller images are drawn enlarged by a whole factor to about this many pixels."""
 COLOURS = ("#1b6ca8", "#c8553d", "#4f7942", "#8a5a9e", "#b8860b", "#3d3d3d")
 
 
@@ -60,30 +49,115 @@ def cell(values: dict[str, Any], label: str) -> tuple[str, str]:
     return figure(value), "" if low == high else f"{figure(low)} to {figure(high)}"
 
 
-def published_cells(entry: dict[str, Any], columns: list[dict[str, str]]) -> list[str]:
-    """The figures of a published row by column; of several columns of a metric, the first has the figure."""
-    metrics = [column["metric"] for column in columns]
-    first = [metric not in metrics[:place] for place, metric in enumerate(metrics)]
-    return [entry["values"].get(metric, "") if shown else "" for metric, shown in zip(metrics, first, strict=True)]
+def filled_columns(result: dict[str, Any]) -> list[dict[str, str]]:
+    """The columns in which some row has a figure."""
+    return [column for column in result["columns"] if any(column["label"] in row["values"] for row in result["rows"])]
+
+
+@dataclass(frozen=True)
+class PublishedColumn:
+    """The figures that a paper prints for one metric."""
+
+    metric: str
+    heading: str
+    """That of the measured column that has them, or of a column of their own."""
+    label: str
+    """The measured column's; empty if none was measured by the paper's network."""
+
+
+def published_columns(result: dict[str, Any]) -> list[PublishedColumn]:
+    """The metrics of the published rows. A figure stands in a measured column only if both are of one network: the
+    paper says FID, and a column of another network is another distance."""
+    columns = []
+    for metric in dict.fromkeys(metric for entry in result["published"] for metric in entry["values"]):
+        texts = (entry["values"].get(metric, "") for entry in result["published"])
+        by = next(text for text in texts if text).partition(" ")[2]
+        fitting = [column for column in filled_columns(result) if column["metric"] == metric]
+        shared = next((column for column in fitting if by in ("", "s") or by in column["label"]), None)
+        if shared is None:
+            label = METRICS[metric].label if metric in METRICS else by or metric
+            heading = label.replace("FD-{network}", by).replace("PD-{network}", by).replace("{network}", by)
+            columns.append(PublishedColumn(metric, heading, ""))
+        else:
+            columns.append(PublishedColumn(metric, shared["heading"], shared["label"]))
+    return columns
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The columns of a table, measured ones and a paper's own."""
+
+    measured: list[dict[str, str]]
+    published: list[PublishedColumn]
+
+    @property
+    def extra(self) -> list[PublishedColumn]:
+        """The paper's columns beside the measured ones."""
+        return [column for column in self.published if not column.label]
+
+    def cells(self, entry: dict[str, Any]) -> list[str]:
+        """A published row's figures by column."""
+        shared = {column.label: entry["values"].get(column.metric, "") for column in self.published}
+        extra = (entry["values"].get(column.metric, "") for column in self.extra)
+        return [*(shared.get(column["label"], "") for column in self.measured), *extra]
+
+
+def _layout(result: dict[str, Any]) -> _Layout:
+    metrics = {column["metric"] for column in result["columns"]}
+    return _Layout(filled_columns(result), [each for each in published_columns(result) if each.metric in metrics])
+
+
+PAIRS = "Differences on the same images"
+MARKED = "* the 95 % interval does not hold 0"
+
+
+def pair_name(pair: dict[str, Any]) -> str:
+    """A pair of rows as the difference that its figures are."""
+    return f"{pair['second']} - {pair['first']}"
+
+
+def pair_cell(values: dict[str, Any], label: str) -> tuple[str, str]:
+    """The texts of a difference, marked if its interval does not hold 0, and of its interval."""
+    if label not in values:
+        return "none", ""
+    value, interval = cell(values, label)
+    low, high = (float(values[label][key]) for key in ("low", "high"))
+    signed = f"+{value}" if float(values[label]["value"]) > 0 else value
+    return f"{signed}{'*' * bool(interval and not low <= 0 <= high)}", interval
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The table, its notes and its protocol as Markdown."""
-    columns = result["columns"]
-    lines = [f"# {plain(result['title'])}", "", "| | images | " + " | ".join(c["heading"] for c in columns) + " |"]
-    lines.append("| --- | ---: | " + " | ".join("---:" for _ in columns) + " |")
+    """The table, the differences of its rows, its notes and its protocol as Markdown."""
+    layout = _layout(result)
+    columns = layout.measured
+    paper = [f"*paper: {plain(column.heading)}*" for column in layout.extra]
+    lines = [f"# {plain(result['title'])}", "", *_head(["images", *(c["heading"] for c in columns), *paper])]
     for row in result["rows"]:
-        texts = (cell(row["values"], c["label"]) for c in columns)
-        cells = [f"{value} ({interval})" if interval else value for value, interval in texts]
+        cells = [_one(cell(row["values"], c["label"])) for c in columns] + [""] * len(paper)
         lines.append(f"| {plain(row['name'])} | {row['images']:,} | " + " | ".join(cells) + " |")
     lines += [
-        f"| *paper: {entry['name']}* | | " + " | ".join(published_cells(entry, columns)) + " |"
-        for entry in result["published"]
+        f"| *paper: {entry['name']}* | | " + " | ".join(layout.cells(entry)) + " |" for entry in result["published"]
     ]
+    if pairs := result.get("pairs"):
+        lines += ["", f"{PAIRS} ({MARKED}):", "", *_head([c["heading"] for c in columns])]
+        for pair in pairs:
+            cells = [_one(pair_cell(pair["values"], c["label"])) for c in columns]
+            lines.append(f"| {plain(pair_name(pair))} | " + " | ".join(cells) + " |")
     lines += ["", *(f"- {plain(note)}" for note in result["notes"])]
-    lines += [f"- {c['label']}: {c['about']}." for c in columns]
+    lines += [f"- {c['label']}: {c['about']}." for c in result["columns"]]
     lines += ["", "Protocol:", "", *(f"- {plain(key)}: {plain(value)}" for key, value in _flat(result["protocol"])), ""]
     return "\n".join(lines)
+
+
+def _head(headings: Sequence[str]) -> list[str]:
+    """The first two lines of a table whose first column has names."""
+    return [f"| | {' | '.join(headings)} |", f"| --- | {' | '.join('---:' for _ in headings)} |"]
+
+
+def _one(texts: tuple[str, str]) -> str:
+    """A figure and its interval in one cell."""
+    value, interval = texts
+    return f"{value} ({interval})" if interval else value
 
 
 def _flat(content: dict[str, Any], where: str = "") -> Iterator[tuple[str, str]]:
@@ -92,63 +166,6 @@ def _flat(content: dict[str, Any], where: str = "") -> Iterator[tuple[str, str]]
             yield from _flat(value, f"{where}{key}.")
         else:
             yield f"{where}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def sheet(subjects: Sequence[Subject]) -> Image.Image:
-    """The sheets of subjects with the same reals, one below the other."""
-    parts = [_sheet(list(part)) for _, part in groupby(subjects, lambda subject: id(subject.reals))]
-    whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
-    top = 0
-    for part in parts:
-        whole.paste(part, (0, top))
-        top += part.height
-    return whole
-
-
-def _sheet(subjects: Sequence[Subject]) -> Image.Image:
-    """The first images of some groups, a row each: the inputs, then the image of each subject, under captions."""
-    last = subjects[0].units - 1
-    count = min(SHEET_ROWS, last + 1)
-    rows: list[Tensor] = []
-    captions: list[str] = []
-    for place in range(count):
-        groups = [subject.group(round(place * last / max(count - 1, 1))) for subject in subjects]
-        inputs = groups[0].inputs
-        first = "reference" if "reference" in inputs else "source"  # an encoder's reference is its source, too
-        shown: list[str] = [name for name in ("condition", first) if name in inputs]
-        pictures = {name: from_uint8(inputs[name][0]) for name in shown}
-        if "lr" in inputs:
-            size, small = groups[0].images.shape[-1], inputs["lr"][0] / 127.5 - 1
-            pictures["LR target"] = enlarge(small.expand(3, -1, -1), size // small.shape[-1])
-        for subject, group in zip(subjects, groups, strict=True):
-            pictures[subject.name] = from_uint8(group.images[0])
-            mark = f" ({subject.name})" if len(subjects) > 1 else ""
-            pictures |= {f"{name}{mark}": from_uint8(picture) for name, picture in group.pictures.items()}
-        captions = list(pictures)
-        rows.append(torch.stack(list(pictures.values())))
-    factor = max(1, SHEET_SIDE // rows[0].shape[-1])
-    large = enlarge(torch.stack(rows), factor)
-    pixels = to_uint8(tiled(large, gap=4)).permute(1, 2, 0).numpy()
-    font, head = ImageFont.load_default(12), 34
-    image = Image.new("RGB", (pixels.shape[1], pixels.shape[0] + head), "white")
-    image.paste(Image.fromarray(np.ascontiguousarray(pixels)), (0, head))
-    draw, width = ImageDraw.Draw(image), large.shape[-1] + 4
-    for place, caption in enumerate(captions):
-        text = _wrapped(caption, width - 6, font)
-        draw.multiline_text((place * width + 4, 3), text, fill="black", font=font, spacing=2)
-    return image
-
-
-def _wrapped(text: str, width: int, font: Any) -> str:
-    """At most two lines of text within a width in pixels."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return "\n".join(lines[:2])
 
 
 STYLE = """
@@ -163,30 +180,40 @@ dd{margin:0 0 .3rem 1rem;overflow-wrap:anywhere}.wide{overflow-x:auto}svg{max-wi
 
 def page(result: dict[str, Any], sheet_png: bytes, plots: Iterable[tuple[str, str]]) -> str:
     """One HTML page that needs no other file; `plots` are titles and SVGs."""
-    columns = result["columns"]
+    layout = _layout(result)
+    columns = layout.measured
     head = "".join(f'<th title="{text(c["about"])}">{text(c["heading"])}</th>' for c in columns)
+    paper = "".join(f"<th>paper: {text(column.heading)}</th>" for column in layout.extra)
     body = []
     for row in result["rows"]:
         texts = (cell(row["values"], c["label"]) for c in columns)
         cells = "".join(f"<td>{value}<small>{interval}</small></td>" for value, interval in texts)
+        cells += "<td></td>" * len(layout.extra)
         body.append(f"<tr><td>{text(row['name'])}</td><td>{row['images']:,}</td>{cells}</tr>")
     for entry in result["published"]:
-        cells = "".join(f"<td>{text(each)}</td>" for each in published_cells(entry, columns))
+        cells = "".join(f"<td>{text(each)}</td>" for each in layout.cells(entry))
         body.append(f'<tr class="paper"><td>paper: {text(entry["name"])}</td><td></td>{cells}</tr>')
+    of_pairs = []
+    for pair in result.get("pairs", []):
+        texts = (pair_cell(pair["values"], c["label"]) for c in columns)
+        cells = "".join(f"<td>{value}<small>{interval}</small></td>" for value, interval in texts)
+        of_pairs.append(f"<tr><td>{text(pair_name(pair))}</td>{cells}</tr>")
+    pairs = f'<div class="wide"><table><tr><th></th>{head}</tr>{"".join(of_pairs)}</table></div>'
+    pairs = f"<h2>{PAIRS}</h2>{pairs}<p>{MARKED}.</p>" if of_pairs else ""
     data = base64.b64encode(sheet_png).decode()
     image = f'<h2>Images</h2><img alt="Sheet of images" src="data:image/png;base64,{data}">'
     notes = "".join(f"<li>{text(note)}</li>" for note in result["notes"])
     described, protocol = (
         "".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in terms)
-        for terms in ([(c["label"], c["about"]) for c in columns], _flat(result["protocol"]))
+        for terms in ([(c["label"], c["about"]) for c in result["columns"]], _flat(result["protocol"]))
     )
     title = text(result["title"])
     version = f"pixgraft {result['made_by']['pixgraft']}, code {result['made_by']['code_sha256'][:12]}"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-        f'<h1>{title}</h1><div class="wide"><table><tr><th></th><th>images</th>{head}</tr>{"".join(body)}</table></div>'
-        f"<p>Small figures are 95 % bootstrap intervals.</p><ul>{notes}</ul>{image}"
+        f'<h1>{title}</h1><div class="wide"><table><tr><th></th><th>images</th>{head}{paper}</tr>'
+        f"{''.join(body)}</table></div><p>Small figures are 95 % bootstrap intervals.</p>{pairs}<ul>{notes}</ul>{image}"
         + "".join(f"<h2>{text(heading)}</h2>{svg}" for heading, svg in plots)
         + f"<h2>Columns</h2><dl>{described}</dl><h2>Protocol</h2><dl>{protocol}</dl><p>{version}</p></html>\n"
     )

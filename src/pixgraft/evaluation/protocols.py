@@ -63,6 +63,15 @@ class Protocol:
         named = (self.network,) if self.network else ()
         return (*named, "lpips-alex", "mobilefacenet", "irse50")
 
+    @property
+    def fixed_rows(self) -> str:
+        """What the rows are, if no others can stand beside them; empty if models and folders of outputs can."""
+        if self.by_class:
+            return "classes"
+        trained = "runs that it trains" if self.variants else ""
+        parts = "the components of one model's images" if self.components else ""
+        return trained or parts or ("the steps of one model" if self.by_step else "")
+
 
 def _published(metrics: str, rows: dict[str, str]) -> tuple[Published, ...]:
     """Rows of figures, by name and in the order of `metrics`; "fd:FID" names what the paper measured with."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import pixgraft
+from pixgraft import devices
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.tables import Measurement
 from pixgraft.files import json_sha256, read_json
@@ -41,22 +42,25 @@ class Row:
     """Entries that identify the subject, such as its weights' hash."""
     spectrum: list[float] | None = None
 
+    def entry(self) -> dict[str, Any]:
+        """The row as plain values. The infinite figures become the strings "inf" and "-inf", which JSON lacks."""
+        values = {label: figure_entry(estimate) for label, estimate in self.values.items()}
+        entry = {"name": self.name, "images": self.images, **self.identity, "values": values}
+        return entry | ({"spectrum": self.spectrum} if self.spectrum else {})
+
+
+def figure_entry(estimate: Estimate) -> dict[str, Any]:
+    """A figure and its interval as plain values."""
+    numbers = {name: _plain(getattr(estimate, name)) for name in ("value", "low", "high")}
+    return {**numbers, "units": estimate.units}
+
 
 def result_json(
-    table: Measurement, rows: Sequence[Row], protocol: dict[str, Any], notes: Sequence[str], seconds: float
-) -> dict[str, Any]:
-    """A result as plain values. `protocol` is everything that two comparable results have in common.
-
-    The infinite figures become the strings "inf" and "-inf", which JSON lacks.
-    """
-    entries = []
-    for row in rows:
-        values = {
-            label: {"value": _plain(e.value), "low": _plain(e.low), "high": _plain(e.high), "units": e.units}
-            for label, e in row.values.items()
-        }
-        entry = {"name": row.name, "images": row.images, **row.identity, "values": values}
-        entries.append(entry | ({"spectrum": row.spectrum} if row.spectrum else {}))
+    table: Measurement, rows: Sequence[dict[str, Any]], protocol: dict[str, Any], notes: Sequence[str], seconds: float,
+    device: torch.device,
+) -> dict[str, Any]:  # fmt: skip
+    """A result as plain values, of the `Row.entry` of each row. `protocol` is everything that two comparable results
+    have in common."""
     columns = [
         {"label": column.label, "heading": column.heading, "metric": column.name, "better": column.metric.better,
          "about": column.metric.description}
@@ -67,12 +71,22 @@ def result_json(
         "title": table.title,
         "protocol": protocol,
         "protocol_sha256": json_sha256(protocol),
-        "made_by": {"pixgraft": __version__, "code_sha256": code_sha256(), "threads": torch.get_num_threads()},
+        "made_by": made_by(device),
         "columns": columns,
-        "rows": entries,
+        "rows": list(rows),
         "published": table.published,
         "notes": list(notes),
         "times": {"seconds": round(seconds, 1)},
+    }
+
+
+def made_by(device: torch.device) -> dict[str, Any]:
+    """What a figure depends on beside its protocol."""
+    return {
+        "pixgraft": __version__,
+        "code_sha256": code_sha256(),
+        "threads": torch.get_num_threads(),
+        "device": devices.description(device),
     }
 
 

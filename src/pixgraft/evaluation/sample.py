@@ -1,12 +1,15 @@
 """Tables of task "sample": a generative prior's samples beside a set of real images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
+
+from torch import Tensor
 
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.columns import Column
 from pixgraft.evaluation.model_table import ModelTable
+from pixgraft.evaluation.rows import OutputFolder
 from pixgraft.evaluation.subjects import Group, Pictures, Subject
 from pixgraft.pipelines.sample import SamplingPipeline
 
@@ -21,6 +24,10 @@ class SamplingTable(ModelTable[SamplingPipeline]):
 
     def open_data(self) -> None:
         assert self.options.data is not None
+        for name, row in self.rows:
+            if isinstance(row, OutputFolder):
+                measured = "samples have no inputs to be matched with: measure them with --real A --fake B"
+                raise PixgraftError(f"--row {name}: a folder of images: {measured}")
         self.real = Pictures(self.options.data, split=self.options.split, size=self.size)
         self.samples = self.options.samples or self.protocol.samples
 
@@ -35,6 +42,9 @@ class SamplingTable(ModelTable[SamplingPipeline]):
             )
             for name, pipeline in self.models
         ]  # fmt: skip
+
+    def inputs(self) -> Iterator[tuple[str, Tensor]]:
+        raise PixgraftError(f"--inputs-only: {self.protocol.name} has no inputs: its images are made of random codes")
 
     def _group(self, pipeline: SamplingPipeline, unit: int) -> Group:
         codes = pipeline.codes(pipeline.latents(self.options.seed, [unit]))

@@ -54,6 +54,8 @@ class Subject:
     """The keys of its groups' inputs, and "samples" if a group has several images."""
     identity: dict[str, Any] = field(default_factory=dict)
     """Entries of the result that identify it, such as the weights' hash."""
+    paired: str | None = None
+    """The table's differences are those of each two rows with the same text here; None: it is in none."""
     reals: "Reals | None" = None
     """The reals that it is compared with, if they are not those of the whole table."""
 

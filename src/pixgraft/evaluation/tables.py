@@ -12,6 +12,7 @@ from pixgraft.evaluation.graft import GraftTable
 from pixgraft.evaluation.model_table import ModelTable
 from pixgraft.evaluation.options import EvaluationOptions, MeasuringOptions
 from pixgraft.evaluation.protocols import Protocol
+from pixgraft.evaluation.rows import OutputFolder
 from pixgraft.evaluation.sample import SamplingTable
 from pixgraft.evaluation.subjects import Pictures, Reals, Subject, images_with_references, single_images
 from pixgraft.evaluation.synthesize import SynthesisTable
@@ -22,6 +23,9 @@ MODEL_TABLES: dict[str, type[ModelTable[Any]]] = {
     "graft": GraftTable, "synthesize": SynthesisTable, "encode": EncodingTable, "sample": SamplingTable,
 }  # fmt: skip
 """The tables of models by task."""
+
+Rows = Sequence[tuple[str, Pipeline | OutputFolder]]
+"""Rows by name: models, and folders of outputs."""
 
 FOLDERS = Protocol("folders", "", "", ("fd", "kd", "precision", "recall", "density", "coverage"))
 PAIRS = Protocol("pairs", "", "", ("l1", "psnr", "ssim", "perceptual"))
@@ -42,6 +46,8 @@ class Measurement:
     notes: list[str] = field(default_factory=list)
     people: Reals | None = None
     """The images whose people count where groups are told apart, see `Group.people`."""
+    takes_rows: bool = False
+    """Whether other rows can stand beside these: then they are compared in pairs, and later calls may add some."""
 
 
 def folder_measurement(options: EvaluationOptions) -> Measurement:
@@ -64,18 +70,27 @@ def folder_measurement(options: EvaluationOptions) -> Measurement:
     return Measurement(f"{name} {title}", [single_images(name, fake)], asked, described, real)
 
 
-def model_measurement(
-    models: Sequence[tuple[str, Pipeline]], protocol: Protocol, options: MeasuringOptions, weights: Mapping[str, Path]
-) -> Measurement:
-    """Models by the names of their rows; `weights` are the user's files of feature networks.
+def model_table(rows: Rows, protocol: Protocol, options: MeasuringOptions) -> ModelTable[Any]:
+    """The table of rows by name, models and folders of outputs made elsewhere.
 
-    Raises PixgraftError for a model of another task than the protocol's, and for what its table cannot measure.
+    Raises PixgraftError if none is a model, for a model of another task than the protocol's, and for what its table
+    cannot measure.
     """
-    for name, pipeline in models:
-        if (task := pipeline.model.method.task) != protocol.task:
-            made = f"{name}: a model of {pipeline.model.method.name}, whose task is {task}"
+    for name, row in rows:
+        if not isinstance(row, OutputFolder) and (task := row.model.method.task) != protocol.task:
+            made = f"{name}: a model of {row.model.method.name}, whose task is {task}"
             raise PixgraftError(f"{made}: {protocol.name} measures the task {protocol.task}")
-    table = MODEL_TABLES[protocol.task](models, protocol, options)
+    if all(isinstance(row, OutputFolder) for _, row in rows):
+        without = "rows of outputs alone do not say what the inputs are"
+        raise PixgraftError(f"--row {rows[0][0]}: {without}: give a model too, whose inputs they were made of")
+    return MODEL_TABLES[protocol.task](rows, protocol, options)
+
+
+def model_measurement(
+    rows: Rows, protocol: Protocol, options: MeasuringOptions, weights: Mapping[str, Path]
+) -> Measurement:
+    """The measurement of a `model_table`; `weights` are the user's files of feature networks. Raises as it does."""
+    table = model_table(rows, protocol, options)
     metrics = list(options.metrics or table.metrics)
     notes = [f"{protocol.title}.", *protocol.notes]
     features = options.features or tuple(name for name in protocol.networks if available(name, weights))
@@ -88,17 +103,21 @@ def model_measurement(
             left_out.append(f"left out for want of a face network's weights (--weights mobilefacenet=FILE): {names}")
     if protocol.variants:
         trained: dict[str, list[str]] = {}
-        for name, pipeline in models:
+        for name, pipeline in table.models:
             trained.setdefault(pipeline.model.method.config.perceptual_network, []).append(name)
         notes += [
             f"perceptual loss in training: {network}, of {', '.join(of)}" for network, of in trained.items() if network
         ]
     asked = columns(metrics, features, all_used=bool(options.features))
     subjects = table.subjects(asked)
+    named = [subject.name for subject in subjects]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        raise PixgraftError(f"--row {twice}: the table has another row of that name: choose one")
     return Measurement(
-        f"{', '.join(name for name, _ in models)}: {protocol.name}", subjects, asked,
+        f"{', '.join(name for name, _ in rows)}: {protocol.name}", subjects, asked,
         _base(protocol, table.size, options) | table.description(), table.reals(asked),
         [asdict(entry) for entry in protocol.published], [*notes, *table.notes, *left_out], table.people,
+        takes_rows=not protocol.fixed_rows,
     )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ A unit is the smallest independent sample: images of the same condition form one
 Metrics of whole sets resample blocks of units, which needs only the blocks' sums.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ class Estimate:
     high: float
     units: int
     """Number of units or blocks resampled. A single one has no interval: all three numbers are equal."""
+    resampled: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64), compare=False, repr=False)
+    """The values (R,) of the resamples, in the order of their draws: with one seed, those of two estimates over the
+    same units belong together. NaN where a resample has no value."""
 
 
 def mean_of(values: Tensor, units: Tensor, *, replicates: int, seed: int) -> Estimate:
@@ -44,23 +48,45 @@ def mean_of(values: Tensor, units: Tensor, *, replicates: int, seed: int) -> Est
     for _ in range(replicates):
         drawn = torch.randint(len(distinct), (len(distinct),), generator=generator)
         means.append(float(sums[drawn].sum() / counts[drawn].sum()))
-    value = float(sums.sum() / counts.sum())
-    if not means:
-        return Estimate(value, value, value, len(distinct))
-    means.sort()
-    outside = int(0.025 * len(means))  # whole ranks: interpolation with an infinite mean would give NaN
-    return Estimate(value, means[outside], means[-1 - outside], len(distinct))
+    resampled = torch.tensor(means, dtype=torch.float64)
+    return _percentiles(float(sums.sum() / counts.sum()), resampled, units=len(distinct))
+
+
+def _percentiles(value: float, resampled: Tensor, *, units: int) -> Estimate:
+    """`value` with the interval that leaves out 2.5 % of the `resampled` values (R,) on either side."""
+    if not len(resampled):
+        return Estimate(value, value, value, units)
+    ordered = resampled.sort().values
+    outside = int(0.025 * len(ordered))  # whole ranks: interpolation with an infinite mean would give NaN
+    return Estimate(value, float(ordered[outside]), float(ordered[-1 - outside]), units, resampled)
 
 
 def around(value: float, resampled: Tensor, *, units: int, least: float = -torch.inf) -> Estimate:
     """`value` ± 1.96 standard deviations of the `resampled` values (R,); `low` is at least `least`.
 
-    For metrics that are biased under resampling: their percentile intervals may exclude the value.
+    For metrics that are biased under resampling: their percentile intervals may exclude the value. Resamples that are
+    not finite are left out.
     """
-    if not len(resampled):
+    finite = resampled[resampled.isfinite()]
+    if not len(finite):
         return Estimate(value, value, value, units)
-    reach = 1.96 * float(resampled.std(correction=0))
-    return Estimate(value, max(value - reach, least), value + reach, units)
+    reach = 1.96 * float(finite.std(correction=0))
+    return Estimate(value, max(value - reach, least), value + reach, units, resampled)
+
+
+def difference(first: Estimate, second: Estimate, *, biased: bool) -> Estimate | None:
+    """`second` minus `first`, two estimates over the same units with one seed, by the differences of their resamples.
+
+    `biased` takes the interval of `around`. None if there is no difference: both are infinite, in some resample too, or
+    one of them was resampled otherwise.
+    """
+    value = second.value - first.value
+    if math.isnan(value) or first.units != second.units or len(first.resampled) != len(second.resampled):
+        return None
+    apart = second.resampled - first.resampled
+    if biased:
+        return around(value, apart, units=first.units)
+    return None if apart.isnan().any() else _percentiles(value, apart, units=first.units)
 
 
 def resampled_weights(filled: Tensor, generator: torch.Generator, *, replicates: int) -> Tensor:

@@ -37,8 +37,8 @@ def kernel_distance(
     pairs = (weights[0] @ counts[0]) * (weights[1] @ counts[1])
     apart = 2 * _weighted(between, *weights) / pairs
     values = _mean_within(within_real, counts[0], weights[0]) + _mean_within(within_fake, counts[1], weights[1]) - apart
-    resampled = values[1:][values[1:].isfinite()]  # a resample of very few images may have no pairs
-    return around(float(values[0]), resampled, units=min(int((each > 0).sum()) for each in counts))
+    # A resample of very few images may have no pairs, and is not finite.
+    return around(float(values[0]), values[1:], units=min(int((each > 0).sum()) for each in counts))
 
 
 def _pieces(features: Tensor, units: Tensor) -> list[tuple[int, Tensor]]:
