@@ -24,8 +24,8 @@ from torch.multiprocessing.spawn import start_processes
 
 from pixgraft.engine import seeds
 from pixgraft.engine.distributed import (
+    Vote,
     World,
-    any_rank,
     average_gradients,
     barrier,
     broadcast_module,
@@ -322,7 +322,6 @@ def _worker(rank: int, port: int, out: str) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1")
     os.environ.update(MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
     world = start("cpu")
-    device = torch.device("cpu")
     result: dict[str, Any] = {"world": world}
     net = _with_gradients(rank)
     result["norm"] = float(average_gradients(list(net.parameters()), world))
@@ -330,7 +329,8 @@ def _worker(rank: int, port: int, out: str) -> None:
     if rank == 1:
         net["both"].weight.grad = torch.tensor([[0.0, float("inf")], [0.0, 0.0]])
     result["infinite"] = float(average_gradients(list(net.parameters()), world))
-    result["any"] = [any_rank(rank == 1, world, device), any_rank(False, world, device)]
+    vote = Vote(world, torch.device("cpu"))
+    result["any"] = [vote.any(rank == 1), vote.any(False), vote.any(False)]
     result["gathered"] = gather_objects({"rank": rank}, world)
     convolution = nn.Conv2d(2, 3, 2)
     convolution.weight = nn.Parameter(convolution.weight.detach().to(memory_format=torch.channels_last))
@@ -360,7 +360,7 @@ def test_two_ranks_agree_with_the_mean(tmp_path: Path) -> None:
         assert result["gradients"]["none.weight"] is None
         assert result["norm"] == pytest.approx(norm, rel=1e-6)
         assert result["infinite"] == float("inf")
-        assert result["any"] == [True, False]
+        assert result["any"] == [False, True, False]
         assert result["gathered"] == [{"rank": 0}, {"rank": 1}]
         assert result["broadcast"] == {1.0}
 
@@ -378,7 +378,7 @@ def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     net["both"].weight.grad = torch.full((2, 2), float("nan"))
     assert not average_gradients(list(net.parameters()), world) < float("inf")
     assert average_gradients([], world) == 0.0
-    assert any_rank(True, world, torch.device("cpu"))
+    assert Vote(world, torch.device("cpu")).any(True)
     assert gather_objects("x", world) == ["x"]
     broadcast_module(net, world)
     barrier()

@@ -133,13 +133,37 @@ def average_tensors(tensors: dict[str, Tensor], world: World) -> dict[str, Tenso
     return {name: part.reshape(tensors[name].shape) for name, part in zip(names, parts, strict=True)}
 
 
-def any_rank(flag: bool, world: World, device: torch.device) -> bool:
-    """Whether `flag` is true on any rank; `device` is this rank's."""
-    if world.size == 1:
-        return flag
-    value = torch.tensor(int(flag), device=device)
-    dist.all_reduce(value, dist.ReduceOp.MAX)
-    return bool(value.item())
+class Vote:
+    """Whether a flag was true on any rank. With several ranks it is heard one call later, so that no step waits for the
+    device: the answer is the same on all."""
+
+    def __init__(self, world: World, device: torch.device) -> None:
+        """`device` is this rank's."""
+        self._world, self._device = world, device
+        self._last: tuple[Tensor, torch.cuda.Event | None] | None = None
+
+    def any(self, flag: bool) -> bool:
+        """Cast this rank's vote; with several ranks the result is that of the call before, False at the first."""
+        if self._world.size == 1:
+            return flag
+        former, self._last = self._last, self._cast(flag)
+        if former is None:
+            return False
+        value, arrived = former
+        if arrived is not None:
+            arrived.synchronize()
+        return bool(value.item())
+
+    def _cast(self, flag: bool) -> tuple[Tensor, torch.cuda.Event | None]:
+        """The largest of all ranks' flags on the CPU, and the event after which it is there."""
+        value = torch.full((1,), int(flag), device=self._device)  # an upload would wait
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        if self._device.type != "cuda":
+            return value.cpu(), None
+        host = torch.empty(1, dtype=value.dtype, pin_memory=True).copy_(value, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        return host, arrived
 
 
 def barrier() -> None:

@@ -139,12 +139,12 @@ def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
             trainer.images_seen, train.batch, rank=world.rank, ranks=world.size, device=trainer.device
         )
         meter = Meter(trainer.images_seen, world)
-        stopping = False
+        stopping, vote = False, distributed.Vote(world, trainer.device)
         while trainer.images_seen < train.images and not stopping:
             before = trainer.images_seen
             meter.add(trainer.step(next(batches)))
             seen = trainer.images_seen
-            stopping = distributed.any_rank(interrupt.requested is not None, world, trainer.device)
+            stopping = vote.any(interrupt.requested is not None)
             finished = seen >= train.images
             saves = finished or stopping or _passes(before, seen, train.checkpoint_every)
             logs = saves or _passes(before, seen, train.log_every)
