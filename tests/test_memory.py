@@ -44,13 +44,14 @@ def kept(trainer: Trainer) -> dict[str, int]:
     return saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "precision", "apart"),
     [
         ("grit-tiny-32", "bfloat16", 0.02),
-        pytest.param("i2ilr-tiny-32", "float32", 0.04, marks=pytest.mark.slow),
+        ("i2ilr-tiny-32", "float32", 0.04),
         # The noise maps, drawn on the CPU, are not counted; beside so few channels they are large.
-        pytest.param("stylegan2-tiny-32", "float32", 0.07, marks=pytest.mark.slow),
+        ("stylegan2-tiny-32", "float32", 0.07),
     ],
 )
 def test_the_memory_is_that_of_a_real_step(name: str, precision: str, apart: float) -> None:

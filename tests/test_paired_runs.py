@@ -210,6 +210,7 @@ def test_evaluate_gives_the_table_and_the_figure(pairs: Path, whole: Path, tmp_p
     assert all(len(each) == 17 for each in spectra.values())
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_measure_a_table(pairs: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.zip"
     with zipfile.ZipFile(data, "w") as archive:
