@@ -32,6 +32,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.files import file_sha256, json_sha256, remove_leftovers, removed_if_empty, write_bytes
 from pixgraft.pipelines.base import (
     OUTPUT_LIMIT,
+    UNFINISHED,
     Done,
     Finished,
     Job,
@@ -43,8 +44,6 @@ from pixgraft.pipelines.base import (
     report_bytes,
 )  # fmt: skip
 
-UNFINISHED = "not finished: the same command goes on"
-"""The note in the report of a folder's outputs while they are made."""
 COMPARED = ("format", "task", "method", "weights_sha256", "seed", "settings", "inputs")
 """Fields of a report by which finished work is recognised."""
 
@@ -67,7 +66,8 @@ def run(
     is no summary, where some outputs are files of their own.
 
     Raises PixgraftError if nothing can be done: no job has a usable input, an output would replace an input or another
-    output, or the folder holds other files or cannot be made.
+    output, or the folder holds other files or cannot be made; KeyboardInterrupt, with the signal's name, after results
+    that a signal cut short were written.
     """
     world = world or World(0, 1, 0)
     driver = _Driver(pipeline, plan, out, again=again)
@@ -183,7 +183,9 @@ class _Driver:
             return None
         try:
             notes, seconds = report["notes"], report.get("seconds", 0)
-            if not all(isinstance(note, str) for note in notes) or not isinstance(seconds, int | float):
+            if UNFINISHED in notes or not all(isinstance(note, str) for note in notes):
+                return None
+            if not isinstance(seconds, int | float):
                 return None
             hashes = {each["file"]: each["sha256"] for each in report["outputs"]}
             if hashes.keys() != set(outputs):
@@ -232,6 +234,9 @@ class _Driver:
         seconds = (time.monotonic() - began) / max(len(prepared), 1)
         for (job, head), result in zip(ready, results, strict=True):
             done[job.label] = self.write(job.label, head, result, seconds)
+        for result in results:
+            if result.interrupted:
+                raise KeyboardInterrupt(result.interrupted)
         return [done[job.label] for job in jobs]
 
     def retract(self) -> None:
@@ -270,6 +275,7 @@ class _Driver:
         written: list[Path] = []
         try:
             for name, data in ({**files, f"{label}.json": report_bytes(report)}).items():
+                output_folder((self.folder / name).parent)
                 write_bytes(self.folder / name, data)
                 written.append(self.folder / name)
         except PixgraftError:
