@@ -136,20 +136,25 @@ def edit(
     OUT gets the images, their codes, a strip of them all and reports.
 
     Args:
-        model: A bundled model, a run folder, a model folder or a Hugging Face repository id.
-        first: A file NAME_codes.safetensors that `translate` wrote.
+        model: A model that encodes, or a prior: a bundled one, a run folder, a model folder or a Hugging Face
+            repository id.
+        first: A file NAME_codes.safetensors that `translate` or `invert` wrote.
         second: Another one.
         options: What to change.
         run: Where, and how.
     """
+    from pixgraft.models import task_of
     from pixgraft.pipelines.encode import EncodingPipeline
+
+    # A prior makes images of codes as a search in it does; nothing is searched for.
+    search = {"by": "single", "perceptual": "none"} if task_of(model) == "sample" else {}
 
     def plan(pipeline: "Pipeline") -> "Plan":
         if not isinstance(pipeline, EncodingPipeline):
             raise PixgraftError(f"{model}: has no codes to edit: {pipeline.usage}")
         return pipeline.edit(first, second, options)
 
-    return _run(_opened(model, run), plan, run)
+    return _run(_opened(model, run, **search), plan, run)
 
 
 def _sampling(pipeline: "Pipeline") -> Any:

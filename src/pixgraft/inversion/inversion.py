@@ -72,8 +72,10 @@ class Inversion(Encoding):
                 raise PixgraftError(f"{name} {getattr(settings, name)}: choose a number from 1")
         if settings.weight < 0:
             raise PixgraftError(f"weight {settings.weight}: choose a number from 0")
-        if by != "mganprior" and (settings.many, settings.side) != (20, None):
-            raise PixgraftError(f"many, side: are settings of mganprior, not of {by}: leave them out")
+        default = SearchSettings(by=by)
+        for name in ("many", "side", "optimizer") if by != "mganprior" else ():
+            if getattr(settings, name) != getattr(default, name):
+                raise PixgraftError(f"{name}: a setting of mganprior, not of {by}: leave it out")
         self.generator = prior
         # Tuning needs the weights as they were loaded; pipelines make the registered ones ready for use.
         self._untouched = [copy.deepcopy(prior)] if by == "pti" else []
@@ -81,7 +83,8 @@ class Inversion(Encoding):
         self.composing = self._composing() if by == "mganprior" else None
 
     def _composing(self) -> Composition:
-        return Composition(self.generator, many=self.config.search.many, side=self.side)
+        settings = self.config.search
+        return Composition(self.generator, many=settings.many, side=self.side, optimizer=settings.optimizer)
 
     # --- the task ---
 

@@ -9,21 +9,22 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from pixgraft.inversion.search import Drive, Search, random_latents
 from pixgraft.methods.tasks import Sampling
 
-RATE = 1.0
+RATES = {"sgd": 1.0, "adam": 0.1}
+"""Learning rates; that of SGD is the published one."""
 
 
 class Composition(Search):
     """Variables: codes (N, M, D), z or w, and weights (N, M, C). Both together are the codes (N, M, D + C)."""
 
-    def __init__(self, prior: Sampling, *, many: int, side: int) -> None:
+    def __init__(self, prior: Sampling, *, many: int, side: int, optimizer: str = "sgd") -> None:
         """`many` is M, `side` that of the feature maps that are composed. Raises PixgraftError if there are no such."""
         super().__init__(prior)
-        self.many, self.side = many, side
+        self.many, self.side, self.by = many, side, optimizer
         self.channels = prior.fused_channels(side)
 
     def begin(self, number: int, seed: int) -> list[Tensor]:
@@ -40,7 +41,7 @@ class Composition(Search):
         return self.prior.fused(codes, weights / self.many, self.side)
 
     def rate(self, progress: float) -> float:
-        return RATE
+        return RATES[self.by]
 
     def optimizer(self) -> Optimizer:
-        return SGD(self.variables)
+        return SGD(self.variables) if self.by == "sgd" else Adam(self.variables)

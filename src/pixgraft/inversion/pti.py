@@ -5,7 +5,9 @@ holds the images of codes around the pivot where they were. Shape letters are th
 """
 
 import copy
+import math
 import time
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from torch.optim import Adam
 
 from pixgraft.engine.seeds import generator
 from pixgraft.inversion.objective import Objective
-from pixgraft.inversion.search import Drive, Found, Snapshot, parts
+from pixgraft.inversion.search import Drive, Found, parts
 from pixgraft.methods.tasks import Sampling
 
 RATE = 3e-4
@@ -24,7 +26,7 @@ RADIUS = 30.0
 their number."""
 
 
-def tune(prior: Sampling, found: Found, objective: Objective, drive: Drive, *, locality: bool = True) -> None:
+def tune(prior: Sampling, found: Found, objective: Objective, drive: Drive) -> None:
     """Tune a copy of the prior's generator to one image, from the codes found for it, which stay.
 
     `prior` is as it was loaded, not made ready for use; `objective` is of that image alone. `found` gets the tuned
@@ -37,32 +39,34 @@ def tune(prior: Sampling, found: Found, objective: Objective, drive: Drive, *, l
         each.requires_grad_()
     optimizer = Adam(weights, lr=RATE)
     pivot = found.codes.unsqueeze(0).to(device)
-    best, kept = float("inf"), [each.detach().clone() for each in weights]
-    seconds = found.snapshots[-1].seconds
-    began = time.monotonic()
+    best, kept, shown = math.inf, [each.detach().clone() for each in weights], found.snapshots[-1]
+    spent, began = shown.seconds, time.monotonic()
     for step in range(drive.tuning + 1):
         ending = step == drive.tuning or drive.stopped()
         with torch.set_grad_enabled(not ending):
-            losses = objective(tuned.generated(pivot))
+            image = tuned.generated(pivot)
+            losses = objective(image)
             loss = torch.stack([*losses.values()]).sum()
         if (value := loss.item()) < best:
             best, kept = value, [each.detach().clone() for each in weights]
+            shown = replace(shown, image=image.detach()[0].clamp(-1, 1).cpu(), losses=parts(losses)[0])
         if step:  # the pivot's own loss is the last one of the search for it
             found.curve.append(value)
             found.steps += 1
-        if (drive.steps + step in drive.shown or ending) and step:
-            seconds += time.monotonic() - began
-            found.snapshots.append(_snapshot(tuned, weights, kept, pivot, objective, found.steps, seconds))
+        if step and (drive.steps + step in drive.shown or ending):
+            spent += time.monotonic() - began
+            found.snapshots.append(replace(shown, step=found.steps, seconds=spent))
             began = time.monotonic()
         if ending:
             break
-        if locality:
-            loss = loss + LOCALITY * _moved(prior, tuned, pivot, objective, drive.seed, step)
+        loss = loss + LOCALITY * _moved(prior, tuned, pivot, objective, drive.seed, step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         drive.on_step()
-    _restore(weights, kept)
+    with torch.no_grad():
+        for each, best_one in zip(weights, kept, strict=True):
+            each.copy_(best_one)
     found.tuned = tuned.requires_grad_(False)
 
 
@@ -75,22 +79,3 @@ def _moved(prior: Sampling, tuned: Sampling, pivot: Tensor, objective: Objective
         near = pivot + radius * way / torch.linalg.vector_norm(way, dim=2, keepdim=True)
         local = Objective(prior.generated(near), objective.side, network=objective.network, weight=1.0)
     return torch.stack([*local(tuned.generated(near)).values()]).sum()
-
-
-@torch.no_grad()
-def _restore(weights: list[Tensor], values: list[Tensor]) -> None:
-    for each, value in zip(weights, values, strict=True):
-        each.copy_(value)
-
-
-@torch.no_grad()
-def _snapshot(
-    tuned: Sampling, weights: list[Tensor], kept: list[Tensor], pivot: Tensor, objective: Objective, step: int,
-    seconds: float,
-) -> Snapshot:  # fmt: skip
-    """The image of the weights kept so far."""
-    current = [each.detach().clone() for each in weights]
-    _restore(weights, kept)
-    image = tuned.generated(pivot)
-    _restore(weights, current)
-    return Snapshot(step, seconds, pivot[0].cpu(), image[0].clamp(-1, 1).cpu(), parts(objective(image))[0])

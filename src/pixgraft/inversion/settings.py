@@ -31,6 +31,8 @@ class SearchSettings:
     """For mganprior: number of codes."""
     side: int | None = None
     """For mganprior: side of the feature maps that are composed; by default 32, or a quarter of a smaller image's."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """For mganprior, whose published code has both: SGD is its default, and Adam needs a tenth of the steps."""
     pixels: Literal["l2", "l1"] = "l2"
     """The difference of pixels in the loss, of images in [-1, 1]."""
     perceptual: Perceptual | None = None

@@ -29,7 +29,7 @@ from pixgraft.data.outputs import (
 )
 from pixgraft.engine.distributed import World, barrier, gather_objects, gather_to_first
 from pixgraft.errors import PixgraftError
-from pixgraft.files import file_sha256, json_sha256, remove_leftovers, removed_if_empty, write_bytes
+from pixgraft.files import file_sha256, json_sha256, make_folder, remove_leftovers, removed_if_empty, write_bytes
 from pixgraft.pipelines.base import (
     OUTPUT_LIMIT,
     UNFINISHED,
@@ -275,7 +275,8 @@ class _Driver:
         written: list[Path] = []
         try:
             for name, data in ({**files, f"{label}.json": report_bytes(report)}).items():
-                output_folder((self.folder / name).parent)
+                if "/" in name:
+                    make_folder((self.folder / name).parent)
                 write_bytes(self.folder / name, data)
                 written.append(self.folder / name)
         except PixgraftError:

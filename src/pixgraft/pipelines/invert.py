@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from pixgraft.data.images import from_uint8, to_uint8
+from pixgraft.data.outputs import GENERATOR
 from pixgraft.engine.log import Interrupt
 from pixgraft.errors import PixgraftError
 from pixgraft.features import BUNDLED, available, open_feature, parse_weights
@@ -43,8 +44,6 @@ POINTS = 200
 """Most numbers of a loss curve in a report."""
 EQUAL = 100.0
 """The ratio in decibels that a report gives for equal images, for which it is infinite."""
-GENERATOR = "_generator"
-"""End of the name of the model folder that holds a tuned generator."""
 
 
 @dataclass(kw_only=True)
@@ -158,7 +157,7 @@ class InversionPipeline(EncodingPipeline):
             steps=method.steps if steps is None else steps, seed=seed,
             tuning=method.tuning if tuning is None else tuning,
         )  # fmt: skip
-        composed = {"many": search.many, "side": method.side} if method.composing else {}
+        composed = {"many": search.many, "side": method.side, "optimizer": search.optimizer} if method.composing else {}
         settings = {
             "by": search.by, "space": method.space, "steps": drive.steps,
             **({"tuning": drive.tuning} if method.tuning else {}), "noise": search.noise, "starts": search.starts,
@@ -236,7 +235,7 @@ class InversionPipeline(EncodingPipeline):
             "batch": self.pass_size,
         }  # fmt: skip
         if self.search.by == "pulse":
-            measures |= {"tolerance": TOLERANCE, "within": final.losses["pixels"] / 4 <= TOLERANCE}
+            measures |= {"tolerance": TOLERANCE, "within": 10 ** (-rows[-1]["psnr"] / 10) <= TOLERANCE}
         if condition.small is not None and self.image_size > target.shape[-1]:
             measures["operator"] = f"{OPERATOR} to {target.shape[-1]} pixels"
             difference = consistency(pixels, target.unsqueeze(0).float())[0]
