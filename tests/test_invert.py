@@ -275,29 +275,39 @@ def test_what_cannot_be_searched_is_one_line(
 ) -> None:
     out = tmp_path / "out"
 
-    def said(prior: object, by: str, *flags: object) -> str:
-        return refusal(capsys, "invert", prior, "--condition", made, "--out", out, "--by", by, *PLAIN, *flags)
+    def said(prior: Path, by: Any, call: dict[str, Any] | None = None, **search: Any) -> str:
+        with pytest.raises(PixgraftError) as raised:
+            pipeline: Any = load(prior, by=by, device="cpu", **({"perceptual": "none"} | search))
+            pipeline(made / "0.png", **(call or {}))
+        return str(raised.value)
 
-    assert (
-        said(grown, "wplus")
-        == f"{grown}: by wplus: progan models take no codes by layer: choose single, pulse, mganprior"
-    )
+    for prior, by, flags, expected in (
+        (
+            grown,
+            "wplus",
+            (),
+            f"{grown}: by wplus: progan models take no codes by layer: choose single, pulse, mganprior",
+        ),
+        (styled, "wplus", ("--factor", 16), "degradation factor 16: images of 16 pixels cannot be shrunk by it: "),
+        (styled, "wplus", ("--start", styled), f"start {styled}: its task is sample: name a model that encodes images"),
+    ):
+        line = refusal(capsys, "invert", prior, "--condition", made, "--out", out, "--by", by, *PLAIN, *flags)
+        assert line.startswith(expected)
     assert "by pti: progan models take no codes by layer" in said(grown, "pti")
     assert f"{model}: its task is graft: codes are searched in priors" in said(model, "wplus")
-    assert "space z: wplus searches a stylegan2 in w+" in said(styled, "wplus", "--space", "z")
-    assert "space w: single searches a progan in z" in said(grown, "single", "--space", "w")
-    assert "noise searched: not by single in a progan" in said(grown, "single", "--noise", "searched")
-    assert "noise searched: not by pti" in said(styled, "pti", "--noise", "searched")
-    assert "many: a setting of mganprior" in said(styled, "wplus", "--many", 3)
-    assert "side 16: the model has maps of [4, 8] pixels" in said(styled, "mganprior", "--side", 16)
-    assert "side 5: the model has maps of [4, 8] pixels" in said(grown, "mganprior", "--side", 5)
-    assert "degradation factor 16: images of 16 pixels cannot be shrunk" in said(styled, "wplus", "--factor", 16)
-    assert "starts 0: choose a number from 1" in said(styled, "wplus", "--starts", 0)
-    assert "steps -1: choose a number from 0" in said(styled, "wplus", "--steps", -1)
-    assert "tuning 3: wplus tunes no generator" in said(styled, "wplus", "--tuning", 3)
-    assert "begins at random codes: leave it out" in said(styled, "pulse", "--start", styled)
-    assert f"start {styled}: its task is sample" in said(styled, "wplus", "--start", styled)
-    assert "searches need gradients" in said(styled, "wplus", "--precision", "bfloat16")
+    assert "space z: wplus searches a stylegan2 in w+" in said(styled, "wplus", space="z")
+    assert "space w: single searches a progan in z" in said(grown, "single", space="w")
+    assert "noise searched: not by single in a progan" in said(grown, "single", noise="searched")
+    assert "noise searched: not by pti" in said(styled, "pti", noise="searched")
+    assert "many: a setting of mganprior" in said(styled, "wplus", many=3)
+    assert "side 16: the model has maps of [4, 8] pixels" in said(styled, "mganprior", side=16)
+    assert "side 5: the model has maps of [4, 8] pixels" in said(grown, "mganprior", side=5)
+    assert "starts 0: choose a number from 1" in said(styled, "wplus", starts=0)
+    assert "perceptual squeezenet: PULSE's loss has none" in said(styled, "pulse", perceptual="squeezenet")
+    assert "steps -1: choose a number from 0" in said(styled, "wplus", {"steps": -1})
+    assert "tuning 3: wplus tunes no generator" in said(styled, "wplus", {"tuning": 3})
+    assert "begins at random codes: leave it out" in said(styled, "pulse", {"start": str(styled)})
+    assert "searches need gradients" in said(styled, "wplus", precision="bfloat16")
     assert "is inside" in refusal(capsys, "invert", styled, "--condition", made, "--out", made / "x", "--by", "single")
     assert not out.exists() and len(list(made.iterdir())) == 3
     with pytest.raises(PixgraftError, match="starts: settings of searches: name one with by='wplus'"):
