@@ -70,8 +70,8 @@ class Inversion(Encoding):
         for name in ("starts", "many", "batch"):
             if getattr(settings, name) < 1:
                 raise PixgraftError(f"{name} {getattr(settings, name)}: choose a number from 1")
-        if settings.weight < 0:
-            raise PixgraftError(f"weight {settings.weight}: choose a number from 0")
+        if settings.perceptual_weight < 0:
+            raise PixgraftError(f"perceptual-weight {settings.perceptual_weight}: choose a number from 0")
         default = SearchSettings(by=by)
         for name in ("many", "side", "optimizer") if by != "mganprior" else ():
             if getattr(settings, name) != getattr(default, name):
@@ -142,7 +142,7 @@ class Inversion(Encoding):
         """The loss of images whose targets are (N, 3, s, s) in [-1, 1]."""
         settings, network = self.config.search, self._features.get("perceptual")
         return Objective(
-            targets, self.config.image_size, pixels=settings.pixels, network=network, weight=settings.weight
+            targets, self.config.image_size, pixels=settings.pixels, network=network, weight=settings.perceptual_weight
         )
 
     def search(self, targets: Tensor, drive: Drive, start: Tensor | None = None) -> list[Found]:

@@ -38,7 +38,7 @@ class SearchSettings:
     perceptual: Perceptual | None = None
     """The network of the perceptual distance in the loss, or none: by default lpips-alex where its weights are there,
     and else the bundled squeezenet. PULSE has no such distance."""
-    weight: float = 1.0
+    perceptual_weight: float = 1.0
     """Weight of the perceptual distance."""
     weights: tuple[str, ...] = ()
     """A network's weights as NAME=FILE; without it the cache or a download is used."""

@@ -121,7 +121,7 @@ class InversionPipeline(EncodingPipeline):
                 raise PixgraftError(f"perceptual {name}: PULSE's loss has none: leave it out")
             return None
         name = name or ("lpips-alex" if available("lpips-alex", files) else BUNDLED)  # type: ignore[assignment]
-        if name in (None, "none") or not self.search.weight:
+        if name in (None, "none") or not self.search.perceptual_weight:
             return None
         method.attach_network("perceptual", open_feature(name, files, device, role="perceptual").network)
         return name
@@ -161,7 +161,8 @@ class InversionPipeline(EncodingPipeline):
         settings = {
             "by": search.by, "space": method.space, "steps": drive.steps,
             **({"tuning": drive.tuning} if method.tuning else {}), "noise": search.noise, "starts": search.starts,
-            **composed, "pixels": search.pixels, "perceptual": self.perceptual, "weight": search.weight,
+            **composed, "pixels": search.pixels, "perceptual": self.perceptual,
+            "perceptual_weight": search.perceptual_weight if self.perceptual else 0.0,
             "start_sha256": encoder and encoder.model.weights_sha256, "factor": factor,
             "aligned": aligned_setting(self._placement(align)),
         }  # fmt: skip
