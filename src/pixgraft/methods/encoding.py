@@ -180,9 +180,8 @@ class PriorEncoding(Encoding):
                     f"{config.prior}: its generator's {name} is {actual}, but the configuration's is {expected}: "
                     f"--set method.{name}={actual}, or choose another prior"
                 )
-        start = prior.start_code()  # it estimates the mean of an untrained generator
         self.generator.load_state_dict(prior.generator.state_dict())
-        self.start.codes.copy_(start)
+        self.start.codes.copy_(prior.start_code())
 
     def compilable(self) -> list[nn.Module]:
         """The generator's sub-modules, since its own `forward` is not called, and the other networks."""
