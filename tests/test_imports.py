@@ -35,6 +35,7 @@ FLOORS = {
     "layouts": (4, ()),
     "features": (4, ("layouts",)),
     "faces": (4, ("features", "layouts")),
+    "inversion": (4, ()),
     "convert": (5, ()),
     "training": (5, ()),
     "pipelines": (5, ()),

@@ -204,7 +204,7 @@ def test_z_of_one_model_are_z_of_another(styled: Path, grown: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("tensors", "flags", "named"),
     [
-        ({"v": torch.zeros(2, 6)}, (), "holds v; expected z or w: give another file"),
+        ({"v": torch.zeros(2, 6)}, (), "holds v; expected z or w or codes: give another file"),
         ({"z": torch.zeros(2, 7)}, (), r"z is \(2, 7\), the model takes \(N, 6\)"),
         ({"z": torch.zeros(0, 6)}, (), r"z is \(0, 6\)"),
         ({"z": torch.tensor(1.0)}, (), r"z is \(\)"),

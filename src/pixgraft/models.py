@@ -289,6 +289,34 @@ def _load_weights(method: Method, tensors: dict[str, Tensor]) -> None:
             network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
 
 
+def model_files(
+    method: Method,
+    *,
+    info: dict[str, Any],
+    networks: tuple[str, ...] | None = None,
+    half: bool = False,
+    metadata: dict[str, str] | None = None,
+) -> dict[str, bytes]:
+    """The files of a model folder by name, as `save_model` writes them; `metadata` are of the weights' file."""
+    dtype = torch.float16 if half else torch.float32
+    tensors = {
+        f"{name}.{key}": tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        for name in networks or method.averaged + method.frozen
+        for key, tensor in method.get_submodule(name).state_dict().items()
+    }
+    data = safetensors.torch.save(tensors, metadata)
+    config = to_dict(method.config)
+    description = {
+        "format": FORMAT,
+        "method": method.name,
+        "config": config,
+        "config_sha256": json_sha256(config),
+        "weights": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "dtype": str(dtype)[6:]},
+        **info,
+    }
+    return {WEIGHTS: data, DESCRIPTION: (json.dumps(description, indent=1) + "\n").encode()}
+
+
 def save_model(
     folder: Path,
     method: Method,
@@ -305,24 +333,7 @@ def save_model(
 
     Raises PixgraftError if the folder exists and is not empty, or cannot be written.
     """
-    dtype = torch.float16 if half else torch.float32
-    tensors = {
-        f"{name}.{key}": tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
-        for name in networks or method.averaged + method.frozen
-        for key, tensor in method.get_submodule(name).state_dict().items()
-    }
-    data = safetensors.torch.save(tensors)
-    config = to_dict(method.config)
-    description = {
-        "format": FORMAT,
-        "method": method.name,
-        "config": config,
-        "config_sha256": json_sha256(config),
-        "weights": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "dtype": str(dtype)[6:]},
-        **info,
-    }
+    files = model_files(method, info=info, networks=networks, half=half) | ({CARD: card.encode()} if card else {})
     with new_folder(folder) as place:
-        write_bytes(place / WEIGHTS, data)
-        write_bytes(place / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
-        if card:
-            write_bytes(place / CARD, card.encode())
+        for name, data in files.items():
+            write_bytes(place / name, data)

@@ -25,7 +25,7 @@ from generators import styled_model
 from pixgraft.cli import main
 from pixgraft.evaluation.result import is_result
 from pixgraft.models import save_model
-from pixgraft.pipelines.files import UNFINISHED
+from pixgraft.pipelines.base import UNFINISHED
 from training import make_images
 from using import make_inputs, random_model
 

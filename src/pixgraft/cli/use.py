@@ -10,10 +10,12 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from pixgraft.cli.app import Model, app
 from pixgraft.errors import PixgraftError
+from pixgraft.inversion.settings import SearchSettings
 from pixgraft.pipelines.options import (
     EditOptions,
     EncodingOptions,
     GraftOptions,
+    InversionOptions,
     MixOptions,
     RunOptions,
     SampleOptions,
@@ -106,6 +108,25 @@ def walk(model: Model, /, *, options: OmitArgPrefixes[WalkOptions], run: OmitArg
 
 
 @app.command
+def invert(
+    prior: Annotated[Positional[str], arg(metavar="PRIOR")], /, *, options: OmitArgPrefixes[InversionOptions],
+    run: OmitArgPrefixes[RunOptions],
+) -> int:  # fmt: skip
+    """Search for the codes of images in a generative prior; nothing is trained beforehand.
+
+    OUT gets the image, its codes, a strip of the search and a report for each; with --by pti a model folder, too.
+    Ctrl-C leaves the best so far, and the same command goes on.
+
+    Args:
+        prior: A bundled prior, a run folder, a model folder or a Hugging Face repository id.
+        options: What to search for, and how.
+        run: Where, and how.
+    """
+    search = {each.name: getattr(options, each.name) for each in fields(SearchSettings)}
+    return _run(_opened(prior, run, **search), lambda pipeline: pipeline.plan(options), run)
+
+
+@app.command
 def edit(
     model: Model, first: Codes, second: Codes, /, *, options: OmitArgPrefixes[EditOptions],
     run: OmitArgPrefixes[RunOptions],
@@ -115,20 +136,25 @@ def edit(
     OUT gets the images, their codes, a strip of them all and reports.
 
     Args:
-        model: A bundled model, a run folder, a model folder or a Hugging Face repository id.
-        first: A file NAME_codes.safetensors that `translate` wrote.
+        model: A model that encodes, or a prior: a bundled one, a run folder, a model folder or a Hugging Face
+            repository id.
+        first: A file NAME_codes.safetensors that `translate` or `invert` wrote.
         second: Another one.
         options: What to change.
         run: Where, and how.
     """
+    from pixgraft.models import task_of
     from pixgraft.pipelines.encode import EncodingPipeline
+
+    # A prior makes images of codes as a search in it does; nothing is searched for.
+    search = {"by": "single", "perceptual": "none"} if task_of(model) == "sample" else {}
 
     def plan(pipeline: "Pipeline") -> "Plan":
         if not isinstance(pipeline, EncodingPipeline):
             raise PixgraftError(f"{model}: has no codes to edit: {pipeline.usage}")
         return pipeline.edit(first, second, options)
 
-    return _run(_opened(model, run), plan, run)
+    return _run(_opened(model, run, **search), plan, run)
 
 
 def _sampling(pipeline: "Pipeline") -> Any:
@@ -138,15 +164,16 @@ def _sampling(pipeline: "Pipeline") -> Any:
     return pipeline
 
 
-def _opened(model: str, options: RunOptions) -> "Pipeline":
+def _opened(model: str, options: RunOptions, **search: Any) -> "Pipeline":
     from pixgraft import devices
     from pixgraft.engine.distributed import local_rank
     from pixgraft.pipelines.loading import load
 
     devices.set_threads(options.threads)
     return load(
-        model, device=options.device, precision=options.precision, engine=options.engine, local_rank=local_rank()
-    )
+        model, device=options.device, precision=options.precision, engine=options.engine, local_rank=local_rank(),
+        **search,
+    )  # fmt: skip
 
 
 def _run(pipeline: "Pipeline", plan: Callable[["Pipeline"], "Plan"], options: RunOptions) -> int:
@@ -165,6 +192,8 @@ def _run(pipeline: "Pipeline", plan: Callable[["Pipeline"], "Plan"], options: Ru
             if not quiet and (hint := planned.hint()):
                 bars.note(hint)
             advance = bars.part(pipeline.model.method.task, len(planned.jobs[world.rank :: world.size]))
+            if planned.watch is not None:
+                planned.watch(bars.counting("steps"))
             failures: list[str] = []
             results = run(
                 pipeline, planned, options.out, strict=options.strict, again=options.again, world=world,

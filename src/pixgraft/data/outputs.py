@@ -4,6 +4,7 @@ Files are told apart by device and inode: links, hard links and file systems to 
 several names.
 """
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -25,6 +26,9 @@ from pixgraft.files import (
     write_flushed,
 )
 from pixgraft.version import __version__
+
+GENERATOR = "_generator"
+"""End of the name of the one kind of folder among outputs: the model folder of a generator tuned to an image."""
 
 
 class Given:
@@ -163,7 +167,7 @@ def remove_earlier(out: Path, label: str, written: Container[str], given: Given)
     Left alone are files that this run was `given`, those named in `written`, which it writes for any label, and
     those that this program did not write. Raises PixgraftError if a file cannot be removed.
     """
-    path = out / f"{label}.json"
+    path, generator = out / f"{label}.json", out / f"{label}{GENERATOR}"
     report = read_report(path)
     if report is None:
         return
@@ -171,9 +175,15 @@ def remove_earlier(out: Path, label: str, written: Container[str], given: Given)
     for name in [part for each in listed for part in (each.values() if isinstance(each, dict) else [each])]:
         # A report may have been edited: no more than files beside it that are named like its own.
         ours = isinstance(name, str) and name.startswith(label) and name.endswith((".png", ".safetensors"))
-        beside = ours and Path(name).name == name and "\0" not in name
+        part = isinstance(name, str) and name.startswith(f"{label}{GENERATOR}/") and not generator.is_symlink()
+        beside = (
+            (ours or part) and Path(name).name == name[len(generator.name) + 1 if part else 0 :] and "\0" not in name
+        )
         if beside and name not in written and given.same(out / name) is None and is_output(out / name):
             remove(out / name)
+    if not generator.is_symlink():
+        with contextlib.suppress(OSError):  # it is not there, or holds something else
+            generator.rmdir()
     if given.same(path) is None:
         remove(path)
 

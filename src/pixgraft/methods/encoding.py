@@ -159,10 +159,7 @@ class PriorEncoding(Encoding):
 
     @torch.no_grad()
     def load_prior(self, prior: Method) -> None:
-        """Copy a prior's generator, and set the start codes to its average code.
-
-        ProGAN normalises its codes, and their mean is zero, which has no direction: the start code is one drawn with a
-        fixed seed.
+        """Copy a prior's generator, and set the start codes to `Sampling.start_code`.
 
         Raises PixgraftError if the prior's kind or size differs from the configuration's.
         """
@@ -184,12 +181,7 @@ class PriorEncoding(Encoding):
                     f"--set method.{name}={actual}, or choose another prior"
                 )
         self.generator.load_state_dict(prior.generator.state_dict())
-        if isinstance(prior, StyleGAN2):
-            if not prior.generator.w_mean.any():  # an untrained generator
-                prior.generator.estimate_w_mean(random=torch.Generator().manual_seed(0))
-            self.start.codes.copy_(prior.generator.w_mean)
-        else:
-            self.start.codes.copy_(prior.draw_latents(1, torch.Generator().manual_seed(0)))
+        self.start.codes.copy_(prior.start_code())
 
     def compilable(self) -> list[nn.Module]:
         """The generator's sub-modules, since its own `forward` is not called, and the other networks."""

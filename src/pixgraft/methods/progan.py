@@ -178,4 +178,21 @@ class ProGAN(Sampling):
     @torch.no_grad()
     def synthesize(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
         """Images (N, 3, s, s), clamped to [-1, 1]; the generator has no noise, and `noise` has no effect."""
-        return self.generate_from(codes).clamp(-1, 1)
+        return self.generated(codes).clamp(-1, 1)
+
+    def generated(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
+        return self.generate_from(codes)
+
+    def fused_channels(self, side: int) -> int:
+        config = self.config
+        if (self.resolution, self.alpha) != (config.image_size, 1.0):
+            raise PixgraftError(f"the model is still growing, now at {self.resolution} pixels: train it on")
+        sides = [4 << stage for stage in range(config.image_size.bit_length() - 3)]
+        if side not in sides:
+            raise PixgraftError(f"side {side}: the model has maps of {sides} pixels to compose")
+        return stage_widths(config.image_size, config.base_channels, config.max_channels)[sides.index(side)]
+
+    def fused(self, codes: Tensor, weights: Tensor, side: int) -> Tensor:
+        layers = 2 * (side.bit_length() - 2)
+        maps = self.generator.features(codes.flatten(0, 1), layers=layers).unflatten(0, codes.shape[:2])
+        return self.generator.from_features((maps * weights[..., None, None]).sum(1), layers=layers)

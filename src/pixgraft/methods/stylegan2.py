@@ -285,5 +285,35 @@ class StyleGAN2(Sampling):
 
     @torch.no_grad()
     def synthesize(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
+        return self.generated(codes, noise=noise).clamp(-1, 1)
+
+    def generated(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
         images: Tensor = self.generator.synthesis(self.spread(codes) if codes.ndim == 2 else codes, noise=noise)
-        return images.clamp(-1, 1)
+        return images
+
+    def start_code(self) -> Tensor:
+        if not self.generator.w_mean.any():  # an untrained generator
+            self.generator.estimate_w_mean(random=torch.Generator().manual_seed(0))
+        return self.generator.w_mean.clone()
+
+    def mapped(self, z: Tensor) -> Tensor:
+        w: Tensor = self.generator.mapping(z)
+        return w
+
+    def fused_channels(self, side: int) -> int:
+        config = self.config
+        channels = widths(config.image_size, config.base_channels, config.max_channels)
+        if side not in channels or side == config.image_size:
+            raise PixgraftError(f"side {side}: the model has maps of {[*channels][:-1]} pixels to compose")
+        return channels[side]
+
+    def fused(self, codes: Tensor, weights: Tensor, side: int) -> Tensor:
+        """As in `Sampling`; the RGB output of smaller sides, and the code of the remaining layers, are means over the
+        M codes, which the paper leaves open."""
+        count, many = codes.shape[:2]
+        synthesis, level = self.generator.synthesis, side.bit_length() - 3
+        x, rgb = synthesis.features(self.spread(codes.flatten(0, 1)), level)
+        x = (x.unflatten(0, (count, many)) * weights[..., None, None]).sum(1)
+        rgb = rgb if rgb is None else rgb.unflatten(0, (count, many)).mean(1)
+        images: Tensor = synthesis.from_features(x, rgb, self.spread(codes.mean(1)), level)
+        return images

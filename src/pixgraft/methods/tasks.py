@@ -324,6 +324,39 @@ class Sampling(Method):
         `noise` selects the stored maps, new maps, none, or the maps of `draw_noise`.
         """
 
+    # --- what searches take, with gradients ---
+
+    def start_code(self) -> Tensor:
+        """The code (D,) that encoders and searches begin from, the mean w or, without w, one z drawn with a fixed seed:
+        the mean z is zero, which has no direction."""
+        return self.draw_latents(1, torch.Generator().manual_seed(0))[0]
+
+    def mapped(self, z: Tensor) -> Tensor:
+        """Codes (N, D) of z (N, Z), with gradients."""
+        return z
+
+    def generated(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
+        """Images (N, 3, S, S) of codes as `synthesize` takes them, not clamped, with gradients.
+
+        Raises PixgraftError if the method does not offer them.
+        """
+        raise PixgraftError(f"{self.name} models cannot be searched: choose another prior")
+
+    def fused_channels(self, side: int) -> int:
+        """C, channels of the feature maps of that side that `fused` composes.
+
+        Raises PixgraftError if there are none, or layers do not follow them.
+        """
+        raise PixgraftError(f"{self.name} models have no feature maps to compose: choose another prior")
+
+    def fused(self, codes: Tensor, weights: Tensor, side: int) -> Tensor:
+        """Images (N, 3, S, S) of M codes (N, M, D) each, not clamped, with gradients.
+
+        Feature maps of all codes up to that side are multiplied by weights (N, M, C) and added up; the remaining layers
+        make one image of the sum.
+        """
+        raise PixgraftError(f"{self.name} models have no feature maps to compose: choose another prior")
+
     def spread(self, codes: Tensor) -> Tensor:
         """W+ (N, L, D) from w (N, D), the same code for each layer."""
         return codes.unsqueeze(1).expand(-1, self.style_layers, -1)

@@ -24,6 +24,9 @@ SLOPE = 0.2
 GAIN = math.sqrt(2)
 """Gain of each leaky ReLU, applied to the weights and biases before it, since the ReLU is positively homogeneous."""
 EPSILON = 1e-8
+Codes = Sequence[Tensor]
+Maps = Sequence[Tensor | None]
+"""Codes (N, D) and noise maps (N, 1, s, s) of each layer."""
 
 
 def widths(image_size: int, base_channels: int, max_channels: int) -> dict[int, int]:
@@ -139,13 +142,41 @@ class Synthesis(nn.Module):
         if w_plus.ndim != 3 or w_plus.shape[1] != self.layers:
             raise PixgraftError(f"w_plus {tuple(w_plus.shape)}: expected (N, {self.layers}, D): spread(w) makes it")
         maps, codes = self.noise_maps(noise, len(w_plus)), w_plus.unbind(1)
-        x = self.first(self.const.expand(len(w_plus), -1, -1, -1), codes[0], maps[0])
-        rgb = _image(self.to_rgb[0](x, codes[1]))
-        for level, block in enumerate(self.blocks):
-            i = 2 * level + 1  # the RGB layer of a side shares its code with the next side's first convolution
-            x = block(x, codes[i : i + 2], maps[i : i + 2])
-            rgb = filtered_upsample(rgb) + _image(self.to_rgb[level + 1](x, codes[i + 2]))
-        return rgb
+        return self._rest(*self._begin(codes, maps, 0), codes, maps, 0)
+
+    def features(self, w_plus: Tensor, level: int) -> tuple[Tensor, Tensor | None]:
+        """Features (N, C, s, s) of codes (N, L, D) after the layers of the side s = 4 * 2^level with the stored noise,
+        and the RGB output (N, 3, s / 2, s / 2) of the sides below, None if there are none."""
+        return self._begin(w_plus.unbind(1), self.noise_maps("stored", len(w_plus)), level)
+
+    def from_features(self, x: Tensor, rgb: Tensor | None, w_plus: Tensor, level: int) -> Tensor:
+        """Images (N, 3, S, S) of `features` at that level, by the remaining layers with codes (N, L, D)."""
+        return self._rest(x, rgb, w_plus.unbind(1), self.noise_maps("stored", len(w_plus)), level)
+
+    def _begin(self, codes: Codes, maps: Maps, level: int) -> tuple[Tensor, Tensor | None]:
+        x: Tensor = self.first(self.const.expand(len(codes[0]), -1, -1, -1), codes[0], maps[0])
+        rgb: Tensor | None = None
+        for each in range(level):
+            rgb = self._image(x, rgb, codes, each)
+            x = self._larger(x, codes, maps, each)
+        return x, rgb
+
+    def _rest(self, x: Tensor, rgb: Tensor | None, codes: Codes, maps: Maps, level: int) -> Tensor:
+        for each in range(level, len(self.blocks)):
+            rgb = self._image(x, rgb, codes, each)
+            x = self._larger(x, codes, maps, each)
+        return self._image(x, rgb, codes, len(self.blocks))
+
+    def _image(self, x: Tensor, rgb: Tensor | None, codes: Codes, level: int) -> Tensor:
+        """The RGB output of a side, added to the one before it; its layer shares its code with the next side's first
+        convolution."""
+        here = _image(self.to_rgb[level](x, codes[2 * level + 1]))
+        return here if rgb is None else filtered_upsample(rgb) + here
+
+    def _larger(self, x: Tensor, codes: Codes, maps: Maps, level: int) -> Tensor:
+        first = 2 * level + 1
+        out: Tensor = self.blocks[level](x, codes[first : first + 2], maps[first : first + 2])
+        return out
 
 
 def _image(rgb: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ OUTPUT_LIMIT = 2**30
 """Bytes of the largest output of an earlier run that is read."""
 REPORT_FORMAT = 2
 """Format of the reports; docs/reports.md describes it."""
+UNFINISHED = "not finished: the same command goes on"
+"""The note in a report that is no finished work's."""
 GPU_PASS = 16
 """Images in each pass of a GPU, which a single one would leave idle. A CPU takes one: filling up would cost it more."""
 
@@ -80,6 +82,8 @@ class Result:
     """Remarks of the report, a sentence each."""
     report: dict[str, Any] = field(default_factory=dict)
     """The report, as docs/reports.md describes it."""
+    interrupted: str = ""
+    """The signal that ended the work before it was finished; its report notes `UNFINISHED`."""
 
     @property
     def images(self) -> list[Image.Image]:
@@ -209,6 +213,8 @@ class Plan:
     """Jobs that `make` takes at once."""
     hint: Callable[[], str] = str
     """A line about the inputs that is worth telling before the work; empty if there is none. It may look at some."""
+    watch: Callable[[Callable[[int, int], None]], None] | None = None
+    """Takes what is to be told of the steps within `make`, as (done, all of them); None if it has none to tell of."""
 
 
 # --- pipelines ---
@@ -302,7 +308,8 @@ class Pipeline(ABC):
 
     def tail(self, result: Result) -> dict[str, Any]:
         """The part of a report that is known after the work, still without its outputs."""
-        return {"outputs": [], "measures": result.measures, "notes": result.notes} | self.machine()
+        notes = [*result.notes, *([UNFINISHED] if result.interrupted else [])]
+        return {"outputs": [], "measures": result.measures, "notes": notes} | self.machine()
 
     def machine(self) -> dict[str, Any]:
         """What an output's last bits depend on, beside its settings."""

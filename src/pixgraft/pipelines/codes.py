@@ -5,7 +5,7 @@ Both are safetensors files whose metadata "pixgraft", a JSON text, says what mad
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -91,17 +91,20 @@ def _check_shape(saved: SavedCodes, shapes: list[tuple[int | str, ...]]) -> None
 
 def read_codes(path: Path, shape: tuple[int, ...]) -> SavedCodes:
     """The codes `shape` in a file. Raises PixgraftError, which names it, if it is none or they have another shape."""
-    saved = _read(path, ("codes",), "pixgraft translate")
+    saved = _read(path, ("codes",), "pixgraft translate or invert")
     _check_shape(saved, [shape])
     return saved
 
 
 def read_latents(path: Path, method: Sampling) -> SavedCodes:
-    """The latents in a file: its "z" (N, Z) if it has one, else its "w" (N, D) or (N, L, D), if the model has w.
+    """The latents in a file: its "z" (N, Z) if it has one, else its "w" (N, D) or (N, L, D), if the model has w; or the
+    "codes" of one image, (L, D) or (1, Z), as `pixgraft invert` finds them.
 
     Raises PixgraftError, which names the file, if it is none, or its codes do not fit the model.
     """
-    saved = _read(path, tuple(dict.fromkeys(("z", method.code_name))), "pixgraft sample")
-    shapes = method.code_shapes if saved.tensor == "w" else [(method.latent_size,)]
+    saved = _read(path, tuple(dict.fromkeys(("z", method.code_name, "codes"))), "pixgraft sample")
+    if tuple(saved.codes.shape) in method.code_shapes and saved.tensor == "codes":
+        saved = replace(saved, codes=saved.codes.unsqueeze(0))
+    shapes = [(method.latent_size,)] if saved.tensor == "z" else method.code_shapes
     _check_shape(saved, [("N", *shape) for shape in shapes])
     return saved

@@ -4,14 +4,12 @@ One condition at a time: PyTorch chooses its kernels by a batch's size, and an i
 company. Shape letters are those of `methods/tasks.py`; s is the side of a condition.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
@@ -19,19 +17,18 @@ from torch import Tensor
 from pixgraft.data.alignment import Placement
 from pixgraft.data.conditions import ConditionKind, condition_kind
 from pixgraft.data.degrade import Degradation
-from pixgraft.data.grids import tiled
 from pixgraft.data.images import fit, from_uint8, pixels, to_tensor, to_uint8
 from pixgraft.data.outputs import labels
 from pixgraft.data.sources import open_source
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
-from pixgraft.layers.conditions import fitted
 from pixgraft.layers.resample import bicubic
 from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.models import Model
-from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, png, provenance
+from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, png
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
+from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, in_a_row, together
 from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
 from pixgraft.pipelines.options import IN_FLOAT32, Computing, EditOptions, EncodingOptions, at_least, layer_range
 from pixgraft.pipelines.photographs import (
@@ -48,8 +45,6 @@ PHOTOGRAPHS = ("image", "lr")
 """Kinds of condition in which there may be a face to align."""
 FINE = 8
 """Default first layer of mixed styles: the first above 32 pixels, and of a generator of 1024 about the middle one."""
-SHOWN_SIDE = 256
-"""Largest side of a strip's tiles in pixels."""
 EDITED_IMAGES = 8
 """Default number of images on the way from one code to another."""
 
@@ -78,37 +73,6 @@ class Steps:
     def changes(self) -> list[float]:
         """How far each step moved the codes: the root mean square over all their numbers."""
         return self.codes.diff(dim=0).double().square().mean((1, 2)).sqrt().tolist()
-
-
-@dataclass(kw_only=True)
-class EncodingResult(Result):
-    """Images of codes, the codes, and the strip of the steps that led to them."""
-
-    codes: Tensor
-    """(N, M, D) float32, one for each image."""
-    strip: list[Tensor] = field(default_factory=list)
-    """Pictures (3, H, H) in [-1, 1]: the condition, the starting image and that of each step; empty for several."""
-    strip_side: int = SHOWN_SIDE
-    write_codes: bool = True
-    """Whether `save` writes the codes beside the images."""
-
-    def files(self, label: str, head: Mapping[str, Any]) -> dict[str, bytes]:
-        """LABEL.png, or LABEL_0.png and so on; the codes of each, ending in `_codes.safetensors`; LABEL_strip.png."""
-        files: dict[str, bytes] = {}
-        metadata = {"pixgraft": json.dumps(provenance(head), sort_keys=True)}
-        for (name, image), codes in zip(super().files(label, head).items(), self.codes, strict=True):
-            files[name] = image
-            if self.write_codes:
-                data = safetensors.torch.save({"codes": codes.contiguous()}, metadata)
-                files[f"{name.removesuffix('.png')}{CODES}"] = data
-        if self.strip:
-            files[f"{label}_strip.png"] = png(_strip(self.strip, self.strip_side), head)
-        return files
-
-
-def _strip(pictures: Sequence[Tensor], side: int) -> Tensor:
-    """Pictures (3, H, H) in [-1, 1], of any sides, beside each other."""
-    return tiled(torch.cat([fitted(each.cpu().unsqueeze(0), side) for each in pictures]).unsqueeze(0))
 
 
 class EncodingPipeline(Pipeline):
@@ -151,25 +115,21 @@ class EncodingPipeline(Pipeline):
             steps=steps, samples=samples, mix_from=mix_from, mix_alpha=mix_alpha, seed=seed, factor=factor, align=align
         )
         settings = self._settings(options)
+        conditions, entry = self._given(image, factor, align)
+        result = together([self.result(each, settings, seed) for each in conditions])
+        reported: EncodingResult = self.reported(result, seed=seed, settings=settings, inputs=[entry])
+        return reported
+
+    def _given(self, image: Picture, factor: int, align: bool) -> tuple[list[Condition], dict[str, str]]:
+        """What a call is given, as the method takes it, and as an input of its report."""
         if isinstance(image, Tensor):
             if factor != 1 or align:
                 raise PixgraftError("factor and align are for image files: shrink or align the tensor first")
-            conditions = [Condition(pixels=each) for each in condition_batch(image, self.condition)]
-            entry = tensor_entry("condition", image)
-        else:
-            name, data = read_file(image, "condition")
-            conditions = [self.read_condition(data, name, factor=factor, to=self._placement(align))]
-            entry = input_entry("condition", name, data)
-        results = [self.result(each, settings, seed) for each in conditions]
-        result = results[0]
-        if len(results) > 1:
-            result = EncodingResult(
-                pixels=torch.cat([each.pixels for each in results]),
-                codes=torch.cat([each.codes for each in results]),
-                measures={"images": [each.measures for each in results]},
-            )
-        reported: EncodingResult = self.reported(result, seed=seed, settings=settings, inputs=[entry])
-        return reported
+            batch = condition_batch(image, self.condition)
+            return [Condition(pixels=each) for each in batch], tensor_entry("condition", image)
+        name, data = read_file(image, "condition")
+        condition = self.read_condition(data, name, factor=factor, to=self._placement(align))
+        return [condition], input_entry("condition", name, data)
 
     def _settings(self, options: EncodingOptions) -> dict[str, Any]:
         """The settings of a report. Raises PixgraftError for options that the model cannot take."""
@@ -382,7 +342,7 @@ class EncodingPipeline(Pipeline):
             images = [finished.image(done) for done in finished.results if done.report]
             if layers is not None:
                 images = [from_uint8(self.decode(a.codes)), *images, from_uint8(self.decode(b.codes))]
-            return {"strip.png": png(_strip(images, self.strip_side), finished.head)}
+            return {"strip.png": png(in_a_row(images, self.strip_side), finished.head)}
 
         jobs = []
         for place, share in enumerate(shares):

@@ -32,9 +32,10 @@ from pixgraft.data.outputs import (
 )
 from pixgraft.engine.distributed import World, barrier, gather_objects, gather_to_first
 from pixgraft.errors import PixgraftError
-from pixgraft.files import file_sha256, json_sha256, remove_leftovers, removed_if_empty, write_bytes
+from pixgraft.files import file_sha256, json_sha256, make_folder, remove_leftovers, removed_if_empty, write_bytes
 from pixgraft.pipelines.base import (
     OUTPUT_LIMIT,
+    UNFINISHED,
     Done,
     Finished,
     Job,
@@ -46,8 +47,6 @@ from pixgraft.pipelines.base import (
     report_bytes,
 )  # fmt: skip
 
-UNFINISHED = "not finished: the same command goes on"
-"""The note in the report of a folder's outputs while they are made."""
 AHEAD = 4
 """Passes whose inputs are read ahead, and passes whose outputs wait to be written."""
 COMPARED = ("format", "task", "method", "weights_sha256", "seed", "settings", "inputs")
@@ -72,7 +71,8 @@ def run(
     is no summary, where some outputs are files of their own.
 
     Raises PixgraftError if nothing can be done: no job has a usable input, an output would replace an input or another
-    output, or the folder holds other files or cannot be made.
+    output, or the folder holds other files or cannot be made; KeyboardInterrupt, with the signal's name, after results
+    that a signal cut short were written.
     """
     world = world or World(0, 1, 0)
     driver = _Driver(pipeline, plan, out, again=again)
@@ -198,7 +198,9 @@ class _Driver:
             return None
         try:
             notes, seconds = report["notes"], report.get("seconds", 0)
-            if not all(isinstance(note, str) for note in notes) or not isinstance(seconds, int | float):
+            if UNFINISHED in notes or not all(isinstance(note, str) for note in notes):
+                return None
+            if not isinstance(seconds, int | float):
                 return None
             hashes = {each["file"]: each["sha256"] for each in report["outputs"]}
             if hashes.keys() != set(outputs):
@@ -240,7 +242,11 @@ class _Driver:
             while reads:
                 taken = reads.popleft().result()
                 reads.extend(reader.submit(self.read, part) for part in itertools.islice(waiting, 1))
-                writes.append(writer.submit(self.write_all, taken, *self.compute(taken)))
+                results, seconds = self.compute(taken)
+                writes.append(writer.submit(self.write_all, taken, results, seconds))
+                for result in results:
+                    if result.interrupted:
+                        raise KeyboardInterrupt(result.interrupted)
                 while writes and (writes[0].done() or len(writes) > AHEAD):
                     yield from writes.popleft().result()
             for write in writes:
@@ -315,6 +321,8 @@ class _Driver:
         written: list[Path] = []
         try:
             for name, data in ({**files, f"{label}.json": report_bytes(report)}).items():
+                if "/" in name:
+                    make_folder((self.folder / name).parent)
                 write_bytes(self.folder / name, data)
                 written.append(self.folder / name)
         except PixgraftError:

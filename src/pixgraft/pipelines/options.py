@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from pixgraft.errors import PixgraftError
+from pixgraft.inversion.settings import SearchSettings
 
 Precision = Literal["float32", "bfloat16"]
 EngineName = Literal["torch", "onnxruntime", "openvino"]
@@ -139,6 +140,28 @@ class EncodingOptions:
     """The random style's share in these layers, above 0 and up to 1; the rest is the encoder's own code."""
     seed: int = 0
     """Seed of the random styles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InversionOptions(SearchSettings):
+    """Options of searches in a prior."""
+
+    condition: Path
+    """Images to search for: a file, a folder (searched) or a zip. One smaller than the prior's is what the found image
+    is to shrink to, if the sides divide."""
+    steps: int | None = None
+    """Steps of the search: by default 1000 (wplus, single), 450 (pti), 100 (pulse) or 3000 (mganprior)."""
+    tuning: int | None = None
+    """For pti: steps in which the generator is tuned; the default is 350."""
+    start: str | None = None
+    """Begin at the codes of a model that encodes, such as a run of ome or psp on the same prior."""
+    factor: int = 1
+    """Shrink the images by this factor first; the found image is to shrink to the same."""
+    align: bool = False
+    """Warp the largest face of each photograph to where the prior's training images have theirs; one without fails. A
+    prior that does not know where gets FFHQ's crop."""
+    seed: int = 0
+    """Seed of what the search draws at random."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Searches in a frozen prior for the codes of an image: nothing is trained beforehand."""
