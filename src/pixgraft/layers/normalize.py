@@ -1,4 +1,4 @@
-"""Normalisation layers: positional (PONO), instance, pixel, adaptive (AdaIN) and spatially adaptive (SPAdaIN).
+"""Normalisation layers: positional (PONO), instance, batch, pixel, adaptive (AdaIN) and spatially adaptive (SPAdaIN).
 
 Shape letters: N images, C channels, H height, W width.
 """
@@ -86,10 +86,31 @@ class InstanceNorm(nn.Module):
         return _laid_out_as(x, F.instance_norm(x, weight=self.weight, bias=self.bias, eps=EPSILON))
 
 
+def instance_norm(x: Tensor) -> Tensor:
+    """Instance normalisation of (N, C, H, W) without gain and bias."""
+    return _laid_out_as(x, F.instance_norm(x, eps=EPSILON))
+
+
 def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
     """y in channels_last if x is: PyTorch's instance norm returns channels first, which slows every later layer."""
     layout = torch.channels_last
     return y.contiguous(memory_format=layout) if x.is_contiguous(memory_format=layout) else y
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation without gain and bias, whose running statistics follow the passes with gradients alone.
+
+    A pass without gradients, as for another phase's images, then changes nothing. In training the statistics are those
+    of a microbatch of one process; eval mode uses the running ones, so that an image does not depend on its batch.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and not torch.is_grad_enabled():
+            return F.batch_norm(x, None, None, training=True, eps=self.eps)
+        return super().forward(x)
 
 
 def pixel_norm(x: Tensor) -> Tensor:
@@ -111,7 +132,7 @@ class AdaIN(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Normalise (N, C, H, W) with codes (N, style_dim)."""
         gain, offset = self.style(style).to(x.dtype)[..., None, None].chunk(2, dim=1)
-        return torch.addcmul(offset, 1 + gain, _laid_out_as(x, F.instance_norm(x, eps=EPSILON)))
+        return torch.addcmul(offset, 1 + gain, instance_norm(x))
 
 
 class SPAdaIN(nn.Module):
