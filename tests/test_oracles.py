@@ -294,9 +294,13 @@ def psp_encoder(reference: Oracle) -> dict[str, Tensor]:
 @torch.inference_mode()
 def pix2pixhd(reference: Oracle) -> dict[str, Tensor]:
     """An image, and the logits and the mean of each layer's features for a condition and an image."""
-    networks, size, labels = reference.networks("pix2pixhd"), *(reference.config[key] for key in ("image_size", "labels"))
+    networks, size, labels = (
+        reference.networks("pix2pixhd"),
+        *(reference.config[key] for key in ("image_size", "labels")),
+    )
     condition, pair = (
-        reference.given(f"pix2pixhd/{name}", 1, labels + more, size, size) for name, more in (("labels", 0), ("pair", 3))
+        reference.given(f"pix2pixhd/{name}", 1, labels + more, size, size)
+        for name, more in (("labels", 0), ("pair", 3))
     )
     scales = networks["discriminator"](pair[:, :labels], pair[:, labels:])
     return {

@@ -10,7 +10,7 @@ from torch import nn
 
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import Condition
-from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, empty, filled, shape_of, width
+from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled, planned, shape_of, width
 from pixgraft.layouts.reading import Content
 from pixgraft.methods.pix2pixhd import Pix2PixHD, Pix2PixHDConfig
 from pixgraft.networks.patchgan import Discriminator
@@ -87,6 +87,7 @@ def _generator(tensors: Tensors, group: str) -> Generator:
     base, channels = shape_of(tensors, "model.1.weight", 4, group, MODEL)[:2]
     levels = (count(tensors, r"model\.(\d+)\.weight$") - 2) // 2
     blocks = count(tensors, r"model\.(\d+)\.conv_block\.")
+    Pix2PixHDConfig(downsamplings=levels, blocks=blocks)  # refuses numbers of no network
     # Each convolution has its place in one sequence: after a padding, and before a norm and a ReLU.
     body = 4 + 3 * levels
     decoder = body + blocks
@@ -98,7 +99,7 @@ def _generator(tensors: Tensors, group: str) -> Generator:
         *((rf"^model\.{body + index}\.conv_block\.1\.", f"blocks.{index}.conv1.") for index in range(blocks)),
         *((rf"^model\.{body + index}\.conv_block\.5\.", f"blocks.{index}.conv2.") for index in range(blocks)),
     ]
-    network = empty(
+    network = planned(
         lambda: Generator(condition_channels=channels, base_channels=base, downsamplings=levels, blocks=blocks)
     )
     return filled(network, tensors, group, renaming)
@@ -107,6 +108,7 @@ def _generator(tensors: Tensors, group: str) -> Generator:
 def _discriminator(tensors: Tensors, group: str) -> Discriminator:
     base, channels = shape_of(tensors, "scale0_layer0.0.weight", 4, group, MODEL)[:2]
     scales, layers = count(tensors, r"scale(\d+)_"), count(tensors, r"scale0_layer(\d+)\.") - 2
+    Pix2PixHDConfig(discriminator_layers=layers, discriminator_scales=scales)
     renaming: Renaming = [
         # The published numbers of the scales begin at the smallest.
         *((rf"^scale{scales - 1 - index}_", f"scales.{index}.") for index in range(scales)),
@@ -114,7 +116,7 @@ def _discriminator(tensors: Tensors, group: str) -> Discriminator:
         (rf"\.layer{layers + 1}\.0\.", ".to_logits."),
         *((rf"\.layer{index + 1}\.0\.", f".convs.{index}.") for index in range(layers)),
     ]
-    network = empty(
+    network = planned(
         lambda: Discriminator(
             condition_channels=channels - 3,
             base_channels=base,

@@ -1,9 +1,9 @@
 """The layout of NVlabs/SPADE, the published code of SPADE (Park et al. 2019).
 
 A checkpoint is two or three files: latest_net_G.pth of the generator, latest_net_D.pth of the discriminator, and, of a
-model with styles, latest_net_E.pth of the style encoder. A generator without styles does not say the side of the images,
-for which the configuration's default stands; one with styles does, if its number of upsamplings is the published
-default, "normal", or "most". Instance edges count as one more class, whose pixels are there in no map.
+model with styles, latest_net_E.pth of the style encoder. A generator without styles does not say the side of images:
+the configuration's default stands. One with styles does, if its number of upsamplings is the published default,
+"normal", or "most". Instance edges count as one more class, whose pixels are there in no map.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, empty, filled, shape_of, width
+from pixgraft.layouts.common import Renaming, StateDicts, Tensors, count, filled, planned, shape_of, width
 from pixgraft.layouts.pix2pixhd import condition_fields, discriminator_fields
 from pixgraft.layouts.reading import Content
 from pixgraft.methods.spade import SPADE, SPADEConfig
@@ -49,8 +49,8 @@ _ENCODER: Renaming = [
 def model(content: Content) -> tuple[SPADE, dict[str, nn.Module]]:
     """The method with the networks of a checkpoint, and these networks; conditions as in `pix2pixhd.model`.
 
-    Raises PixgraftError without a generator, for styles without an encoder, for networks that do not fit each other, and
-    for tensors that are missing, unknown or misshapen.
+    Raises PixgraftError without a generator, for styles without an encoder, for networks that do not fit each other,
+    and for tensors that are missing, unknown or misshapen.
     """
     read = networks(content.groups)
     generator = next((each for each in read.values() if isinstance(each, Generator)), None)
@@ -109,7 +109,8 @@ def _generator(tensors: Tensors, group: str) -> Generator:
     if "fc.weight" in tensors and tensors["fc.weight"].ndim == 2:
         features, style_dim = shape_of(tensors, "fc.weight", 2, group, MODEL)
         size = math.isqrt(features // (16 * base)) << upsamplings
-    network = empty(
+    SPADEConfig(image_size=size)  # refuses sides of no network
+    network = planned(
         lambda: Generator(
             image_size=size,
             condition_channels=channels,
@@ -128,14 +129,19 @@ def _encoder(tensors: Tensors, group: str) -> StyleEncoder:
     base = shape_of(tensors, "layer1.0.weight_orig", 4, group, MODEL)[0]
     style_dim = shape_of(tensors, "fc_mu.weight", 2, group, MODEL)[0]
     size = 4 << count(tensors, r"layer(\d)\.")
+    SPADEConfig(image_size=size, upsamplings=4)
     return filled(
-        empty(lambda: StyleEncoder(image_size=size, style_dim=style_dim, base_channels=base)), tensors, group, _ENCODER
+        planned(lambda: StyleEncoder(image_size=size, style_dim=style_dim, base_channels=base)),
+        tensors,
+        group,
+        _ENCODER,
     )
 
 
 def _discriminator(tensors: Tensors, group: str) -> Discriminator:
     base, channels = shape_of(tensors, "discriminator_0.model0.0.weight", 4, group, MODEL)[:2]
     scales, layers = count(tensors, r"discriminator_(\d+)\."), count(tensors, r"discriminator_0\.model(\d+)\.") - 2
+    SPADEConfig(discriminator_layers=layers, discriminator_scales=scales)
     renaming: Renaming = [
         (r"^discriminator_(\d+)\.", r"scales.\1."),
         (r"\.model0\.0\.", ".first."),
@@ -143,7 +149,7 @@ def _discriminator(tensors: Tensors, group: str) -> Discriminator:
         *((rf"\.model{index + 1}\.0\.(0\.)?", f".convs.{index}.") for index in range(layers)),
         *_SPECTRAL,
     ]
-    network = empty(
+    network = planned(
         lambda: Discriminator(
             condition_channels=channels - 3,
             base_channels=base,

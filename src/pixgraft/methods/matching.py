@@ -1,5 +1,5 @@
-"""The base of pix2pixHD and SPADE: a generator against multiscale PatchGANs, whose features of generated and real images
-it matches, with a perceptual loss (Wang et al. 2018, section 3).
+"""The base of pix2pixHD and SPADE: a generator against multiscale PatchGANs, whose features of generated and real
+images it matches, with a perceptual loss (Wang et al. 2018, section 3).
 
 Instance edges, which the published code can add to label maps, are left out: conditions here have no instances. The
 published perceptual loss compares features of VGG19; here it is the distance of a `PerceptualNetwork`. The published

@@ -21,7 +21,7 @@ from pixgraft.networks.pix2pixhd import Generator
 
 @dataclass(frozen=True, kw_only=True)
 class Pix2PixHDConfig(MatchingConfig):
-    """The defaults are the published code's; its number of halvings is 4, where the paper's figures differ."""
+    """The defaults are the published code's."""
 
     downsamplings: int = 4
     blocks: int = 9
@@ -34,8 +34,8 @@ class Pix2PixHDConfig(MatchingConfig):
             raise PixgraftError(
                 f"downsamplings is {self.downsamplings}: with image_size {self.image_size} choose from 1 to {most}"
             )
-        if self.blocks < 0:
-            raise PixgraftError(f"blocks is {self.blocks}: choose a number from 0")
+        if not 0 <= self.blocks <= 64:
+            raise PixgraftError(f"blocks is {self.blocks}: choose a number from 0 to 64")
 
 
 class Pix2PixHD(MatchingSynthesis):

@@ -6,7 +6,7 @@ holds both, (N, 2Z) for styles of Z numbers, and the noise of a sample is what t
 samples in an image's style are those of its distribution. With `style_dim` 0 there is no style, and one image for each
 condition, as in the published checkpoints.
 
-The published batch normalisation is synchronised over the GPUs. Here each process and microbatch has its own statistics.
+The published batch normalisation is synchronised over GPUs. Here each process and microbatch has its own statistics.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,8 @@ class SPADEConfig(MatchingConfig):
     """The normalisation before each modulation."""
     encoder_channels: int = 64
     lambda_kl: float = 0.05
-    """Weight of the KL divergence of an image's style from the prior. The published code sums it over a GPU's images."""
+    """Weight of the KL divergence of an image's style from the prior. The published code sums it over a GPU's images,
+    here it is their mean."""
 
     generator_lr: float = 1e-4
     discriminator_lr: float = 4e-4

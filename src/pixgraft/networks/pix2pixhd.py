@@ -29,8 +29,8 @@ class Block(nn.Module):
 
 
 class Generator(nn.Module):
-    """G(condition): an encoder that halves the side `downsamplings` times and doubles the channels, residual blocks, and
-    a decoder that mirrors the encoder with transposed convolutions.
+    """G(condition): an encoder that halves the side `downsamplings` times and doubles the channels, residual blocks,
+    and a decoder that mirrors the encoder with transposed convolutions.
     """
 
     def __init__(

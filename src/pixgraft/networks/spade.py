@@ -86,12 +86,12 @@ class Block(nn.Module):
 class Generator(nn.Module):
     """G(condition, style): seven or eight blocks, between which the side is doubled `upsamplings` times, up to S.
 
-    The first features have side S >> `upsamplings` (4, or 5 to 7, the published normal, more and most). They come from the
-    style by a linear layer, or without a style (`style_dim` 0) from the condition. The widths fall from 16 times
+    The first features have side S >> `upsamplings` (4, or 5 to 7, the published normal, more and most). They come from
+    the style by a linear layer, or without a style (`style_dim` 0) from the condition. The widths fall from 16 times
     `base_channels` to `base_channels`, or to half of it with 7 upsamplings.
 
-    Conditions are shrunk to the side of each block: label maps (`nearest`) by a pixel of each cell as published, drawings
-    and other images by its mean.
+    Conditions are shrunk to the side of each block: label maps (`nearest`) by a pixel of each cell as published,
+    drawings and other images by its mean.
     """
 
     def __init__(

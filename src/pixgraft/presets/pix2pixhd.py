@@ -19,7 +19,7 @@ def paper_256() -> Experiment:
 def small_64() -> Experiment:
     """pix2pixHD at 64 for a laptop's CPU, with eight labels as `grit-small-64`."""
     method = Pix2PixHDConfig(
-        image_size=64, classes=8, generator_channels=32, downsamplings=3, blocks=6, discriminator_channels=32,
+        image_size=64, classes=8, generator_channels=32, downsamplings=3, discriminator_channels=32,
         perceptual="squeezenet",
     )  # fmt: skip
     return Experiment(name="pix2pixhd-small-64", kind="pix2pixhd", data=FACES_DATA, method=method, train=SMALL_64)
