@@ -21,7 +21,9 @@ from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Losses
 from pixgraft.methods.matching import MatchingSynthesis
 from pixgraft.methods.spade import SPADE
+from pixgraft.models import load_model, save_model
 from pixgraft.networks.patchgan import Discriminator
+from pixgraft.pipelines.onnx import export_onnx
 from pixgraft.pipelines.programs import programs
 from pixgraft.training.loop import with_available_networks
 from training import assert_equal, make_images, make_pairs, newest
@@ -201,7 +203,7 @@ def test_a_style_is_a_distribution() -> None:
 def test_what_depends_on_the_condition_alone_is_computed_once() -> None:
     method = made_spade().eval()
     calls: list[int] = []
-    method.generator.blocks[0].get_submodule("norm1.shared").register_forward_hook(lambda *_: calls.append(1))
+    method.get_submodule("generator.blocks.0.norm1.shared").register_forward_hook(lambda *_: calls.append(1))
     method.samples(condition_of(method), pictures(4), [method.draw_noise(4) for _ in range(3)])
     assert calls == [1]
 
@@ -284,3 +286,11 @@ def test_a_discriminator_takes_its_published_steps() -> None:
         sides = [[each.shape[-1] for each in layers] for layers in network(torch.empty(1, 2, 256, 256),
                                                                            torch.empty(1, 3, 256, 256))]  # fmt: skip
     assert sides == [[129, 65, 33, 34, 35], [65, 33, 17, 18, 19]]
+
+
+@pytest.mark.slow
+@BOTH
+def test_its_programs_run_elsewhere(kind: str, tmp_path: Path) -> None:
+    """Without a style there is no input for it."""
+    save_model(tmp_path / "model", made(kind), info={})
+    assert max(export_onnx(load_model(tmp_path / "model"), tmp_path / "onnx").values()) < 1e-4

@@ -5,6 +5,8 @@ tensors do not say the side of the images, for which the configuration's default
 edges, which the published code can add to the label maps, count as one more class, whose pixels are there in no map.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -47,13 +49,13 @@ def model(content: Content) -> tuple[Pix2PixHD, dict[str, nn.Module]]:
     return method, read
 
 
-def condition_fields(channels: int) -> dict[str, Condition | int]:
+def condition_fields(channels: int) -> dict[str, Any]:
     """The kind of conditions with that many channels, and their classes."""
     kind: Condition = "sketch" if channels == 1 else "image" if channels == 3 else "labels"
     return {"condition": kind} | ({"classes": channels} if kind == "labels" else {})
 
 
-def discriminator_fields(discriminator: Discriminator | None, condition_channels: int) -> dict[str, int | bool]:
+def discriminator_fields(discriminator: Discriminator | None, condition_channels: int) -> dict[str, Any]:
     """The fields of a discriminator, if there is one; PixgraftError if it is for other conditions."""
     if discriminator is None:
         return {}

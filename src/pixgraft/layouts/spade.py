@@ -7,6 +7,7 @@ the configuration's default stands. One with styles does, if its number of upsam
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import nn
@@ -59,7 +60,8 @@ def model(content: Content) -> tuple[SPADE, dict[str, nn.Module]]:
     if generator is None:
         raise PixgraftError("it has no generator: give the file whose name ends in net_G.pth")
     start, shared = generator.start, generator.blocks[0].get_submodule("norm1.shared")
-    channels, upsamplings = width(shared, 1), sum(generator.doubles)
+    channels = width(shared, 1)
+    upsamplings: Literal[5, 7] = 7 if sum(generator.doubles) == 7 else 5
     style_dim = width(start, 1) if isinstance(start, nn.Linear) else 0
     if style_dim and encoder is None:
         raise PixgraftError("its generator takes styles: put the file of their encoder, net_E.pth, beside it")

@@ -66,6 +66,8 @@ class SPADE(MatchingSynthesis):
     spectral: ClassVar[bool] = True
     Config: ClassVar[type] = SPADEConfig
     config: SPADEConfig
+    generator: Generator
+    style_encoder: StyleEncoder
 
     def __init__(self, config: SPADEConfig) -> None:
         super().__init__(config)

@@ -4,6 +4,7 @@ the convolutions of pix2pixHD and SPADE.
 
 import itertools
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,7 @@ def convolution(
     std = xavier_std(c_in, c_out, size**2) if xavier else START
     if spectral:
         return SpectralConv2d(c_in, c_out, size, stride=stride, padding=padding, bias=bias, std=std)
-    mode = "reflect" if reflect else "zeros"
+    mode: Literal["reflect", "zeros"] = "reflect" if reflect else "zeros"
     return initialised(nn.Conv2d(c_in, c_out, size, stride, padding, bias=bias, padding_mode=mode), std)
 
 

@@ -134,6 +134,7 @@ class Generator(nn.Module):
         """The output of `forward` for each of `styles`; what depends on the condition alone is computed once."""
         side, modulations = self.start_side, []
         for block, doubles in zip(self.blocks, self.doubles, strict=True):
+            assert isinstance(block, Block)
             side <<= doubles
             modulations.append(block.modulations(self.shrunk(condition, side)))
         return [self.draw(self.first(condition, style), modulations) for style in styles]
@@ -148,7 +149,8 @@ class Generator(nn.Module):
         if style is None:
             features: Tensor = self.start(self.shrunk(condition, self.start_side))
             return features
-        return self.start(style).unflatten(1, (-1, self.start_side, self.start_side))
+        flat: Tensor = self.start(style)
+        return flat.unflatten(1, (-1, self.start_side, self.start_side))
 
     def draw(self, x: Tensor, modulations: Sequence[Sequence[Modulation]]) -> Tensor:
         """Images of the first block's features, by each block's modulations."""
