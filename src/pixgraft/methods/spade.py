@@ -118,14 +118,14 @@ class SPADE(MatchingSynthesis):
 
     def random_style(self, count: int, random: torch.Generator | None = None) -> Tensor:
         """Codes whose means are drawn at random; with the noise their styles are distributed as the prior."""
-        codes = torch.full((count, self.style_dim), SHARE)
+        codes = torch.full((count, self.style_dim), SHARE, device="cpu")
         for code in codes[:, : self.config.style_dim]:
             code.normal_(std=SHARE, generator=random)
         return codes
 
     def draw_noise(self, count: int, random: torch.Generator | None = None) -> list[Tensor]:
         """One tensor (N, Z) from N(0, 1), drawn on the CPU image by image; empty without a style."""
-        noise = torch.empty(count, self.config.style_dim)
+        noise = torch.empty(count, self.config.style_dim, device="cpu")
         for row in noise:
             row.normal_(generator=random)
         return [noise] if self.style_dim else []

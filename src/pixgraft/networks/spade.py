@@ -147,10 +147,9 @@ class Generator(nn.Module):
     def first(self, condition: Tensor, style: Tensor | None) -> Tensor:
         """The first block's features."""
         if style is None:
-            features: Tensor = self.start(self.shrunk(condition, self.start_side))
-            return features
-        flat: Tensor = self.start(style)
-        return flat.unflatten(1, (-1, self.start_side, self.start_side))
+            condition = self.shrunk(condition, self.start_side)
+        features: Tensor = self.start(condition if style is None else style)
+        return features.view(len(features), -1, self.start_side, self.start_side)
 
     def draw(self, x: Tensor, modulations: Sequence[Sequence[Modulation]]) -> Tensor:
         """Images of the first block's features, by each block's modulations."""
