@@ -18,7 +18,8 @@ from pixgraft.engine.distributed import World
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method
 from pixgraft.methods.encoding import EncodingConfig
-from pixgraft.methods.grit import GRIT, GRITConfig
+from pixgraft.methods.grit import GRIT
+from pixgraft.methods.tasks import SynthesisConfig
 from pixgraft.models import save_model
 from pixgraft.presets import preset
 from pixgraft.training.experiment import Experiment
@@ -44,7 +45,7 @@ class Case:
         config = self.experiment.method
         if config.domains:
             return Batch(images, {}, (torch.arange(count) % len(config.domains)).to(torch.uint8).view(-1, 1, 1, 1))
-        takes = isinstance(config, GRITConfig | EncodingConfig) and config.condition != "self"
+        takes = isinstance(config, SynthesisConfig | EncodingConfig) and config.condition != "self"
         return Batch(images, {}, conditions(config, images) if takes else None)
 
 
@@ -63,6 +64,12 @@ def i2ilr(name: str, *settings: str) -> Experiment:
 
 def grit(*settings: str) -> Experiment:
     return replaced(preset("grit-tiny-32"), [*SMALL, "method.style_channels=[4, 8]", *settings])
+
+
+def matching(kind: str, *settings: str) -> Experiment:
+    """pix2pixHD or SPADE."""
+    own = ["method.discriminator_channels=4", "train.batch=4"]
+    return replaced(preset(f"{kind}-tiny-32"), [*own, *settings])
 
 
 def prior(kind: str, *settings: str) -> Experiment:
@@ -109,6 +116,16 @@ CASES = [
     Case("grit-noise", grit("method.residual=false", "method.condition=image"), ONCE),
     # The residual's last layer starts at zero: in the first step nothing reaches the noise that it alone uses.
     Case("grit-sketch-r1", grit("method.condition=sketch", *PENALIZED, *APART), ONCE, idle=r"decoder\..*noise\.weight"),
+    Case("pix2pixhd", matching("pix2pixhd"), {"generator": 1}),
+    # Batch normalisation makes an image's loss depend on its batch.
+    Case("spade", matching("spade"), ONCE, draws=True),
+    Case("spade-instance", matching("spade", "method.norm=instance", "method.condition=sketch"), ONCE),
+    Case(
+        "spade-plain",
+        matching("spade", "method.style_dim=0", "method.discriminator_norm=false", "method.lambda_features=0"),
+        {"generator": 1},
+        draws=True,
+    ),
     Case("stylegan2", prior("stylegan2", "method.augment_target=0"), {"generator.synthesis": 1.5}, draws=True),
     Case("stylegan2-augmented", prior("stylegan2", "method.r1_every=2"), {"generator.synthesis": 1.5}, draws=True),
     Case(
@@ -118,7 +135,6 @@ CASES = [
         draws=True,
     ),
     Case("progan", prior("progan"), {"generator": 1}, draws=True, idle=r"(to|from)_rgb\.[012]\."),
-    # Batch normalisation makes an image's loss depend on its batch.
     Case("psp", encoding("psp"), {"generator.synthesis": 1}, draws=True, idle=DEAD),
     Case("psp-w", encoding("psp", "method.space=w"), draws=True, idle=DEAD),
     Case(
@@ -197,7 +213,7 @@ def pictures(count: int, *, size: int = 32, seed: int = 0) -> Tensor:
     return (patches + 0.15 * torch.randn(count, 3, size, size, generator=generator)).clamp(-1, 1)
 
 
-def conditions(config: GRITConfig | EncodingConfig, images: Tensor) -> Tensor:
+def conditions(config: SynthesisConfig | EncodingConfig, images: Tensor) -> Tensor:
     """What such pictures could be made from, as data keeps it: the levels or the classes of their patches' lightness,
     or their colours."""
     patches = F.interpolate(F.avg_pool2d(images, images.shape[-1] // 4), size=images.shape[-1])

@@ -36,7 +36,10 @@ from pixgraft.pipelines.sample import SamplingPipeline
 from pixgraft.pipelines.synthesize import SynthesisPipeline
 from pixgraft.training.trainer import Trainer
 
-NAMES = ("i2ilr-augmented", "grit", "grit-sketch-r1", "stylegan2-augmented", "progan", "psp", "ome")
+NAMES = (
+    *("i2ilr-augmented", "grit", "grit-sketch-r1", "pix2pixhd", "spade-instance", "spade-plain"),
+    *("stylegan2-augmented", "progan", "psp", "ome"),
+)
 """The cases that run: each method, in the forms that make tensors of their own."""
 
 

@@ -17,6 +17,7 @@ from prior_files import LAYOUTS as PRIORS
 from prior_files import genforce, noise, progan, published, rosinality, torch_bytes
 from test_convert import Groups, Runs, discriminator, generator, small
 from test_feature_layouts import EXAMPLES, stand_ins
+from test_matching_layouts import hd_generator, spade_generator
 from test_psp_networks import published as published_psp
 from test_starganv2 import Published
 from using import refusal
@@ -37,6 +38,8 @@ CASES: dict[str, tuple[str, Callable[[], Groups]]] = {
     "i2ilr": ("i2ilr", whole_i2ilr),
     "i2ilr, one generator": ("i2ilr", lambda: {"Gen": small(), "epoch": 7}),
     "starganv2": ("starganv2", lambda: Published(32, 4, 8, 2).groups),
+    "pix2pixhd": ("pix2pixhd", hd_generator),
+    "spade": ("spade", lambda: spade_generator(style=0)),
     "psp": ("psp", published_psp),
     "psp, one code": ("psp", lambda: published_psp(single=True)),
     "psp, groups": ("psp", parts_of_psp),

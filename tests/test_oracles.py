@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pixgraft.config import replaced
+from pixgraft.layers.conditions import one_hot
 from pixgraft.layers.resample import average_pool
 from pixgraft.layers.straight_through import round_to
 from pixgraft.layouts import from_state_dicts
@@ -305,6 +306,38 @@ def psp_encoder(reference: Oracle) -> dict[str, Tensor]:
     return {"codes": encoder(reference.input("x", 1, reference.config["in_channels"], size, size) * 0.5)}
 
 
+# --- pix2pixHD (NVIDIA/pix2pixHD) and SPADE (NVlabs/SPADE) ---
+
+
+@torch.inference_mode()
+def pix2pixhd(reference: Oracle) -> dict[str, Tensor]:
+    """An image, and the logits and the mean of each layer's features for a condition and an image."""
+    networks, size, labels = (
+        reference.networks("pix2pixhd"),
+        *(reference.config[key] for key in ("image_size", "labels")),
+    )
+    condition, pair = (
+        reference.given(f"pix2pixhd/{name}", 1, labels + more, size, size)
+        for name, more in (("labels", 0), ("pair", 3))
+    )
+    scales = networks["discriminator"](pair[:, :labels], pair[:, labels:])
+    return {
+        "image": networks["generator"](condition),
+        **{f"d_scale{index}": layers[-1] for index, layers in enumerate(scales)},
+        "d_feat_means": torch.stack([features.mean() for layers in scales for features in layers]),
+    }
+
+
+@torch.inference_mode()
+def spade(reference: Oracle) -> dict[str, Tensor]:
+    """An image in a style; the label map is the channel with the largest input."""
+    size, labels, z_dim = (reference.config[key] for key in ("image_size", "labels", "z_dim"))
+    classes = reference.given("spade/labels", 1, labels, size, size).argmax(1)
+    condition = one_hot(classes.unsqueeze(1), labels)
+    image = reference.networks("spade")["netG"](condition, reference.given("spade/z", 1, z_dim))
+    return {"image": image, "labels": classes}
+
+
 COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
     "i2ilr_64_8": i2ilr,
     "i2ilr_64_16": i2ilr,
@@ -317,6 +350,8 @@ COMPUTED: dict[str, Callable[[Oracle], dict[str, Tensor]]] = {
     "starganv2_128": starganv2,
     "progan_256": progan,
     "progan_1024": progan,
+    "pix2pixhd_128": pix2pixhd,
+    "spade_128": spade,
     "psp_encoder_3in_14styles": psp_encoder,
     "psp_encoder_19in_18styles": psp_encoder,
 }

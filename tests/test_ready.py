@@ -24,8 +24,9 @@ def trained(case: Case) -> Method:
             assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
-            module.weight.uniform_(0.5, 2)
-            module.bias.normal_(0, 0.1)
+            if module.affine:
+                module.weight.uniform_(0.5, 2)
+                module.bias.normal_(0, 0.1)
     return method.double()
 
 

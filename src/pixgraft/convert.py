@@ -46,7 +46,8 @@ def convert(file: str | Path, out: str | Path, layout: str | None = None) -> Con
     except PixgraftError as error:
         raise PixgraftError(f"{file}: {error}") from None
     omitted = [f"the {group}: {reason}" for group, reason in chosen.omits.items() if group in content.groups]
-    notes = [f"warning: left out {each}" for each in (*content.omitted, *omitted)]
+    notes = [f"read too: {each.name}, SHA-256 {file_sha256(each, MAX_BYTES)}" for each in content.beside]
+    notes += [f"warning: left out {each}" for each in (*content.omitted, *omitted)]
     if is_prior(method):
         notes += outcome(checked)
     order = dict.fromkeys((*method.averaged, *method.frozen, *(name for name, _ in method.named_children())))

@@ -137,8 +137,8 @@ def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
 
     Args:
         paths: The checkpoint and the folder to make. The older form LAYOUT FILE OUT names the layout too.
-        layout: i2ilr, starganv2, psp, stylegan2-rosinality, stylegan2-genforce, stylegan2-nvidia (a .pkl) or
-            progan-genforce; without it the names of the tensors identify it.
+        layout: i2ilr, starganv2, pix2pixhd, spade, psp, stylegan2-rosinality, stylegan2-genforce, stylegan2-nvidia (a
+            .pkl) or progan-genforce; without it the names of the tensors identify it.
     """
     from pixgraft.convert import convert as run
     from pixgraft.engine.terminal import Terminal

@@ -1,4 +1,4 @@
-"""Normalisation layers: positional (PONO), instance, pixel, adaptive (AdaIN) and spatially adaptive (SPAdaIN).
+"""Normalisation layers: positional (PONO), instance, batch, pixel, adaptive (AdaIN) and spatially adaptive (SPAdaIN).
 
 Shape letters: N images, C channels, H height, W width.
 """
@@ -109,6 +109,22 @@ def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None =
     if not torch.is_grad_enabled():
         return F.group_norm(x, x.shape[1], weight, bias, EPSILON)
     return torch.cat([F.batch_norm(each, None, None, weight, bias, True, 0.0, EPSILON) for each in x.split(1)])
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation without gain and bias, whose running statistics follow the passes with gradients alone.
+
+    A pass without gradients, as for another phase's images, then changes nothing. In training the statistics are those
+    of a microbatch of one process; eval mode uses the running ones, so that an image does not depend on its batch.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and not torch.is_grad_enabled():
+            return F.batch_norm(x, None, None, training=True, eps=self.eps)
+        return super().forward(x)
 
 
 def pixel_norm(x: Tensor) -> Tensor:

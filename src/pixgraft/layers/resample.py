@@ -34,6 +34,12 @@ def enlarge(cells: Tensor, factor: int) -> Tensor:
     return cells.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
 
 
+def doubled(x: Tensor) -> Tensor:
+    """Nearest-neighbour upsampling of features (N, C, H, W) by 2, in their precision under autocast too."""
+    with torch.autocast(x.device.type, enabled=False):  # the CPU's autocast would return float32
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
 def upsample(images: Tensor, factor: int, *, align_corners: bool) -> Tensor:
     """Bilinear upsampling of (N, C, H, W) by a whole factor."""
     if factor == 1:

@@ -17,20 +17,28 @@ class SpectralConv2d(nn.Module):
 
     The weight W is treated as a matrix (out_channels, in_channels * k * k). The buffers `u` (out_channels,) and `v`
     (in_channels * k * k,) estimate its first singular vectors; sigma = u^T W v is differentiable with respect to W
-    only. Weights have He's normal initialisation; biases start at zero.
+    only. Weights start with the standard deviation `std`, by default He's; biases start at zero.
     """
 
     u: Tensor
     v: Tensor
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, padding: int = 0, bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+        std: float | None = None,
     ) -> None:
         super().__init__()
-        self.padding = padding
+        self.stride, self.padding = stride, padding
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        nn.init.kaiming_normal_(self.weight)
+        nn.init.kaiming_normal_(self.weight) if std is None else nn.init.normal_(self.weight, std=std)
         self.register_buffer("u", F.normalize(torch.randn(out_channels), dim=0))
         self.register_buffer("v", torch.zeros(self.weight[0].numel()))
         if not self.weight.is_meta:  # meta tensors have no values, and each operation takes a millisecond
@@ -46,11 +54,11 @@ class SpectralConv2d(nn.Module):
             return self.weight / self.sigma()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.normalized(), self.bias, padding=self.padding)
+        return F.conv2d(x, self.normalized(), self.bias, stride=self.stride, padding=self.padding)
 
     def ready(self) -> nn.Conv2d:
         """A plain convolution with the normalised weight."""
-        return plain_conv(self.normalized(), self.bias, padding=self.padding)
+        return plain_conv(self.normalized(), self.bias, stride=self.stride, padding=self.padding)
 
 
 @torch.no_grad()

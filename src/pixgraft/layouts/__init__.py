@@ -14,11 +14,11 @@ from pathlib import Path
 from torch import nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layouts import features, i2ilr, progan, psp, starganv2, stylegan2, stylegan2_nvidia
+from pixgraft.layouts import features, i2ilr, pix2pixhd, progan, psp, spade, starganv2, stylegan2, stylegan2_nvidia
 from pixgraft.layouts.common import StateDicts
 from pixgraft.layouts.nvidia_pickle import is_plain_pickle
 from pixgraft.layouts.priors import prior_model
-from pixgraft.layouts.reading import Content, check_readable, read_content
+from pixgraft.layouts.reading import Content, check_readable, read_content, read_networks
 from pixgraft.layouts.stylegan2_nvidia import read_nvidia
 from pixgraft.methods.base import Method
 
@@ -58,6 +58,12 @@ LAYOUTS = {
         Layout("starganv2", "StarGAN v2 (clovaai/stargan-v2)",
                r"(mapping_network|style_encoder)/(module\.)?unshared\.", lambda groups: starganv2.read(groups)[1],
                lambda content: starganv2.read(content.groups), omits=starganv2.OMITTED),
+        Layout("pix2pixhd", "pix2pixHD (NVIDIA/pix2pixHD)",
+               r"(.*/)?(model\.\d+\.conv_block|scale0_layer0\.0)\.", pix2pixhd.networks, pix2pixhd.model,
+               read=read_networks),
+        Layout("spade", "SPADE (NVlabs/SPADE)",
+               r"(.*/)?(head_0\.norm_0|discriminator_0\.model0|layer1\.0\.weight_orig)(\.|$)", spade.networks,
+               spade.model, read=read_networks),
         Layout("psp", "pSp (eladrich/pixel2style2pixel)",
                r"(state_dict/)?(encoder[./]input_layer|decoder[./]to_rgb1)\.", psp.networks, psp.model),
         Layout("stylegan2-rosinality", "StyleGAN2 (rosinality/stylegan2-pytorch)", r"(g_ema|g)/to_rgb1\.|d/convs\.",
@@ -117,7 +123,7 @@ def identify(file: Path) -> tuple[Layout, Content]:
     """
     read = read_nvidia if is_plain_pickle(check_readable(file)) else read_content
     content = read(file)
-    tried = [layout for layout in LAYOUTS.values() if layout.read is read]
+    tried = [layout for layout in LAYOUTS.values() if (layout.read is read_nvidia) == (read is read_nvidia)]
     fitting = [layout for layout in tried if layout.fits(content.groups)]
     if len(fitting) > 1:
         names = " and ".join(f"{layout.name}, {layout.description}" for layout in fitting)
@@ -127,7 +133,8 @@ def identify(file: Path) -> tuple[Layout, Content]:
         shown = ", ".join(f"{key[:60]!a}" for key in islice(_names(content.groups), 4))
         held = f"its {count} tensors begin with {shown}" if count else "it holds no named tensors"
         raise PixgraftError(f"{file}: fits no layout of {names}: {held}: choose another file")
-    return fitting[0], content
+    chosen = fitting[0]
+    return chosen, content if chosen.read is read else chosen.read(file)
 
 
 def _names(groups: StateDicts) -> Iterator[str]:

@@ -11,12 +11,16 @@ _TITLES = {
     "stylegan2": "StyleGAN2 (Karras et al. 2020)",
     "progan": "ProGAN (Karras et al. 2018)",
     "psp": "pSp (Richardson et al. 2021)",
+    "pix2pixhd": "pix2pixHD (Wang et al. 2018)",
+    "spade": "SPADE (Park et al. 2019)",
 }
 _SIZES = {
     "starganv2": "sources and outputs of {image_size}x{image_size}, targets (the styles) of {lr_size}x{lr_size}",
     "i2ilr": "sources and outputs of {image_size}x{image_size}, targets of {lr_size}x{lr_size}",
     "stylegan2": "images of {image_size}x{image_size}, codes z of {z_dim} and w of {w_dim} numbers",
     "progan": "images of {image_size}x{image_size}, codes of {z_dim} numbers",
+    "pix2pixhd": "conditions ({condition}) and images of {image_size}x{image_size}",
+    "spade": "conditions ({condition}) and images of {image_size}x{image_size}, styles of {style_dim} numbers",
     "psp": "conditions ({condition}) of {input_size}x{input_size}, images of {image_size}x{image_size}",
 }
 _USES = {
@@ -27,6 +31,8 @@ _USES = {
     "i2ilr": ("translate {} --source SOURCES --target TARGETS --out OUT", "export {} HALF --half"),
     "stylegan2": ("sample {} --out SAMPLES", "walk {} --out walk.gif"),
     "progan": ("sample {} --out SAMPLES", "walk {} --out walk.gif"),
+    "pix2pixhd": ("translate {} --condition CONDITIONS --out OUT", "export {} HALF --half"),
+    "spade": ("translate {} --condition CONDITIONS --out OUT", "export {} HALF --half"),
     "psp": ("translate {} --condition IMAGES --out OUT", "translate {} --condition IMAGES --samples 4 --out MANY"),
 }
 """Two commands for each method, with a place for the model."""

@@ -44,7 +44,7 @@ def lone_tensor(groups: StateDicts, name: str) -> Tensor | None:
 
 
 def filled(network: Network, tensors: Tensors, group: str, renaming: Renaming = ()) -> Network:
-    """The same network, with all its tensors taken from the group, in eval mode.
+    """The same network, with all its tensors taken from the group, in eval mode; one of `planned` gets its memory here.
 
     `num_batches_tracked` of batch normalisation may be missing: old files lack it, and eval mode does not read it.
 
@@ -53,10 +53,10 @@ def filled(network: Network, tensors: Tensors, group: str, renaming: Renaming = 
     """
     expected = network.state_dict()
     published = {renamed(name, renaming): name for name in tensors}
-    missing = [name for name in expected if name not in published and not name.endswith("num_batches_tracked")]
-    if missing:
+    lacking = [name for name in expected if name not in published and not name.endswith("num_batches_tracked")]
+    if lacking:
         naming = "in our naming; " if renaming else ""
-        raise PixgraftError(f"group {group} lacks {min(missing)} ({naming}{len(missing)} such)")
+        raise PixgraftError(f"group {group} lacks {min(lacking)} ({naming}{len(lacking)} such)")
     unknown = [name for ours, name in published.items() if ours not in expected]
     if unknown:
         raise PixgraftError(f"group {group} has an unknown {min(unknown)} ({len(unknown)} such)")
@@ -67,16 +67,23 @@ def filled(network: Network, tensors: Tensors, group: str, renaming: Renaming = 
         if place.is_floating_point() and not tensor.is_floating_point():
             raise PixgraftError(f"group {group}: {name} holds {str(tensor.dtype)[6:]}, expected floats")
     state = {ours: tensors[name] for ours, name in published.items()}
-    state |= {name: torch.zeros_like(expected[name]) for name in expected.keys() - state.keys()}
+    absent = {name: expected[name] for name in expected.keys() - state.keys()}
+    state |= {name: torch.zeros(place.shape, dtype=place.dtype) for name, place in absent.items()}
+    if any(tensor.is_meta for tensor in expected.values()):
+        network.to_empty(device="cpu")
     network.load_state_dict(state)
     return network.eval()
 
 
 def empty(build: Callable[[], Network]) -> Network:
     """A network without values; random weights for all its tensors would take seconds."""
+    return planned(build).to_empty(device="cpu")
+
+
+def planned(build: Callable[[], Network]) -> Network:
+    """A network without memory, for sizes that a file claims: `filled` first compares its shapes with the tensors."""
     with torch.device("meta"):
-        network = build()
-    return network.to_empty(device="cpu")
+        return build()
 
 
 def read_all(groups: StateDicts, readers: Mapping[str, Reader], none: str) -> dict[str, nn.Module]:

@@ -1,6 +1,7 @@
 """Readers of untrusted files of tensors: only tensors and plain values load, and no code in a file runs."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class Content:
     values: dict[str, dict[str, Plain]]
     omitted: tuple[str, ...] = ()
     """The networks of the file that the reader left out, each with the reason."""
+    beside: tuple[Path, ...] = ()
+    """Other files of the same checkpoint that the reader read too."""
 
 
 def read_content(file: Path) -> Content:
@@ -44,6 +47,26 @@ def read_content(file: Path) -> Content:
     content = _load(file)
     alone = {name: {name: value} for name, value in content.items() if _is_named_tensor((name, value))}
     return Content({**_groups(content), **alone}, _values(content))
+
+
+def read_networks(file: Path) -> Content:
+    """As `read_content`, for checkpoints with a file for each network, such as latest_net_G.pth and latest_net_D.pth.
+
+    Of any of them, those beside it are read too. A file's tensors are a group under the name of its network, "G" for
+    one whose name does not say.
+    """
+    parts = re.fullmatch(r"(.*_net_)([GDE])(\.\w+)", file.name)
+    name = parts[2] if parts else "G"
+    files = {other: file.with_name(f"{parts[1]}{other}{parts[3]}") for other in "GDE"} if parts else {}
+    files = {other: path for other, path in files.items() if path.is_file()} | {name: file}
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, path in files.items():
+        for key, tensors in read_content(path).groups.items():
+            if list(tensors) == [key]:
+                groups.setdefault(name, {}).update(tensors)
+            else:
+                groups[key] = tensors
+    return Content(groups, {}, beside=tuple(path for path in files.values() if path != file))
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

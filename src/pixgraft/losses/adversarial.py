@@ -27,6 +27,21 @@ def minimax_generator_loss(logits: Tensor) -> Tensor:
     return -F.softplus(logits).mean()
 
 
+def hinge_real_loss(logits: Tensor) -> Tensor:
+    """max(0, 1 - D(x)): the discriminator's hinge loss on real images (Lim and Ye 2017)."""
+    return F.relu(1 - logits).mean()
+
+
+def hinge_fake_loss(logits: Tensor) -> Tensor:
+    """max(0, 1 + D(G)): the discriminator's hinge loss on generated images."""
+    return F.relu(1 + logits).mean()
+
+
+def hinge_generator_loss(logits: Tensor) -> Tensor:
+    """-D(G): the generator's loss beside the discriminator's hinge losses."""
+    return -logits.mean()
+
+
 def least_squares_loss(logits: Tensor, target: float) -> Tensor:
     """(D(x) - target)^2 (Mao et al. 2017). Discriminator targets: 1 for real, 0 for generated images; generator: 1."""
     return (logits - target).square().mean()

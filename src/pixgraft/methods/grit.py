@@ -21,12 +21,11 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layers.conditions import Condition, ConditionSpec, condition_channels, encoded
 from pixgraft.losses.adversarial import least_squares_loss
 from pixgraft.losses.penalties import r1_of_logits
 from pixgraft.losses.reconstruction import l1
-from pixgraft.methods.base import Batch, Losses, MethodConfig, NetworkRole, PerceptualNetwork, Phase, check_adam
-from pixgraft.methods.tasks import Synthesis, Synthesized
+from pixgraft.methods.base import Batch, Losses, NetworkRole, PerceptualNetwork, Phase, check_adam
+from pixgraft.methods.tasks import Synthesis, SynthesisConfig, Synthesized
 from pixgraft.networks.grit import Discriminator, Generator, NoiseInto, Output, StyleEncoder
 
 PRIOR_LR = 1e-2
@@ -34,15 +33,8 @@ PRIOR_LR = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRITConfig(MethodConfig):
+class GRITConfig(SynthesisConfig):
     """The defaults are the paper's at 256, or StEP's where the paper gives none."""
-
-    image_size: int = 256
-    """S, a power of two from 32 to 512."""
-    condition: Condition = "labels"
-    """A map of class indices, a grey drawing, a colour image, or a small image enlarged to S."""
-    classes: int = 19
-    """Number of classes of label maps."""
 
     noise: bool = True
     residual: bool = True
@@ -90,11 +82,8 @@ class GRITConfig(MethodConfig):
     betas: tuple[float, float] = (0.0, 0.99)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         s = self.image_size
-        if s not in (32, 64, 128, 256, 512):
-            raise PixgraftError(f"image_size is {s}: choose 32, 64, 128, 256 or 512")
-        if self.condition == "labels" and not 2 <= self.classes <= 256:
-            raise PixgraftError(f"classes is {self.classes}: choose 2 to 256")
         if self.adversarial_into == "residual" and not self.residual:
             raise PixgraftError('adversarial_into is "residual" without a residual: choose "sum"')
         levels, most = self.downsamplings, s.bit_length() - 1
@@ -119,17 +108,8 @@ class GRITConfig(MethodConfig):
         check_adam((self.generator_lr, self.style_lr, self.discriminator_lr), self.betas)
 
     @property
-    def condition_spec(self) -> ConditionSpec:
-        return ConditionSpec(self.condition, self.image_size, self.classes if self.condition == "labels" else 0)
-
-    @property
     def perceptual_network(self) -> str:
         return self.perceptual if self.reconstruction == "perceptual" else ""
-
-    @property
-    def condition_channels(self) -> int:
-        """K, channels of an encoded condition: one for each class, or those of the image."""
-        return condition_channels(self.condition, self.classes)
 
 
 class GRIT(Synthesis):
@@ -172,26 +152,18 @@ class GRIT(Synthesis):
 
     # --- parts of the losses ---
 
-    def encode(self, condition: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Encode stored conditions, uint8 (N, C, S, S), as network inputs, floats (N, K, S, S)."""
-        return encoded(condition, self.config.condition, self.config.classes, dtype)
-
-    def _inputs(self, batch: Batch) -> Tensor:
-        """The encoded conditions (N, K, S, S) of a batch. Raises PixgraftError if it has none."""
-        return self.encode(self.condition_of(batch), batch.images.dtype)
-
     def generate(self, batch: Batch) -> tuple[Output, Tensor]:
         """Eq. 1 with the style of each image and new noise: the outputs and the style codes (N, D)."""
         codes = self.style_encoder(batch.images)
         noise = self.generator.draw_noise(len(batch.images))
-        output: Output = self.generator(self._inputs(batch), codes, noise)
+        output: Output = self.generator(self.inputs(batch), codes, noise)
         if self.config.adversarial_into == "residual" and output.residual is not None:
             output = output._replace(image=output.reconstruction.detach() + output.residual)
         return output, codes
 
     def judged(self, batch: Batch, images: Tensor, target: float) -> Tensor:
         """L_adv: least squares loss of images (N, 3, S, S) with the batch's conditions, summed over the scales."""
-        logits = self.discriminator(self._inputs(batch), images)
+        logits = self.discriminator(self.inputs(batch), images)
         return torch.stack([least_squares_loss(each, target) for each in logits]).sum()
 
     # --- the phases ---
@@ -240,7 +212,7 @@ class GRIT(Synthesis):
         R1 uses the mean logit of each scale, as L_adv does, so that gamma does not depend on the size of the maps.
         """
         images = batch.images.detach().requires_grad_()
-        logits = self.discriminator(self._inputs(batch), images)
+        logits = self.discriminator(self.inputs(batch), images)
         penalty = r1_of_logits(images, torch.stack([each.mean((1, 2, 3)) for each in logits], dim=1))
         return {"r1": self.config.r1_gamma / 2 * penalty}
 
@@ -285,17 +257,8 @@ class GRIT(Synthesis):
     @torch.no_grad()
     def samples(self, condition: Tensor, style: Tensor, noises: Sequence[Sequence[Tensor] | None]) -> list[Synthesized]:
         """One output for each of `noises`; parts that do not depend on the noise are computed once."""
-        self.condition.check(condition)
-        count = len(condition)
-        shapes = [(count, 1, side, side) for side in self.generator.noise_sides]
-        if any(noise is not None and [tuple(each.shape) for each in noise] != shapes for noise in noises):
-            raise PixgraftError("the noise is for other images or another generator: take what draw_noise gives")
-        codes = self.encode_style(style) if style.ndim == 4 else style
-        if codes.shape != (count, self.style_dim):
-            raise PixgraftError(
-                f"styles are {tuple(style.shape)} for {count} conditions: "
-                f"give as many images, or codes ({count}, {self.style_dim})"
-            )
+        shapes = [(1, side, side) for side in self.generator.noise_sides]
+        codes = self.checked_styles(condition, style, noises, shapes)
         outputs: list[Output] = self.generator.samples(self.encode(condition, codes.dtype), codes, noises)
         return [
             Synthesized(each.image.clamp(-1, 1), {name: getattr(each, name) for name in self.components})

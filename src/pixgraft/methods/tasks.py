@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layers.conditions import ConditionSpec, fitted
+from pixgraft.layers.conditions import Condition, ConditionSpec, condition_channels, encoded, fitted
 from pixgraft.layers.noise import Noise
 from pixgraft.layers.resample import average_pool, downscale, enlarge, upsample
 from pixgraft.methods.base import Batch, Method, MethodConfig, Preview
@@ -114,6 +114,33 @@ class ConditionalMethod(Method):
 # --- synthesize: condition and style to samples ---
 
 
+@dataclass(frozen=True, kw_only=True)
+class SynthesisConfig(MethodConfig):
+    """What the configurations of methods that synthesize share."""
+
+    image_size: int = 256
+    """S, a power of two from 32 to 512."""
+    condition: Condition = "labels"
+    """A map of class indices, a grey drawing, a colour image, or a small image enlarged to S."""
+    classes: int = 19
+    """Number of classes of label maps."""
+
+    def __post_init__(self) -> None:
+        if self.image_size not in (32, 64, 128, 256, 512):
+            raise PixgraftError(f"image_size is {self.image_size}: choose 32, 64, 128, 256 or 512")
+        if self.condition == "labels" and not 2 <= self.classes <= 256:
+            raise PixgraftError(f"classes is {self.classes}: choose 2 to 256")
+
+    @property
+    def condition_spec(self) -> ConditionSpec:
+        return ConditionSpec(self.condition, self.image_size, self.classes if self.condition == "labels" else 0)
+
+    @property
+    def condition_channels(self) -> int:
+        """K, channels of an encoded condition: one for each class, or those of the image."""
+        return condition_channels(self.condition, self.classes)
+
+
 @dataclass(frozen=True)
 class Synthesized:
     """Images for N conditions, and their components."""
@@ -128,6 +155,14 @@ class Synthesis(ConditionalMethod):
     """Task "synthesize": samples for a condition, and for a style if the method takes one."""
 
     task: ClassVar[str] = "synthesize"
+
+    def encode(self, condition: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Encode stored conditions, uint8 (N, C, S, S), as network inputs, floats (N, K, S, S)."""
+        return encoded(condition, self.condition.kind, self.condition.classes, dtype)
+
+    def inputs(self, batch: Batch) -> Tensor:
+        """The encoded conditions (N, K, S, S) of a batch. Raises PixgraftError if it has none."""
+        return self.encode(self.condition_of(batch), batch.images.dtype)
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -159,6 +194,30 @@ class Synthesis(ConditionalMethod):
 
         Raises PixgraftError for conditions, styles or noise of a wrong shape, or a class index out of range.
         """
+
+    def checked_styles(
+        self,
+        condition: Tensor,
+        style: Tensor,
+        noises: Sequence[Sequence[Tensor] | None],
+        shapes: Sequence[tuple[int, ...]] = (),
+    ) -> Tensor:
+        """The style codes (N, D) of what `samples` gets. `shapes` are those of the noise of an image, without N.
+
+        Raises PixgraftError as `samples`.
+        """
+        self.condition.check(condition)
+        count = len(condition)
+        expected = [(count, *shape) for shape in shapes]
+        if any(noise is not None and [tuple(each.shape) for each in noise] != expected for noise in noises):
+            raise PixgraftError("the noise is for other images or another generator: take what draw_noise gives")
+        codes = self.encode_style(style) if style.ndim == 4 else style
+        if codes.shape != (count, self.style_dim):
+            raise PixgraftError(
+                f"styles are {tuple(style.shape)} for {count} conditions: "
+                f"give as many images, or codes ({count}, {self.style_dim})"
+            )
+        return codes
 
     def translate(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor] | None = None) -> Synthesized:
         """One output for conditions, styles and noise, as `samples` takes them."""

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
 from pixgraft.layers.noise import NoiseInjection, draw_noise
 from pixgraft.layers.normalize import AdaIN, InstanceNorm, pixel_norm
+from pixgraft.layers.output import tanh_image
 from pixgraft.layers.ready import relu
+from pixgraft.layers.resample import doubled
 
 SLOPE = 0.2
 
@@ -95,9 +97,7 @@ class Up(nn.Module):
         self.conv2 = StyledConv(c_out, c_out, style_dim=style_dim, noise=noise, normalize=normalize)
 
     def forward(self, x: Tensor, style: Tensor, noise1: Tensor | None, noise2: Tensor | None) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # the CPU's autocast would return float32
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-        x = self.conv1(x, style, noise1)
+        x = self.conv1(doubled(x), style, noise1)
         out: Tensor = self.conv2(x, style, noise2)
         return out
 
@@ -176,11 +176,11 @@ class Generator(nn.Module):
             features = self.decode(h, skips, style, noise)
             if noise and self.to_residual is not None and self.noise_into == "residual":
                 if noiseless is None:
-                    noiseless = _image(self.to_reconstruction(self.decode(h, skips, style)))
+                    noiseless = tanh_image(self.to_reconstruction(self.decode(h, skips, style)))
                 reconstruction = noiseless
             else:
-                reconstruction = _image(self.to_reconstruction(features))
-            residual = None if self.to_residual is None else _image(self.to_residual(features))
+                reconstruction = tanh_image(self.to_reconstruction(features))
+            residual = None if self.to_residual is None else tanh_image(self.to_residual(features))
             image = reconstruction if residual is None else reconstruction + residual
             outputs.append(Output(reconstruction, residual, image))
         return outputs
@@ -194,11 +194,6 @@ class Generator(nn.Module):
         for level, up in enumerate(self.decoder):
             h = up(torch.cat((h, skips[-1 - level]), dim=1), style, maps[2 * level], maps[2 * level + 1])
         return torch.cat((h, skips[0]), dim=1)
-
-
-def _image(rgb: Tensor) -> Tensor:
-    """tanh in float32 at least: bfloat16 is coarser than grey levels."""
-    return torch.tanh(rgb if rgb.dtype == torch.float64 else rgb.float())
 
 
 class StyleEncoder(nn.Module):

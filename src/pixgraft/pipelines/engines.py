@@ -114,7 +114,8 @@ class OnEngine:
             maps = (
                 [torch.zeros_like(each) for each in self.method.draw_noise(len(condition))] if noise is None else noise
             )
-            image, *parts = self._sessions["sample"](condition, style, *maps)
+            given = [style, *maps] if self.method.style_dim else maps
+            image, *parts = self._sessions["sample"](condition, *given)
             made.append(Synthesized(image, dict(zip(self.method.components, parts, strict=True))))
         return made
 

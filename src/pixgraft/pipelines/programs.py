@@ -76,18 +76,18 @@ def _graft(method: Graft) -> dict[str, Program]:
 
 
 def _synthesis(method: Synthesis) -> dict[str, Program]:
-    def sample(condition: Tensor, style: Tensor, *noise: Tensor) -> list[Tensor]:
-        made = method.samples(condition, style, [list(noise) or None])[0]
+    def sample(condition: Tensor, *given: Tensor) -> list[Tensor]:
+        like = next(method.parameters())
+        style, *noise = given if method.style_dim else (like.new_zeros(len(condition), 0), *given)
+        made = method.samples(condition, style, [noise or None])[0]
         return [made.image, *(made.components[name] for name in method.components)]
 
     def drawn(count: int, random: torch.Generator) -> list[Tensor]:
-        return [
-            _condition(method, count, random),
-            method.random_style(count, random),
-            *method.draw_noise(count, random),
-        ]
+        style = [method.random_style(count, random)] if method.style_dim else []
+        return [_condition(method, count, random), *style, *method.draw_noise(count, random)]
 
-    condition = {"condition": _condition_text(method), "style": "(N, D), a style code"}
+    condition = {"condition": _condition_text(method)}
+    condition |= {"style": "(N, D), a style code"} if method.style_dim else {}
     made = {
         "sample": Program(
             sample, condition | _noise_text(method),
@@ -158,5 +158,5 @@ def _condition_text(method: Synthesis | Encoding) -> str:
 
 
 def _noise_text(method: Synthesis | Sampling) -> dict[str, str]:
-    maps = enumerate(method.draw_noise(1))
-    return {f"noise_{index}": f"(N, 1, {each.shape[2]}, {each.shape[3]}) from N(0, 1)" for index, each in maps}
+    shapes = [", ".join(map(str, each.shape[1:])) for each in method.draw_noise(1)]
+    return {f"noise_{index}": f"(N, {shape}) from N(0, 1)" for index, shape in enumerate(shapes)}

@@ -6,7 +6,7 @@ A `paper` preset follows the paper's text, an `official` preset the published co
 from collections.abc import Callable
 
 from pixgraft.errors import unknown
-from pixgraft.presets import grit, i2ilr, ome, progan, psp, starganv2, stylegan2
+from pixgraft.presets import grit, i2ilr, ome, pix2pixhd, progan, psp, spade, starganv2, stylegan2
 from pixgraft.training.experiment import Experiment
 
 PRESETS: dict[str, Callable[[], Experiment]] = {
@@ -28,6 +28,14 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
     "grit-small-64": grit.small_64,
     "grit-sketch-faces-64": grit.sketch_faces_64,
     "grit-tiny-32": grit.tiny_32,
+    "pix2pixhd-paper-256": pix2pixhd.paper_256,
+    "pix2pixhd-small-64": pix2pixhd.small_64,
+    "pix2pixhd-sketch-faces-64": pix2pixhd.sketch_faces_64,
+    "pix2pixhd-tiny-32": pix2pixhd.tiny_32,
+    "spade-paper-256": spade.paper_256,
+    "spade-small-64": spade.small_64,
+    "spade-sketch-faces-64": spade.sketch_faces_64,
+    "spade-tiny-32": spade.tiny_32,
     "stylegan2-paper-1024": stylegan2.paper_1024,
     "stylegan2-paper-256": stylegan2.paper_256,
     "stylegan2-ffhq-256": stylegan2.ffhq_256,

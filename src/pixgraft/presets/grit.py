@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pixgraft.data.celebamask import mirrored
 from pixgraft.methods.grit import GRITConfig
-from pixgraft.presets.schedules import GPU_128, SMALL_64, TINY, scale
+from pixgraft.presets.schedules import FACES_DATA, GPU_128, SKETCHES, SMALL_64, TINY, scale
 from pixgraft.training.experiment import DataConfig, Experiment, TrainConfig
 
 FACES = GRITConfig(
@@ -15,7 +15,6 @@ FACES = GRITConfig(
 
 docs/grit.md explains its differences from the paper's: with so few images the discriminator otherwise stays at chance.
 """
-FACES_DATA = DataConfig(mirrored=((2, 3), (4, 5)))
 
 
 def paper_256() -> Experiment:
@@ -53,8 +52,8 @@ def small_64() -> Experiment:
 def sketch_faces_64() -> Experiment:
     """GRIT at 64 from line drawings, which `pixgraft data sketch` makes, for a laptop's CPU."""
     small = small_64()
-    method, data = replace(small.method, condition="sketch"), DataConfig(conditions="sketches")
-    return replace(small, name="grit-sketch-faces-64", data=data, method=method)
+    method = replace(small.method, condition="sketch")
+    return replace(small, name="grit-sketch-faces-64", data=SKETCHES, method=method)
 
 
 def tiny_32() -> Experiment:

@@ -1,6 +1,11 @@
-"""Training schedules that several methods' presets share."""
+"""Training schedules and layouts of data that several methods' presets share."""
 
-from pixgraft.training.experiment import TrainConfig
+from pixgraft.training.experiment import DataConfig, TrainConfig
+
+FACES_DATA = DataConfig(mirrored=((2, 3), (4, 5)))
+"""Faces with eight labels: background, face, brows, eyes, nose, mouth."""
+SKETCHES = DataConfig(conditions="sketches")
+"""Images and their line drawings, which `pixgraft data sketch` makes."""
 
 TINY = TrainConfig(batch=4, images=400, checkpoint_every=40, sample_every=80, samples=4, log_every=8)
 """For tests: seconds on one core."""
