@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from steps import AVERAGE_DECAY, COMMON, LAST, LAZY, CommonSwitches, Kind, average_in_a_loop, trainer
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -40,6 +41,8 @@ class Switches(CommonSwitches):
     """Spectral norm's power iteration after each update, instead of in every forward pass."""
     lazy_r1: bool = False
     """R1 at every 16th step, times 16."""
+    pooled: bool = False
+    """Convolution and pooling of the discriminator in one."""
     fast_norm: bool = False
     """PONO by the kernels of layer normalisation, instead of its formula."""
 
@@ -49,6 +52,7 @@ ADDED = (
     ("+ the paper's losses", "paper_losses"),
     ("+ power iteration once an update", "iterate_once"),
     ("+ generator first, D frozen, R1 apart", "trainer"),
+    ("+ D's pooling within its convolutions", "pooled"),
     (f"+ R1 every {LAZY} steps", "lazy_r1"),
     *COMMON,
     ("+ fast normalisation", "fast_norm"),  # its kernels need channels_last
@@ -80,6 +84,8 @@ def kinds(
     """The kinds of steps on images (N, 3, S, S): with R1, and plain ones if R1 is lazy. Patches last as `stack`."""
     if not switches.fast_norm:
         stack.enter_context(mock.patch("pixgraft.networks.i2ilr.pono", plain_pono))
+    if not switches.pooled:
+        stack.enter_context(mock.patch.object(SpectralConv2d, "pooled", lambda self, x: F.avg_pool2d(self(x), 2)))
     if not switches.trainer:
         step = PublishedStep(config, switches, device)
         return [Kind("s with R1", lambda: step(images), LAZY)]

@@ -37,7 +37,7 @@ from pixgraft.pipelines.synthesize import SynthesisPipeline
 from pixgraft.training.trainer import Trainer
 
 NAMES = (
-    *("i2ilr-augmented", "grit", "grit-sketch-r1", "pix2pixhd", "spade-instance", "spade-plain"),
+    *("i2ilr-augmented", "starganv2", "grit", "grit-sketch-r1", "pix2pixhd", "spade-instance", "spade-plain"),
     *("stylegan2-augmented", "progan", "psp", "ome"),
 )
 """The cases that run: each method, in the forms that make tensors of their own."""

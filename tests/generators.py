@@ -9,8 +9,8 @@ from PIL import Image
 
 from pixgraft.cli import main
 from pixgraft.methods.progan import ProGAN, ProGANConfig
+from pixgraft.methods.sampling import Sampling
 from pixgraft.methods.stylegan2 import StyleGAN2, StyleGAN2Config
-from pixgraft.methods.tasks import Sampling
 from pixgraft.models import load_model, save_model
 from pixgraft.pipelines.sample import SamplingPipeline
 

@@ -95,7 +95,7 @@ def test_the_wrong_layout_and_the_wrong_number_of_groups_are_refused() -> None:
     for groups in several:
         with pytest.raises(PixgraftError, match=f"{len(groups)} groups of tensors, expected one"):
             from_state_dicts("vgg16", groups)
-    with pytest.raises(PixgraftError, match="choose one of i2ilr, psp"):
+    with pytest.raises(PixgraftError, match="choose one of i2ilr, starganv2"):
         from_state_dicts("vgg19", {})
 
 

@@ -291,7 +291,7 @@ def test_grit_overfits_four_pairs(seed: int) -> None:
     trainer = trainer_of(replaced(preset("grit-tiny-32"), settings))
     method, batch = trainer.method, painted(seed)
     assert isinstance(method, GRIT) and batch.condition is not None
-    for _ in range(90):
+    for _ in range(130):
         trainer.step(batch)
 
     def apart(condition: Tensor, styles: Tensor) -> float:

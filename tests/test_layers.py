@@ -402,3 +402,18 @@ def test_the_output_depends_on_each_image_and_target_alone() -> None:
     torch.testing.assert_close(generator(source[1:2], lr[1:2]), together[1:2])
     assert not torch.allclose(generator(source[1:2], lr[:1]), together[1:2])
     assert not torch.allclose(generator(source[:1], lr[1:2]), together[1:2])
+
+
+@pytest.mark.parametrize("layer", [SpectralConv2d(3, 4, 3, padding=1), EqualizedConv2d(3, 4, 3, padding=1)])
+def test_pooling_within_a_convolution_is_pooling_after_it(layer: SpectralConv2d | EqualizedConv2d) -> None:
+    layer = layer.double()
+    with torch.no_grad():
+        layer.bias.copy_(noise(4, seed=1))  # type: ignore[union-attr]
+    gradients = []
+    for function in (layer.pooled, lambda x: F.avg_pool2d(layer(x), 2)):
+        x = noise(2, 3, 8, 6).requires_grad_()
+        y = function(x)
+        (first,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        gradients.append((y, first, *torch.autograd.grad(first.square().sum(), [x, layer.weight])))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)

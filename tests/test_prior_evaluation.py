@@ -21,7 +21,7 @@ from pixgraft.layers.noise import Noise as NoiseChoice
 from pixgraft.layers.resample import enlarge
 from pixgraft.methods.base import Phase
 from pixgraft.methods.progan import ProGANConfig
-from pixgraft.methods.tasks import Sampling
+from pixgraft.methods.sampling import Sampling
 from pixgraft.models import Model
 from pixgraft.pipelines.loading import load
 from pixgraft.pipelines.sample import SamplingPipeline

@@ -15,8 +15,8 @@ from pixgraft.errors import PixgraftError
 from pixgraft.losses.penalties import path_lengths, r1_of_logits
 from pixgraft.methods.base import Batch
 from pixgraft.methods.progan import ProGAN, ProGANConfig
+from pixgraft.methods.sampling import Sampling
 from pixgraft.methods.stylegan2 import StyleGAN2
-from pixgraft.methods.tasks import Sampling
 from pixgraft.models import load_model, save_model
 from pixgraft.presets import preset
 from pixgraft.training.batches import Feed

@@ -22,7 +22,8 @@ from pixgraft.inversion.settings import STEPS, TUNING, SearchSettings, Space
 from pixgraft.inversion.wplus import Projection
 from pixgraft.layers.conditions import ConditionSpec, from_levels
 from pixgraft.methods.base import MethodConfig, Phase
-from pixgraft.methods.tasks import Encoded, Encoding, Sampling
+from pixgraft.methods.sampling import Sampling
+from pixgraft.methods.tasks import Encoded, Encoding
 
 STYLED: dict[str, tuple[Space, ...]] = {
     "wplus": ("w+",),

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from pixgraft.inversion.search import Drive, Search, random_latents
-from pixgraft.methods.tasks import Sampling
+from pixgraft.methods.sampling import Sampling
 
 RATES = {"sgd": 1.0, "adam": 0.1}
 """Learning rates; that of SGD is the published one."""

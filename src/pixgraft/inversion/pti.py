@@ -16,7 +16,7 @@ from torch.optim import Adam
 from pixgraft.engine.seeds import generator
 from pixgraft.inversion.objective import Objective
 from pixgraft.inversion.search import Drive, Found, parts
-from pixgraft.methods.tasks import Sampling
+from pixgraft.methods.sampling import Sampling
 
 RATE = 3e-4
 LOCALITY = 0.1

@@ -17,7 +17,7 @@ from pixgraft.engine.seeds import generator
 from pixgraft.inversion.search import Drive, Search, mapped_samples, random_latents
 from pixgraft.inversion.settings import Space
 from pixgraft.losses.latent import geocross
-from pixgraft.methods.tasks import Sampling
+from pixgraft.methods.sampling import Sampling
 from pixgraft.networks.stylegan2 import SLOPE
 
 RATE = 0.4

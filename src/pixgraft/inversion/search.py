@@ -17,7 +17,7 @@ from torch.optim import Adam, Optimizer
 
 from pixgraft.engine.seeds import generator
 from pixgraft.inversion.objective import Objective
-from pixgraft.methods.tasks import Sampling
+from pixgraft.methods.sampling import Sampling
 
 SHOWN = 6
 """Images of a strip after the starting one."""

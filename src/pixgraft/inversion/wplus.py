@@ -15,7 +15,7 @@ from pixgraft.engine.seeds import generator
 from pixgraft.inversion.search import Drive, Search, mapped_samples, random_latents
 from pixgraft.inversion.settings import Space
 from pixgraft.losses.latent import noise_correlation
-from pixgraft.methods.tasks import Sampling
+from pixgraft.methods.sampling import Sampling
 
 RATE = 0.1
 RISE, FALL = 0.05, 0.25

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixgraft.layers.pooled import pooled_conv2d
 from pixgraft.layers.ready import plain_conv
 
 
@@ -55,6 +56,10 @@ class SpectralConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.normalized(), self.bias, stride=self.stride, padding=self.padding)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """The output after 2x2 average pooling, for a stride of 1."""
+        return pooled_conv2d(x, self.normalized(), self.bias, padding=self.padding)
 
     def ready(self) -> nn.Conv2d:
         """A plain convolution with the normalised weight."""

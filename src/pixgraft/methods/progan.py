@@ -21,7 +21,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.noise import Noise
 from pixgraft.losses.penalties import drift, wgan_gp
 from pixgraft.methods.base import Batch, Losses, MethodConfig, Phase, check_adam
-from pixgraft.methods.tasks import Sampling
+from pixgraft.methods.sampling import Sampling
 from pixgraft.networks.progan import BASE_CHANNELS, MAX_CHANNELS, Discriminator, Generator, stage_widths
 
 

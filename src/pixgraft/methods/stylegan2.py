@@ -19,7 +19,7 @@ from pixgraft.layers.noise import Noise
 from pixgraft.losses.adversarial import fake_loss, non_saturating_generator_loss, real_loss
 from pixgraft.losses.penalties import path_lengths, r1_of_logits
 from pixgraft.methods.base import Batch, Losses, MethodConfig, Phase, check_adam
-from pixgraft.methods.tasks import Sampling
+from pixgraft.methods.sampling import Sampling
 from pixgraft.networks.stylegan2 import Discriminator, Generator, widths
 
 W_MEAN_DECAY = 0.995

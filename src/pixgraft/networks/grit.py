@@ -16,12 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
+from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear, UpsamplingConv2d
 from pixgraft.layers.noise import NoiseInjection, draw_noise
 from pixgraft.layers.normalize import AdaIN, InstanceNorm, pixel_norm
 from pixgraft.layers.output import tanh_image
 from pixgraft.layers.ready import relu
-from pixgraft.layers.resample import doubled
 
 SLOPE = 0.2
 
@@ -67,12 +66,15 @@ class ResidualBlock(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Convolution, noise, ReLU, pixel norm and AdaIN, in the order of StyleGAN's layers."""
+    """Convolution, after upsampling by two if `upsample`, noise, ReLU, pixel norm and AdaIN, in the order of StyleGAN's
+    layers."""
 
-    def __init__(self, c_in: int, c_out: int, *, style_dim: int, noise: float | None, normalize: bool) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, *, style_dim: int, noise: float | None, normalize: bool, upsample: bool = False
+    ) -> None:
         super().__init__()
         self.normalize = normalize
-        self.conv = EqualizedConv2d(c_in, c_out, 3, padding=1)
+        self.conv = UpsamplingConv2d(c_in, c_out) if upsample else EqualizedConv2d(c_in, c_out, 3, padding=1)
         self.noise = None if noise is None else NoiseInjection(c_out, start=noise)
         self.adain = AdaIN(c_out, style_dim)
 
@@ -93,11 +95,11 @@ class Up(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, *, style_dim: int, noise: float | None, normalize: bool) -> None:
         super().__init__()
-        self.conv1 = StyledConv(c_in, c_out, style_dim=style_dim, noise=noise, normalize=normalize)
+        self.conv1 = StyledConv(c_in, c_out, style_dim=style_dim, noise=noise, normalize=normalize, upsample=True)
         self.conv2 = StyledConv(c_out, c_out, style_dim=style_dim, noise=noise, normalize=normalize)
 
     def forward(self, x: Tensor, style: Tensor, noise1: Tensor | None, noise2: Tensor | None) -> Tensor:
-        x = self.conv1(doubled(x), style, noise1)
+        x = self.conv1(x, style, noise1)
         out: Tensor = self.conv2(x, style, noise2)
         return out
 

@@ -171,7 +171,7 @@ def _convolution(
     padding: int = 0,
     bias: bool = True,
     gain: float = math.sqrt(2),
-) -> nn.Module:
+) -> SpectralConv2d | EqualizedConv2d:
     if norm == "spectral":
         return SpectralConv2d(c_in, c_out, size, padding=padding, bias=bias)
     return EqualizedConv2d(c_in, c_out, size, padding=padding, bias=bias, gain=gain)
@@ -188,11 +188,11 @@ class DiscriminatorBlock(nn.Module):
         self.skip = _convolution(norm, c_in, c_out, 1, bias=False, gain=1.0) if c_in != c_out else None
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.leaky_relu(x, SLOPE))
-        if self.downsample:
-            h = F.avg_pool2d(h, 2)
-            x = F.avg_pool2d(x, 2)
+        h = F.leaky_relu(x, SLOPE)
+        h = self.conv1.pooled(h) if self.downsample else self.conv1(h)
         h = self.conv2(F.leaky_relu(h, SLOPE))
+        if self.downsample:
+            x = F.avg_pool2d(x, 2)
         if self.skip is not None:
             x = self.skip(x)
         return torch.mul(x + h, UNIT_VARIANCE)

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixgraft.errors import PixgraftError
-from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
+from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear, UpsamplingConv2d
 from pixgraft.layers.minibatch import minibatch_deviation
 from pixgraft.layers.normalize import pixel_norm
-from pixgraft.layers.ready import leaky_relu, plain_transposed
+from pixgraft.layers.ready import leaky_relu
 
 SLOPE = 0.2
 BASE_CHANNELS = 2**14
@@ -42,28 +42,6 @@ def _stage(side: int, stages: int) -> int:
     if not 0 <= stage < stages or side != 4 << stage:
         raise PixgraftError(f"ProGAN: a side of {side}: choose a power of two from 4 to {4 << stages - 1}")
     return stage
-
-
-class UpsamplingConv2d(EqualizedConv2d):
-    """Nearest-neighbour upsampling of (N, C, s, s) by 2 and a 3x3 convolution in one step, as in the published code.
-
-    Repeated pixels are multiplied by sums of the weights: a 4x4 transposed convolution needs 4 products instead of 9.
-    """
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__(c_in, c_out, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, self.sums(), self.bias, stride=2, padding=1)
-
-    def sums(self) -> Tensor:
-        """The weights (c_in, c_out, 4, 4) of the transposed convolution."""
-        turned = (self.weight * self.scale).transpose(0, 1).flip(2, 3)
-        return F.avg_pool2d(turned, 2, stride=1, padding=1, divisor_override=1)
-
-    def ready(self) -> nn.ConvTranspose2d:
-        """The transposed convolution."""
-        return plain_transposed(self.sums(), self.bias, stride=2, padding=1)
 
 
 class Generator(nn.Module):

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixgraft.layers.normalize import AdaIN, InstanceNorm
+from pixgraft.layers.pooled import pooled_conv2d
 from pixgraft.layers.ready import leaky_relu, relu
+from pixgraft.layers.resample import doubled
 
 SLOPE = 0.2
 UNIT_VARIANCE = 1 / math.sqrt(2)  # for the residual sum of two terms of variance 1
@@ -61,10 +63,11 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, c_in, s, s) to (N, c_out, s or s/2, ...)."""
         h = F.leaky_relu(x, SLOPE) if self.norm1 is None else leaky_relu(self.norm1(x), SLOPE)
-        h = self.conv1(h)
         if self.downsample:
-            h = F.avg_pool2d(h, 2)
+            h = pooled_conv2d(h, self.conv1.weight, self.conv1.bias, padding=1)
             x = F.avg_pool2d(x, 2)  # commutes with the 1x1 convolution, which then costs a quarter
+        else:
+            h = self.conv1(h)
         h = self.conv2(leaky_relu(h if self.norm2 is None else self.norm2(h), SLOPE))
         if self.skip is not None:
             x = self.skip(x)
@@ -97,11 +100,6 @@ class DecoderBlock(nn.Module):
         if self.skip is not None:
             x = self.skip(x)  # commutes with the upsampling
         return torch.mul((doubled(x) if self.upsample else x) + added, UNIT_VARIANCE)
-
-
-def doubled(x: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling by two."""
-    return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 class Generator(nn.Module):

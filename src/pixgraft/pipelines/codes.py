@@ -14,7 +14,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.files import read_bytes
 from pixgraft.layouts.pickles import MAX_BYTES
 from pixgraft.layouts.reading import read_safetensors
-from pixgraft.methods.tasks import Sampling
+from pixgraft.methods.sampling import Sampling
 from pixgraft.pipelines.inputs import InputFile
 
 CODES = "_codes.safetensors"

@@ -18,7 +18,8 @@ from pixgraft.errors import PixgraftError
 from pixgraft.features.weights import cache_folder
 from pixgraft.files import write_bytes
 from pixgraft.layers.noise import Noise
-from pixgraft.methods.tasks import Encoded, Encoding, Sampling, Synthesis, Synthesized
+from pixgraft.methods.sampling import Sampling
+from pixgraft.methods.tasks import Encoded, Encoding, Synthesis, Synthesized
 from pixgraft.models import Model
 from pixgraft.pipelines.onnx import difference, exported, packages
 from pixgraft.pipelines.options import Computing, Precision

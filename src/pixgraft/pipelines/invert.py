@@ -26,7 +26,7 @@ from pixgraft.inversion.pulse import TOLERANCE
 from pixgraft.inversion.search import Drive, Found, Snapshot
 from pixgraft.inversion.settings import SearchSettings
 from pixgraft.layers.resample import bicubic
-from pixgraft.methods.tasks import Sampling
+from pixgraft.methods.sampling import Sampling
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.metrics.paired import psnr
 from pixgraft.models import Model, load_model, model_files

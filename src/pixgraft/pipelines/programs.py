@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pixgraft.layers.conditions import stored_channels
 from pixgraft.methods.base import Method
-from pixgraft.methods.tasks import Encoding, Graft, Sampling, Synthesis
+from pixgraft.methods.sampling import Sampling
+from pixgraft.methods.tasks import Encoding, Graft, Synthesis
 
 
 @dataclass(frozen=True)

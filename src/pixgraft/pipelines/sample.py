@@ -23,7 +23,7 @@ from pixgraft.data.images import MAX_PIXELS, from_uint8, gif_bytes, to_uint8
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import average_pool
-from pixgraft.methods.tasks import Sampling
+from pixgraft.methods.sampling import Sampling
 from pixgraft.models import Model
 from pixgraft.pipelines.base import (
     Finished,
