@@ -108,7 +108,7 @@ def opened(network: Network) -> tuple[Method, Program]:
 
 
 def exported(network: Network, file: Path) -> None:
-    """Write the program as ONNX, by `in_fresh_process`: the memory that an export leaves in pieces slows engines."""
+    """Write the program as ONNX. Call it by `in_fresh_process`."""
     method, program = opened(network)
     make_ready(method)
     file.write_bytes(onnx_bytes(method, program))
