@@ -2,13 +2,18 @@
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from pixgraft.cli import main
+from pixgraft.pipelines import files
+from pixgraft.pipelines.graft import GraftInput, GraftPipeline, GraftResult
 from using import SOURCES, TARGETS, command, pictures, random_model, refusal
 
 # --- what fails ---
@@ -124,3 +129,55 @@ def test_other_weights_make_everything_anew(
         shutil.copytree(kept, model)
     assert "16 made, 0 finished before" in capsys.readouterr().out
     assert not set(pictures(out).values()) & set(pictures(done).values())
+
+
+# --- reading, computing and writing at the same time ---
+
+
+def test_the_next_inputs_are_read_while_the_networks_compute(
+    model: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, waited = threading.Event(), []
+    batch, prepare = GraftPipeline.batch, GraftPipeline.read_source
+
+    def reading(self: GraftPipeline, data: bytes, name: str, to: Any = None) -> GraftInput:
+        if name == "01.png":
+            read.set()
+        return prepare(self, data, name, to)
+
+    def computing(self: GraftPipeline, *args: Any, **options: Any) -> GraftResult:
+        waited.append(read.wait(10))  # the first pair is one of 00.png: nobody waits for the second source but a reader
+        return batch(self, *args, **options)
+
+    monkeypatch.setattr(GraftPipeline, "read_source", reading)
+    monkeypatch.setattr(GraftPipeline, "batch", computing)
+    (tmp_path / "s").mkdir()
+    for name in ("00.png", "01.png"):
+        shutil.copy(inputs / "s" / name, tmp_path / "s")
+    sides = ("--source", str(tmp_path / "s"), "--target", str(inputs / "t" / "00.png"))
+    assert main(["translate", str(model), *sides, "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    assert waited == [True, True]
+
+
+def test_what_was_computed_is_written_after_an_interrupt(
+    model: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch, write, calls = GraftPipeline.batch, files._Driver.write, []
+
+    def computing(self: GraftPipeline, *args: Any, **options: Any) -> GraftResult:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return batch(self, *args, **options)
+
+    def writing(self: Any, *args: Any) -> Any:
+        time.sleep(0.2)  # the network is faster: all three wait
+        return write(self, *args)
+
+    monkeypatch.setattr(GraftPipeline, "batch", computing)
+    monkeypatch.setattr(files._Driver, "write", writing)
+    assert main(command(model, inputs, tmp_path)) == 130
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert main(command(model, inputs, tmp_path)) == 0
+    assert "13 made, 3 finished before, 0 failed" in capsys.readouterr().out
