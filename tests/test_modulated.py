@@ -152,9 +152,11 @@ def test_autocast_is_near_float32(form: Form) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = layer(x.bfloat16(), code.bfloat16())
         rgb = colours(x.bfloat16(), code.bfloat16())
+        last = colours(x.bfloat16().contiguous(memory_format=torch.channels_last), code.bfloat16())
     assert found.dtype == rgb.dtype == torch.bfloat16
     assert (found.float() - expected).abs().max() < 0.05 * expected.std()
     assert (rgb.float() - colours(x, code)).abs().max() < 0.05
+    assert (last.float() - rgb.float()).abs().max() < 0.02
 
 
 # --- the filter ---

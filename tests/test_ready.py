@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cases import CASES, Case
 from pixgraft.layers.equalized import EqualizedConv2d, EqualizedLinear
-from pixgraft.layers.ready import make_ready
+from pixgraft.layers.ready import lower_weights, make_ready
 from pixgraft.layers.spectral import SpectralConv2d
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
@@ -30,12 +30,12 @@ def trained(case: Case) -> Method:
     return method.double()
 
 
-def outputs(method: Method) -> dict[str, list[Tensor]]:
+def outputs(method: Method, dtype: torch.dtype = torch.float64) -> dict[str, list[Tensor]]:
     """What each program gives for the same inputs."""
     made = {}
     for name, program in programs(method).items():
         drawn = program.draw(2, torch.Generator().manual_seed(1))
-        made[name] = list(program.function(*(each.double() if each.is_floating_point() else each for each in drawn)))
+        made[name] = list(program.function(*(each.to(dtype) if each.is_floating_point() else each for each in drawn)))
     return made
 
 
@@ -48,6 +48,22 @@ def test_a_ready_model_gives_the_same_images(case: Case) -> None:
     for name, tensors in outputs(method).items():
         for ours, theirs in zip(tensors, before[name], strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_weights_rounded_once_are_as_near_to_float32_as_autocast(case: Case) -> None:
+    method = trained(case).float()
+    make_ready(method)
+    exact = outputs(method, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        at_every_pass = outputs(method, torch.float32)
+        lower_weights(method, torch.bfloat16)
+        once = outputs(method, torch.float32)
+    assert any(weight.dtype == torch.bfloat16 for weight in method.parameters())
+    for name, tensors in exact.items():
+        for expected, each, ours in zip(tensors, at_every_pass[name], once[name], strict=True):
+            error, usual = ((found - expected).abs().mean() for found in (ours, each))
+            assert error <= 1.1 * usual
 
 
 def test_what_depends_on_weights_alone_is_gone() -> None:
