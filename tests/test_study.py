@@ -208,6 +208,20 @@ def test_raters_who_answer_at_random_are_named(work: Path, tmp_path: Path) -> No
     assert statistics.check_rater(near[0], near[:0], twice, seed=0).correlation is None
 
 
+def test_chance_is_found_among_raters_who_vary() -> None:
+    pytest.importorskip("scipy")
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        first = simulated(PowerOptions(), 8, 120, random)
+        second = np.clip(first + random.integers(-1, 2, first.shape), 1, 5)
+        first[0], second[0] = random.integers(1, 6, (2, *first[0].shape))
+        for rater, own in enumerate(first):
+            places = random.permutation(own.size)[:12]
+            repeats = [(int(own.ravel()[each]), int(second[rater].ravel()[each])) for each in places]
+            found = statistics.check_rater(own, np.delete(first, rater, 0), repeats, seed=0)
+            assert found.remark.startswith("as if at random") == (rater == 0)
+
+
 def test_alpha_is_krippendorffs() -> None:
     """His example of four observers and twelve units: 0.815 for ordinal values (Krippendorff 2011, part E)."""
     none = math.nan

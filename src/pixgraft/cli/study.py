@@ -61,8 +61,8 @@ def read(
         table.add_column(head, justify="right")
     for test in result["tests"]:
         table.add_row(*test_cells(test))
-    wide().print(table)
     print_result(result, written)
+    wide().print(table)
     return status
 
 
@@ -80,7 +80,6 @@ def power(*, options: OmitArgPrefixes[PowerOptions]) -> int:
     from pixgraft.study.power import ENOUGH, fewest
     from pixgraft.study.power import power as run
 
-    options.check()
     with Bars() as bars:
         entries = run(options, bars.part("simulating", len(options.raters) * len(options.images)))
     console = wide()
