@@ -1,5 +1,6 @@
 # make demo: see it work.  make test, make lint: what CI runs.  make slow: the slow tests.  make fuzz: 10,000 spoilt
-# files.  make crash: 300 kills.  make gpu: the plan for a machine with a GPU.  Each makes .venv if it is missing.
+# files.  make crash: 300 kills.  make browser: the rating page in Chromium.  make gpu: the plan for a machine with a GPU.
+# Each makes .venv if it is missing.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ export GLOO_SOCKET_IFNAME ?= lo
 
 GPU_OUT ?= out/gpu$(if $(DRY),-dry)
 
-.PHONY: demo test lint slow fuzz crash gpu clean
+.PHONY: demo test lint slow fuzz crash browser gpu clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +31,9 @@ fuzz: $(VENV)/installed
 
 crash: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python tests/hostile/crash.py
+
+browser: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow tests/test_study_page.py
 
 # In pieces of at most nine minutes: call it again until it says that all is done. DATA and PAIRS are for the trainings.
 gpu: $(VENV)/installed

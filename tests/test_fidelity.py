@@ -11,7 +11,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from pixgraft.cli import data, models, use
+from pixgraft.cli import data, models, study, use
 from pixgraft.config import replaced
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.options import EvaluationOptions
@@ -114,12 +114,13 @@ def test_commands_and_names_exist() -> None:
     prefixes = "|".join(dict.fromkeys(name.partition("-")[0] for name in PRESETS))
     for name in re.findall(rf"`((?:{prefixes})-[\w-]+)`", text) + re.findall(r"--protocol ([a-z][\w-]+)", text):
         assert name in PRESETS or name in PROTOCOLS or name in WAITING, name
-    verbs = {name: verb for file in (data, models, use) for name, verb in inspect.getmembers(file, inspect.isfunction)}
+    files = (data, models, study, use)
+    verbs = {name: verb for file in files for name, verb in inspect.getmembers(file, inspect.isfunction)}
     options = {
         f.name for each in (EvaluationOptions, RunOptions, *use.OPTIONS.values()) for f in dataclasses.fields(each)
     }
     options |= {name for verb in ("train", "sketch", "masks") for name in inspect.signature(verbs[verb]).parameters}
-    for command in re.findall(r"pixgraft (?:data )?(\w+)", re.sub(r"src/pixgraft", "", text)):
+    for command in re.findall(r"pixgraft (?:data |study )?(\w+)", re.sub(r"src/pixgraft", "", text)):
         assert command in verbs, command
     for option in re.findall(r"--([a-z][a-z-]+)", text):
         assert option.replace("-", "_") in options, option

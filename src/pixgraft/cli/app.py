@@ -49,3 +49,4 @@ class Verbs:
 
 app = Verbs("verb")
 data_app = app.group("data")
+study_app = app.group("study")

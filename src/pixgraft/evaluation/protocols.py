@@ -345,7 +345,7 @@ PROTOCOLS = {each.name: each for each in _PROTOCOLS}
 """Every protocol by its name."""
 
 WAITING = {
-    "psp-table1": "is a rating by people, which is not built: measure super-resolution by ome-table4 or psp-consistency"
+    "psp-table1": "is a rating by people: `pixgraft study make` makes its page; ome-table4 and psp-consistency measure"
 }
 """Tables without a protocol, and the reason."""
 

@@ -84,7 +84,7 @@ def sheet(subjects: Sequence[Subject], kept: Sheet) -> tuple[bytes, dict[str, An
     """The sheets of subjects with the same reals, one below the other, as the bytes of a PNG; and their description, by
     which `read_sheet` finds the columns again, empty for several sheets."""
     parts = [columns_of(list(part), kept) for _, part in groupby(subjects, lambda subject: id(subject.reals))]
-    images = [_drawn(columns) for columns in parts]
+    images = [drawn(columns) for columns in parts]
     whole = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
     top = 0
     for image in images:
@@ -107,7 +107,7 @@ def _factor(side: int) -> int:
     return max(1, SIDE // side)
 
 
-def _drawn(columns: Sheet) -> Image.Image:
+def drawn(columns: Sheet) -> Image.Image:
     several = len({name for name, _ in columns if name}) > 1
     large = enlarge(torch.stack(list(columns.values()), 1), _factor(next(iter(columns.values())).shape[-1]))
     whole = to_uint8(tiled(large, gap=GAP)).permute(1, 2, 0).numpy()

@@ -49,10 +49,10 @@ def mean_of(values: Tensor, units: Tensor, *, replicates: int, seed: int) -> Est
         drawn = torch.randint(len(distinct), (len(distinct),), generator=generator)
         means.append(float(sums[drawn].sum() / counts[drawn].sum()))
     resampled = torch.tensor(means, dtype=torch.float64)
-    return _percentiles(float(sums.sum() / counts.sum()), resampled, units=len(distinct))
+    return percentiles(float(sums.sum() / counts.sum()), resampled, units=len(distinct))
 
 
-def _percentiles(value: float, resampled: Tensor, *, units: int) -> Estimate:
+def percentiles(value: float, resampled: Tensor, *, units: int) -> Estimate:
     """`value` with the interval that leaves out 2.5 % of the `resampled` values (R,) on either side."""
     if not len(resampled):
         return Estimate(value, value, value, units)
@@ -86,7 +86,7 @@ def difference(first: Estimate, second: Estimate, *, biased: bool) -> Estimate |
     apart = second.resampled - first.resampled
     if biased:
         return around(value, apart, units=first.units)
-    return None if apart.isnan().any() else _percentiles(value, apart, units=first.units)
+    return None if apart.isnan().any() else percentiles(value, apart, units=first.units)
 
 
 def resampled_weights(filled: Tensor, generator: torch.Generator, *, replicates: int) -> Tensor:
