@@ -139,7 +139,7 @@ def test_every_search_comes_closer_and_writes_what_it_found(
 ) -> None:  # fmt: skip
     model: Path = request.getfixturevalue(prior)
     assert invert(model, made / "1.png", tmp_path, by, "--steps", 20, *flags) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"1.json", "1.png", "1_codes.safetensors", "1_strip.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"1.json", "1.png", "1_codes.safetensors", "1_loss.svg", "1_strip.png"}
     assert codes(tmp_path / "1_codes.safetensors").shape == shape
     found = report(tmp_path, "1")
     assert found["task"] == "encode" and found["method"] == found["settings"]["by"] == by
@@ -170,7 +170,7 @@ def test_the_generator_is_tuned_to_the_image(
     found = report(out, "2")
     assert found["measures"]["steps_made"] == 40 and found["settings"]["tuning"] == 30
     rows = {row["step"]: row["pixels"] for row in found["measures"]["search"]}
-    assert rows[40] < rows[10] and len(found["outputs"]) == 5
+    assert rows[40] < rows[10] and len(found["outputs"]) == 6
     result = sampling(out / "2_generator")(codes=codes(out / "2_codes.safetensors")[None])
     assert int((result.pixels[0].int() - pixels(out / "2.png").int()).abs().max()) <= 1
     assert not torch.equal(sampling(styled)(codes=codes(out / "2_codes.safetensors")[None]).pixels, result.pixels)

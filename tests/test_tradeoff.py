@@ -17,10 +17,15 @@ from encoders import saved as perturbed
 from pixgraft.cli import main
 from pixgraft.data.charts import logarithmic
 from pixgraft.data.grids import tiled, tiles
+from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.rows import OutputFolder
+from pixgraft.evaluation.subjects import Pictures
+from pixgraft.evaluation.tradeoff import Searches
 from pixgraft.features import Feature
 from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.paired import psnr
 from pixgraft.models import load_model, save_model
+from pixgraft.pipelines.base import UNFINISHED
 from test_ome_evaluation import values
 from training import make_images
 from using import refusal, report
@@ -139,22 +144,20 @@ def test_an_encoder_stands_for_the_prior_that_it_holds(work: Path, tmp_path: Pat
     assert int((((image[0] + 1) * 127.5).round() - pixels(work / "wplus" / "00.png")).abs().max()) <= 1
 
 
-def test_what_is_no_search_of_these_images_is_one_line(
-    work: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refused(*more: object) -> str:
-        line = refusal(capsys, *command(work, "--out", tmp_path / "out", *more))
-        assert not (tmp_path / "out").exists()
-        return line
+def test_what_is_no_search_of_these_images_is_one_line(work: Path, tmp_path: Path) -> None:
+    def said(folder: Path, size: int = 32) -> str:
+        with pytest.raises(PixgraftError) as raised:
+            Searches(OutputFolder("S", str(folder)), ["00", "01"], Pictures(work / "data", size=size), size)
+        return str(raised.value).replace(str(folder), "F")
 
-    def spoilt(change: Callable[[Path], None]) -> str:
+    def spoilt(change: Callable[[Path], object]) -> str:
         folder = tmp_path / "spoilt"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(work / "wplus", folder)
         change(folder)
-        return refused(*rows(work, "ome"), "--row", f"S={folder}").replace(str(folder), "F")
+        return said(folder)
 
-    def edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
         def edit(folder: Path) -> None:
             content = report(folder, "01")
             change(content)
@@ -162,44 +165,51 @@ def test_what_is_no_search_of_these_images_is_one_line(
 
         return edit
 
-    def one_tile(folder: Path) -> None:
-        Image.open(folder / "00.png").save(folder / "00_strip.png")
-
     none = "--row S: F/01.json: has no curve of a search: name a folder that `pixgraft invert` wrote"
     assert spoilt(edited(lambda r: r["measures"].pop("search"))) == none
     assert spoilt(edited(lambda r: r["measures"]["search"].reverse())) == none
     assert spoilt(edited(lambda r: r["measures"]["search"][0].update(seconds="1"))) == none
-    assert spoilt(lambda folder: (folder / "01.json").write_text("[]")) == none  # type: ignore[arg-type]
+    assert spoilt(edited(lambda r: r["settings"].update(by="magic"))) == none
+    assert spoilt(lambda folder: (folder / "01.json").write_text("[]")) == none
     stopped = "--row S: F/01.json: a search that was stopped: the same command makes it anew"
-    assert spoilt(edited(lambda r: r["notes"].append("not finished: the same command goes on"))) == stopped
+    assert spoilt(edited(lambda r: r["notes"].append(UNFINISHED))) == stopped
     otherwise = "--row S: F/01.json: searched otherwise than 00: make all images by one command"
     assert spoilt(edited(lambda r: r["settings"].update(starts=2))) == otherwise
     assert "S: F: no report for 1 of 2 images, the first 01.json" in spoilt(
         lambda folder: (folder / "01.json").unlink()
     )
-    assert "00_strip.png: not the strip of this search, the table's are of 32" in spoilt(one_tile)
     assert "00_strip.png: No such file" in spoilt(lambda folder: (folder / "00_strip.png").unlink())
-    swapped = lambda folder: shutil.copy(folder / "00_strip.png", folder / "01_strip.png")  # noqa: E731
-    assert "F/01.json: of another image than the one of that name in --data" in spoilt(swapped)  # type: ignore[arg-type]
+    assert "00_strip.png: not the strip of this search, the table's are of 32" in spoilt(
+        lambda folder: shutil.copy(folder / "00.png", folder / "00_strip.png")
+    )
+    assert "F/01.json: of another image than the one of that name in --data" in spoilt(
+        lambda folder: shutil.copy(folder / "00_strip.png", folder / "01_strip.png")
+    )
+    assert "00_strip.png: shows pictures of 32 pixels, the table's are of 64" in said(work / "wplus", 64)
 
-    other = invert(tiny_prior("stylegan2"), work / "data", tmp_path / "other", "--by", "wplus", "--steps", 1)
-    line = refused(*rows(work, "ome"), "--row", f"W={other}")
-    assert f"W: {other}: searched in another prior than ome's: `pixgraft invert {work / 'ome'}` searches in its" in line
-    elsewhere = perturbed(tmp_path / "elsewhere", "ome", "condition=self")
-    assert "a model of i2ilr, whose task is graft: invert-tradeoff measures" in refused("--row", f"G={model}")
-    labels = perturbed(tmp_path / "labels", "ome", "condition=labels")
-    assert "conditions of kind labels: invert-tradeoff measures" in refused("--row", f"L={labels}")
-    assert "rows of outputs alone do not say" in refused(*rows(work, "wplus"))
-    method = load_model(elsewhere).method
+
+def test_rows_of_other_priors_and_tasks_are_refused_before_anything_is_measured(
+    work: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*more: object) -> str:
+        line = refusal(capsys, *command(work, "--out", tmp_path / "out", *more))
+        assert not (tmp_path / "out").exists()
+        return line
+
+    shutil.copytree(work / "wplus", tmp_path / "other")
+    for path in (tmp_path / "other").glob("*.json"):
+        path.write_text(path.read_text().replace(report(work / "wplus", "00")["weights_sha256"], "0" * 64))
+    line = refused(*rows(work, "ome"), "--row", f"W={tmp_path / 'other'}")
+    hint = f"`pixgraft invert {work / 'ome'}` searches in its generator"
+    assert line == f"--row W: {tmp_path / 'other'}: searched in another prior than ome's: {hint}"
+    method = load_model(work / "ome").method
     with torch.no_grad():
         next(method.get_submodule("generator").parameters()).add_(1)
     save_model(tmp_path / "moved", method, info={})
     line = refused(*rows(work, "ome"), "--row", f"M={tmp_path / 'moved'}")
     assert line == "M: its generator is not ome's: measure encoders of one prior"
-    wide = perturbed(tmp_path / "wide", "ome", "condition=self", "input_size=64")
-    invert(wide, work / "data", tmp_path / "small", "--by", "wplus", "--steps", 1)
-    line = refused("--row", f"W={wide}", "--row", f"S={tmp_path / 'small'}")
-    assert "00_strip.png: shows pictures of 32 pixels, the table's are of 64" in line
+    assert "a model of i2ilr, whose task is graft: invert-tradeoff measures" in refused("--row", f"G={model}")
+    assert "rows of outputs alone do not say" in refused(*rows(work, "wplus"))
 
 
 def test_a_row_of_tiles_is_taken_apart() -> None:

@@ -46,7 +46,7 @@ def steps_svg(
     high = max(map(max, curves.values())) or 1.0
     up = {high * part / 4: figure(high * part / 4) for part in range(5)}
     every = -(-len(numbers) // 9)
-    across = {index: str(number) for index, number in enumerate(numbers) if index % every == 0}
+    across: dict[float, str] = {index: str(number) for index, number in enumerate(numbers) if index % every == 0}
     return chart(indexed(curves), across, up, title=title, x=x, y="")
 
 

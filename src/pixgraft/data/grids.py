@@ -20,7 +20,8 @@ def tiles(sheet: Tensor, count: int, *, gap: int = 2) -> Tensor | None:
     side = sheet.shape[1] - 2 * gap
     if side < 1 or sheet.shape[2] != count * (side + gap) + gap:
         return None
-    return sheet[:, gap : gap + side, gap:].unflatten(2, (count, side + gap))[..., :side].permute(2, 0, 1, 3)
+    columns: Tensor = sheet[:, gap : gap + side, gap:].unflatten(2, (count, side + gap))
+    return columns[..., :side].permute(2, 0, 1, 3)
 
 
 def sheet(images: Tensor) -> Tensor:

@@ -15,12 +15,8 @@ TITLES = {
 
 def plot_names(metrics: Iterable[str]) -> list[str]:
     """The names of all files that there may be of these metrics."""
-    return [
-        "spectra.svg",
-        "training.svg",
-        "tradeoff.svg",
-        *dict.fromkeys(f"{metric.partition('-')[0]}.svg" for metric in metrics),
-    ]
+    families = dict.fromkeys(f"{metric.partition('-')[0]}.svg" for metric in metrics)
+    return ["spectra.svg", "training.svg", "tradeoff.svg", *families]
 
 
 def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -36,8 +32,9 @@ def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         curves = {name: each[loss] for name, each in training.items()}
         title = f"The {loss} loss over training, times its weight"
         drawn["training.svg"] = title, steps_svg(curves, longest, title=title, x="images seen")
-    if any("curve" in row for row in result["rows"]):
-        drawn["tradeoff.svg"] = TRADEOFF, _tradeoff(result)
+    clock, panels = _against_time(result)
+    if panels:
+        drawn["tradeoff.svg"] = TRADEOFF, logarithmic(panels, title=TRADEOFF, x=f"{clock} an image")
     if not result["protocol"].get("by_step"):
         return drawn
     rows = [row for row in result["rows"] if row["name"].startswith("step ")]
@@ -53,8 +50,9 @@ def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return drawn
 
 
-def _tradeoff(result: Mapping[str, Any]) -> str:
-    """PSNR and perceptual distance of each curve's rows against the seconds that they took."""
+def _against_time(result: Mapping[str, Any]) -> tuple[str, dict[str, dict[str, list[tuple[float, float]]]]]:
+    """The column of the seconds, those of the processor where all rows have them; and PSNR and perceptual distance of
+    each curve's rows over these, by column."""
     labels = {column["metric"]: column["label"] for column in result["columns"]}
     rows = [row for row in result["rows"] if "curve" in row]
     clocks = [labels[name] for name in ("processor", "seconds") if name in labels]
@@ -65,7 +63,7 @@ def _tradeoff(result: Mapping[str, Any]) -> str:
             across, up = (float(row["values"][each]["value"]) for each in (clock, label))
             if across > 0 and math.isfinite(up):
                 panels.setdefault(label, {}).setdefault(row["curve"], []).append((across, up))
-    return logarithmic(panels, title=TRADEOFF, x=f"{clock} an image")
+    return clock, panels
 
 
 def spectra_svg(spectra: Mapping[str, Sequence[float]]) -> str:
@@ -77,7 +75,9 @@ def spectra_svg(spectra: Mapping[str, Sequence[float]]) -> str:
     low = math.floor(min(map(min, curves.values())) / 10) * 10
     high = math.ceil(max(map(max, curves.values())) / 10) * 10
     bins = max(map(len, curves.values()))
-    across = {index: str(index + 1) for index in sorted({0, bins // 4, bins // 2, 3 * bins // 4, bins - 1})}
+    across: dict[float, str] = {
+        index: str(index + 1) for index in sorted({0, bins // 4, bins // 2, 3 * bins // 4, bins - 1})
+    }
     up = {float(level): str(level) for level in range(low, max(high, low + 10) + 1, 10)}
     title = "Azimuthally averaged power spectra"
     return chart(indexed(curves), across, up, title=title, x="frequency (cycles an image)", y="dB")

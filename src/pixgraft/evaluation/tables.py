@@ -84,7 +84,7 @@ def model_table(rows: Rows, protocol: Protocol, options: MeasuringOptions) -> Mo
     if all(isinstance(row, OutputFolder) for _, row in rows):
         without = "rows of outputs alone do not say what the inputs are"
         raise PixgraftError(f"--row {rows[0][0]}: {without}: give a model too, whose inputs they were made of")
-    table = TradeoffTable if protocol.tradeoff else MODEL_TABLES[protocol.task]
+    table: type[ModelTable[Any]] = TradeoffTable if protocol.tradeoff else MODEL_TABLES[protocol.task]
     return table(rows, protocol, options)
 
 

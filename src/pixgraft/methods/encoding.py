@@ -229,8 +229,8 @@ class PriorEncoding(Encoding):
         prior: StyleGAN2 | ProGAN
         if isinstance(self.generator, stylegan2.Generator):
             # Searches need no discriminator: it gets one channel.
-            least = {"discriminator_base_channels": self.config.image_size, "discriminator_max_channels": 1}
-            prior = StyleGAN2(StyleGAN2Config(**fields, **least))
+            fields |= {"discriminator_base_channels": self.config.image_size, "discriminator_max_channels": 1}
+            prior = StyleGAN2(StyleGAN2Config(**fields))
         else:
             prior = ProGAN(ProGANConfig(**fields))
         prior.to(self.start.codes.device).requires_grad_(False).eval()
