@@ -241,7 +241,10 @@ class TradeoffTable(EncodingTable):
 
     def _of_searches(self, name: str, searches: Searches) -> list[Subject]:
         first, batch = searches.first, searches.first.measures.batch
-        on = f"{printable(first.device)[:20]} with {first.threads:,} threads" + f", {batch:,} at once" * (batch > 1)
+        on = (
+            f"{printable(first.device)[:20]} with {first.threads:,} thread{'s' * (first.threads != 1)}"
+            + f", {batch:,} at once" * (batch > 1)
+        )
         self.notes.append(f"{name}: {first.settings}; seconds are its reports', on {on}.")
         identity = searches.identity
         return [
