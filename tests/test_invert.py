@@ -77,7 +77,7 @@ def test_an_image_of_the_prior_is_recovered(styled: Path, made: Path, by: Any, s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", ["single", "pti"])
+@pytest.mark.parametrize("by", ["wplus", "pti"])
 def test_an_image_of_the_bundled_prior_is_recovered(tmp_path: Path, by: Any) -> None:
     """From the best of 20 starts; from the mean code W+ stays below 31 dB."""
     prior = "stylegan2-portraits-32"
