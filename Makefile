@@ -1,5 +1,5 @@
 # make demo: see it work.  make test, make lint: what CI runs.  make slow: the slow tests.  make fuzz: 10,000 spoilt
-# files.  make crash: 300 kills.  make browser: the rating page in Chromium.  make gpu: the plan for a machine with a GPU.
+# files.  make crash: 350 kills.  make browser: the rating page in Chromium.  make gpu: the plan for a machine with a GPU.
 # Each makes .venv if it is missing.
 
 PYTHON ?= python3

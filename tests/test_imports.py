@@ -35,7 +35,7 @@ FLOORS = {
     "layouts": (4, ()),
     "features": (4, ("layouts",)),
     "faces": (4, ("features", "layouts")),
-    "inversion": (4, ()),
+    "inversion": (4, ("devices",)),
     "convert": (5, ()),
     "training": (5, ()),
     "pipelines": (5, ()),

@@ -79,11 +79,12 @@ def test_an_image_of_the_prior_is_recovered(styled: Path, made: Path, by: Any, s
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["wplus", "pti"])
 def test_an_image_of_the_bundled_prior_is_recovered(tmp_path: Path, by: Any) -> None:
+    """From the best of 20 starts; from the mean code W+ stays below 31 dB."""
     prior = "stylegan2-portraits-32"
     sampled: Any = load(prior, device="cpu")
     sampled(1, seed=3, truncation=0.7).image.save(tmp_path / "a.png")
-    pipeline: Any = load(prior, by=by, space="w+", device="cpu")
-    result = pipeline(tmp_path / "a.png", steps=300, **({"tuning": 100} if by == "pti" else {}))
+    pipeline: Any = load(prior, by=by, perceptual="none", device="cpu", starts=20)
+    result = pipeline(tmp_path / "a.png", steps=300, **({"tuning": 20} if by == "pti" else {}))
     assert result.report["measures"]["psnr"] > 35
 
 
@@ -139,7 +140,8 @@ def test_every_search_comes_closer_and_writes_what_it_found(
 ) -> None:  # fmt: skip
     model: Path = request.getfixturevalue(prior)
     assert invert(model, made / "1.png", tmp_path, by, "--steps", 20, *flags) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"1.json", "1.png", "1_codes.safetensors", "1_strip.png"}
+    written = {"1.json", "1.png", "1_codes.safetensors", "1_loss.svg", "1_strip.png"}
+    assert {path.name for path in tmp_path.iterdir()} == written
     assert codes(tmp_path / "1_codes.safetensors").shape == shape
     found = report(tmp_path, "1")
     assert found["task"] == "encode" and found["method"] == found["settings"]["by"] == by
@@ -170,7 +172,7 @@ def test_the_generator_is_tuned_to_the_image(
     found = report(out, "2")
     assert found["measures"]["steps_made"] == 40 and found["settings"]["tuning"] == 30
     rows = {row["step"]: row["pixels"] for row in found["measures"]["search"]}
-    assert rows[40] < rows[10] and len(found["outputs"]) == 5
+    assert rows[40] < rows[10] and len(found["outputs"]) == 6
     result = sampling(out / "2_generator")(codes=codes(out / "2_codes.safetensors")[None])
     assert int((result.pixels[0].int() - pixels(out / "2.png").int()).abs().max()) <= 1
     assert not torch.equal(sampling(styled)(codes=codes(out / "2_codes.safetensors")[None]).pixels, result.pixels)

@@ -1,6 +1,8 @@
 """Devices to compute on."""
 
 import os
+import time
+from dataclasses import dataclass
 
 import torch
 
@@ -48,6 +50,36 @@ def set_threads(count: int) -> None:
         )
     if count:
         torch.set_num_threads(count)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What some work took."""
+
+    seconds: float = 0.0
+    """Of the clock."""
+    processor: float = 0.0
+    """Seconds of the processor, of all threads together, which do not depend on what else the machine does."""
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(self.seconds + other.seconds, self.processor + other.processor)
+
+    def __truediv__(self, count: int) -> "Spent":
+        return Spent(self.seconds / count, self.processor / count)
+
+
+class Watch:
+    """Takes what work on a device takes, from now on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        synchronize(device)
+        self._start = time.perf_counter(), time.process_time()
+
+    def spent(self) -> Spent:
+        """What it took so far."""
+        synchronize(self._device)
+        return Spent(time.perf_counter() - self._start[0], time.process_time() - self._start[1])
 
 
 def synchronize(device: torch.device) -> None:

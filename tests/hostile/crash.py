@@ -1,10 +1,10 @@
 """Kills of running commands, and what is left: `python tests/hostile/crash.py` prints the table of docs/results.md.
 
 Training is killed at random moments, a third of them while a checkpoint is being written, and goes on by the same
-command; the bytes of its last checkpoint are compared with those of a run that nobody killed. `translate` and
-`evaluate` are killed likewise: after each kill whatever lies there under a final name must be whole, `evaluate`'s files
-all there or none, and the inputs unchanged; after the next run everything must be as without a kill, but for the
-seconds that a report holds.
+command; the bytes of its last checkpoint are compared with those of a run that nobody killed. `translate`,
+`invert` and `evaluate` are killed likewise: after each kill whatever lies there under a final name must be whole,
+`evaluate`'s files all there or none, and the inputs unchanged; the next run makes nothing again that was finished, and
+leaves everything as without a kill, but for the seconds that a report holds.
 
 Each run is a fork of this process, which has imported everything: otherwise most kills would hit an import.
 """
@@ -35,7 +35,7 @@ from training import make_images, make_pairs
 
 STEPS = "train.images=96"
 SETTINGS = ("train.checkpoint_every=8", "train.keep=2", "train.sample_every=40", "train.log_every=8")
-VARYING = ("seconds", "speed")
+VARYING = ("seconds", "processor", "speed")
 """Entries of reports that differ from run to run."""
 
 
@@ -49,6 +49,8 @@ class Row:
     runs: int = 0
     different: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """Reports of what was finished, and was made again."""
     changed_inputs: int = 0
     failed: int = 0
 
@@ -195,7 +197,9 @@ def use(
         row.partial += partial(out)
         if together and 0 < len(digests(out)) < len(expected):
             row.partial.append(f"{out.name}: {len(digests(out))} of {len(expected)} files")
+        finished = {} if together else {path: path.read_bytes() for path in out.glob("*.json")}
         row.failed += forked(command(out)) != 0
+        row.lost += [path.name for path, data in finished.items() if path.read_bytes() != data]
         if digests(out) != expected or any(path.name.startswith(".") for path in root.iterdir()):
             row.different.append(out.name)
         row.changed_inputs += digests(inputs) != given
@@ -212,17 +216,20 @@ def table(rows: list[Row]) -> str:
         "not finished",
         "differ",
         "partial files",
+        "made again",
         "inputs changed",
     )
-    lines = [heading, ("---", *["---:"] * 7)]
+    lines = [heading, ("---", *["---:"] * 8)]
     for row in rows:
-        counts = (row.kills, row.while_writing, row.runs, row.failed, len(row.different), len(row.partial))
+        counts = (
+            row.kills, row.while_writing, row.runs, row.failed, len(row.different), len(row.partial), len(row.lost),
+        )  # fmt: skip
         lines.append((row.name, *map(str, counts), str(row.changed_inputs)))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def crash(root: Path, kills: int, seed: int, note: Callable[[], None] = lambda: None) -> list[Row]:
-    """All rows: `kills` of each of two trainings, half as many of `translate` and of `evaluate`."""
+    """All rows: `kills` of each of two trainings, half as many of `translate`, `evaluate` and `invert`."""
     torch.set_num_threads(1)
     draw = random.Random(seed)
     images, pairs = make_images(root / "images", 8), make_pairs(root / "pairs", 8)
@@ -241,14 +248,19 @@ def crash(root: Path, kills: int, seed: int, note: Callable[[], None] = lambda: 
         run = ["--bootstrap", "0", "--device", "cpu", "--quiet"]
         return ["evaluate", str(model), "--data", str(images), *measured, *run, "--out", str(out)]
 
+    def invert(out: Path) -> list[str]:
+        run = ["--perceptual", "none", "--device", "cpu", "--quiet", "--by", "pti", "--steps", "6", "--tuning", "2"]
+        return ["invert", "stylegan2-portraits-32", "--condition", str(images), *run, "--out", str(out)]
+
     rows.append(use("translate", translate, images, root / "translate", kills // 2, draw, note))
     rows.append(use("evaluate", evaluate, images, root / "evaluate", kills // 2, draw, note, together=True))
+    rows.append(use("invert", invert, images, root / "invert", kills // 2, draw, note))
     return rows
 
 
 def wrong(rows: list[Row]) -> bool:
     """Whether a promise was broken."""
-    return any(row.failed or row.different or row.partial or row.changed_inputs for row in rows)
+    return any(row.failed or row.different or row.partial or row.lost or row.changed_inputs for row in rows)
 
 
 if __name__ == "__main__":

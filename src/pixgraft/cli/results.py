@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from pixgraft.data.charts import figure
 from pixgraft.data.check import Finding
 from pixgraft.engine.terminal import Terminal, wide
 from pixgraft.errors import printable
@@ -14,7 +15,6 @@ from pixgraft.evaluation.pages import (
     MARKED,
     PAIRS,
     cell,
-    figure,
     filled_columns,
     pair_cell,
     pair_name,

@@ -114,11 +114,12 @@ def invert(
 ) -> int:  # fmt: skip
     """Search for the codes of images in a generative prior; nothing is trained beforehand.
 
-    OUT gets the image, its codes, a strip of the search and a report for each; with --by pti a model folder, too.
-    Ctrl-C leaves the best so far, and the same command goes on.
+    OUT gets the image, its codes, a strip of the search, its loss as a curve and a report for each; with --by pti a
+    model folder, too. Ctrl-C leaves the best so far, and the same command goes on.
 
     Args:
-        prior: A bundled prior, a run folder, a model folder or a Hugging Face repository id.
+        prior: A bundled prior, a run folder, a model folder or a Hugging Face repository id; an encoder stands for the
+            prior that it holds.
         options: What to search for, and how.
         run: Where, and how.
     """

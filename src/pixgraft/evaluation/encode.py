@@ -5,8 +5,8 @@ Shape letters: S side of the generator's images, s side of a condition, at which
 image, D numbers of a code.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar
 
@@ -268,17 +268,15 @@ class EncoderOutputs:
         """The scales that its codes come from, the coarsest first."""
         self._warm_ups = WARM_UP
 
-    def timed(self, condition: Tensor) -> tuple[Tensor, Inputs]:
-        """The image of the last step, and the time that encoding took."""
+    def timed(self, condition: Tensor, steps: int | None = None) -> tuple[Tensor, Inputs]:
+        """The image of the last of `steps` steps, by default the method's, and what encoding took."""
         for _ in range(self._warm_ups):
             self.method.encode(condition.to(self.device))
         self._warm_ups = 0
-        devices.synchronize(self.device)
-        start = time.perf_counter()
-        image = self.method.encode(condition.to(self.device)).images[-1]
-        devices.synchronize(self.device)
-        seconds = time.perf_counter() - start
-        return self._pixels(image), {"seconds": torch.tensor([seconds], dtype=torch.float64)}
+        watch = devices.Watch(self.device)
+        image = self.method.encode(condition.to(self.device), steps=steps).images[-1]
+        taken = asdict(watch.spent())
+        return self._pixels(image), {name: torch.tensor([value], dtype=torch.float64) for name, value in taken.items()}
 
     def step(self, number: int, condition: Tensor) -> tuple[Tensor, Inputs]:
         """The image after step `number`, 0 being the start, and by scale the mean absolute change of the codes in that

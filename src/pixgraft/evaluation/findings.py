@@ -7,8 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from pixgraft.data.charts import figure
 from pixgraft.evaluation.columns import Column
-from pixgraft.evaluation.pages import figure
 from pixgraft.evaluation.protocols import PROTOCOLS
 from pixgraft.evaluation.result import Row
 from pixgraft.methods.tasks import SCALES

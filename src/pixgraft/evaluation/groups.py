@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pixgraft.data.charts import figure
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError, unknown
 from pixgraft.evaluation.columns import Column
 from pixgraft.evaluation.measure import Values
 from pixgraft.evaluation.metrics_table import SetComparison, SetFeatures
-from pixgraft.evaluation.pages import figure
 from pixgraft.evaluation.result import Row
 from pixgraft.metrics.estimate import Estimate, mean_of
 

@@ -373,7 +373,7 @@ def write(measured: Measured, table: Measurement, out: Path) -> list[Path]:
     """Write result.json, report.md, report.html, images.png and a NAME.svg for each plot, and the resamples of a table
     that takes other rows; returns the paths."""
     result = measured.result
-    image, described = sheet(table.subjects, measured.sheet)
+    image, described = sheet([each for each in table.subjects if each.shown], measured.sheet)
     resamples = {}
     if table.takes_rows:
         replicates = result["protocol"]["bootstrap"]["replicates"]

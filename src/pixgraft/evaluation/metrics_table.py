@@ -117,6 +117,7 @@ INPUTS = {
     "lr": "an LR target",
     "small": "a small image that they are made from",
     "seconds": "a model whose time is taken",
+    "processor": "a model whose processor time is taken",
     **{scale: f"a step that changes {scale} codes" for scale in SCALES},
 }
 """Inputs that a metric may need beside the images, and their descriptions in errors: "samples", the images of a group,
@@ -266,6 +267,10 @@ METRICS = {
     "seconds": Metric(
         "seconds", "down", "seconds to make one image alone, on the machine that the notes name", "seconds", _given,
         may_lack=True,
+    ),
+    "processor": Metric(
+        "processor seconds", "down", "seconds of the processor, of all threads, to make one image alone on a CPU, "
+        "whatever else the machine does", "processor", _given, may_lack=True,
     ),
     **{
         f"change-{scale}":

@@ -28,7 +28,7 @@ class MeasuringOptions:
     metrics: tuple[str, ...] = ()
     """Metrics in place of the usual ones: fd kd precision recall density coverage perceptual diversity deviation l1 l2
     psnr ssim piqe identity identity-other consistency consistency-largest downscaling consistent drawing seconds
-    change-coarse change-middle change-fine spectrum. fd:NETWORK picks a network."""
+    processor change-coarse change-middle change-fine spectrum. fd:NETWORK picks a network."""
     features: tuple[str, ...] = ()
     """Feature networks: squeezenet inception inception-clean inception-torchvision vgg16 lpips-alex lpips-vgg
     lpips-squeeze mobilefacenet irse50."""
@@ -95,7 +95,7 @@ class EvaluationOptions(MeasuringOptions):
     protocol: str = ""
     """A paper's table or figure: i2ilr-table1 to -table4, -colour for models that graft; grit-table1 to -table3,
     -losses, -figure3, -figure7, -figure9 for models that synthesize; ome-table1 to -table4, -figure6 to -figure8,
-    -figure11, -figure12, psp-consistency for encoders; samples for generative priors."""
+    -figure11, -figure12, psp-consistency, invert-tradeoff for encoders; samples for generative priors."""
     classes: tuple[str, ...] = ()
     """For i2ilr-table1 to -table3: a model for each of these classes, folders within the splits. MODEL is a preset to
     train for each, or a folder with a run of each one's name."""

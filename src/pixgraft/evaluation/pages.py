@@ -1,22 +1,14 @@
 """A result for people: Markdown, and one HTML page that holds all of it, with its plots and its sheet of images."""
 
 import base64
-import html
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pixgraft.data.charts import figure, text
 from pixgraft.errors import printable
 from pixgraft.evaluation.metrics_table import METRICS
-
-COLOURS = ("#1b6ca8", "#c8553d", "#4f7942", "#8a5a9e", "#b8860b", "#3d3d3d")
-
-
-def text(outside: str) -> str:
-    """Text for HTML and SVG, of which nothing is taken for markup or hides."""
-    return html.escape(printable(outside))
 
 
 def plain(outside: str) -> str:
@@ -27,18 +19,6 @@ def plain(outside: str) -> str:
 def literal(outside: str) -> str:
     """As `plain`, for text of which nothing is taken for emphasis, code, a link or an entity either."""
     return plain(re.sub(r"[\\`*\[\]&~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", outside))
-
-
-def figure(value: float) -> str:
-    """Four significant digits, without an exponent where it can be read without."""
-    if not math.isfinite(value):
-        return str(value)
-    size = abs(value)
-    if size >= 1000:
-        return f"{value:,.0f}"
-    if size >= 1e-3 or size == 0:
-        return f"{value:.{max(0, 3 - math.floor(math.log10(size))) if size else 0}f}"
-    return f"{value:.3g}"
 
 
 def cell(values: dict[str, Any], label: str) -> tuple[str, str]:

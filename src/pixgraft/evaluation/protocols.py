@@ -48,6 +48,8 @@ class Protocol:
     """Factors by which references are shrunk to an encoder's inputs; 1: the references themselves."""
     by_step: bool = False
     """The rows are the steps of an encoder, and the columns are drawn as curves over these."""
+    tradeoff: bool = False
+    """The rows are an encoder's passes, and the pictures of searches by step, which are drawn against their seconds."""
     kinds: tuple[str, ...] = ()
     """Kinds of condition of the encoders that it measures; empty: all, but inversion where images are shrunk."""
     curve: Literal["", "identity", "perceptual"] = ""
@@ -333,6 +335,18 @@ _PROTOCOLS = (
     Protocol(
         "ome-figure12", "encode", "Guo et al. 2023, Figure 12: faces from sketches",
         _CONDITIONAL, kinds=("sketch",), notes=(_SHOWN,),
+    ),
+    Protocol(
+        "invert-tradeoff", "encode",
+        "Quality against time of ways to invert one prior: the passes of encoders, and searches by step",
+        ("psnr", "ssim", "perceptual", "processor", "seconds"), tradeoff=True, kinds=("self", "lr"),
+        published=_published("seconds:s psnr perceptual:LPIPS", {
+            "Gu et al. (mGANprior), faces": "655 29.31 0.1619", "OME, faces": "0.51 21.43 0.1600",
+        }),
+        notes=(
+            "A search's row is the best that it had so far. Its learning rate falls towards its last step: a shorter "
+            "search is not the beginning of a longer one.",
+        ),
     ),
     Protocol(
         "samples", "sample",

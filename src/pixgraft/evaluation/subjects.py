@@ -31,8 +31,8 @@ class Group:
     """uint8 (K, 3, H, W)."""
     inputs: dict[str, Tensor] = field(default_factory=dict)
     """One entry for each image, by the keys of `INPUTS`. "reference", "source", "other": uint8 (K, 3, H, W), as is
-    "condition", a picture of what they are made from. "lr" and "small": (K, C, L, L) in 0..255. "seconds": (K,).
-    "coarse", "middle", "fine": how far the last step moved the codes, (K,)."""
+    "condition", a picture of what they are made from. "lr" and "small": (K, C, L, L) in 0..255. "seconds",
+    "processor": (K,). "coarse", "middle", "fine": how far the last step moved the codes, (K,)."""
     people: tuple[str, ...] = ()
     """For each image the name of the one whose person counts in it; empty if it shows nobody in particular."""
     pictures: dict[str, Tensor] = field(default_factory=dict)
@@ -56,6 +56,8 @@ class Subject:
     """Entries of the result that identify it, such as the weights' hash."""
     paired: str | None = None
     """The table's differences are those of each two rows with the same text here; None: it is in none."""
+    shown: bool = True
+    """Whether the report's sheet has a column of its images."""
     reals: "Reals | None" = None
     """The reals that it is compared with, if they are not those of the whole table."""
 

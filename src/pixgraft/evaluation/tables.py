@@ -16,6 +16,7 @@ from pixgraft.evaluation.rows import OutputFolder
 from pixgraft.evaluation.sample import SamplingTable
 from pixgraft.evaluation.subjects import Pictures, Reals, Subject, images_with_references, single_images
 from pixgraft.evaluation.synthesize import SynthesisTable
+from pixgraft.evaluation.tradeoff import TradeoffTable
 from pixgraft.features import KINDS, available
 from pixgraft.pipelines.base import Pipeline
 
@@ -83,7 +84,8 @@ def model_table(rows: Rows, protocol: Protocol, options: MeasuringOptions) -> Mo
     if all(isinstance(row, OutputFolder) for _, row in rows):
         without = "rows of outputs alone do not say what the inputs are"
         raise PixgraftError(f"--row {rows[0][0]}: {without}: give a model too, whose inputs they were made of")
-    return MODEL_TABLES[protocol.task](rows, protocol, options)
+    table: type[ModelTable[Any]] = TradeoffTable if protocol.tradeoff else MODEL_TABLES[protocol.task]
+    return table(rows, protocol, options)
 
 
 def model_measurement(

@@ -6,13 +6,13 @@ holds the images of codes around the pivot where they were. Shape letters are th
 
 import copy
 import math
-import time
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from pixgraft.devices import Watch
 from pixgraft.engine.seeds import generator
 from pixgraft.inversion.objective import Objective
 from pixgraft.inversion.search import Drive, Found, parts
@@ -40,7 +40,7 @@ def tune(prior: Sampling, found: Found, objective: Objective, drive: Drive) -> N
     optimizer = Adam(weights, lr=RATE)
     pivot = found.codes.unsqueeze(0).to(device)
     best, kept, shown = math.inf, [each.detach().clone() for each in weights], found.snapshots[-1]
-    spent, began = shown.seconds, time.monotonic()
+    spent, watch = shown.spent, Watch(device)
     for step in range(drive.tuning + 1):
         ending = step == drive.tuning or drive.stopped()
         with torch.set_grad_enabled(not ending):
@@ -54,9 +54,9 @@ def tune(prior: Sampling, found: Found, objective: Objective, drive: Drive) -> N
             found.curve.append(value)
             found.steps += 1
         if step and (drive.steps + step in drive.shown or ending):
-            spent += time.monotonic() - began
-            found.snapshots.append(replace(shown, step=found.steps, seconds=spent))
-            began = time.monotonic()
+            spent += watch.spent()
+            found.snapshots.append(replace(shown, step=found.steps, spent=spent))
+            watch = Watch(device)
         if ending:
             break
         loss = loss + LOCALITY * _moved(prior, tuned, pivot, objective, drive.seed, step)

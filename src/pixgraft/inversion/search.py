@@ -6,7 +6,6 @@ code, S side of an image, Z numbers of a z.
 """
 
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from pixgraft.devices import Spent, Watch
 from pixgraft.engine.seeds import generator
 from pixgraft.inversion.objective import Objective
 from pixgraft.methods.sampling import Sampling
@@ -54,8 +54,8 @@ class Snapshot:
     """The best so far of one image."""
 
     step: int
-    seconds: float
-    """Of the search until then, this image's share."""
+    spent: Spent
+    """What the search took until then, this image's share."""
     codes: Tensor
     """(M, D) on the CPU."""
     image: Tensor
@@ -132,12 +132,12 @@ class Search(ABC):
     def run(self, objective: Objective, drive: Drive, *, starts: int = 1) -> list[Found]:
         """What was found for each of N images: its best step by the loss, from the best of that many starts."""
         count = len(objective.targets)
+        spent, watch = Spent(), Watch(self.device)
         self._start(objective, drive, starts)
         optimizer = self.optimizer()
         best: Tensor | None = None
         chosen: list[Tensor] = []  # the best codes, and the maps with which they were the best
         found = [Found(torch.empty(0)) for _ in range(count)]
-        spent, began = 0.0, time.monotonic()
         for step in range(drive.steps + 1):
             ending = step == drive.steps or drive.stopped()
             with torch.set_grad_enabled(not ending):
@@ -151,9 +151,9 @@ class Search(ABC):
                 each.curve.append(value)
                 each.steps = step
             if step in drive.shown or ending:
-                spent += time.monotonic() - began
+                spent += watch.spent()
                 self._show(found, step, spent / count, chosen, objective)
-                began = time.monotonic()
+                watch = Watch(self.device)
             if ending:
                 break
             optimizer.zero_grad()
@@ -185,14 +185,14 @@ class Search(ABC):
 
     @torch.no_grad()
     def _show(
-        self, found: Sequence[Found], step: int, seconds: float, chosen: Sequence[Tensor], objective: Objective
+        self, found: Sequence[Found], step: int, spent: Spent, chosen: Sequence[Tensor], objective: Objective
     ) -> None:
         """Add a snapshot of the best so far to what was found for each image."""
         codes, *maps = chosen
         images = self.images(codes, maps)
         for number, (each, losses) in enumerate(zip(found, parts(objective(images)), strict=True)):
             image = images[number].clamp(-1, 1).cpu()
-            each.snapshots.append(Snapshot(step, seconds, codes[number].cpu(), image, losses))
+            each.snapshots.append(Snapshot(step, spent, codes[number].cpu(), image, losses))
 
 
 def parts(losses: dict[str, Tensor]) -> list[dict[str, float]]:

@@ -17,8 +17,9 @@ from pixgraft.layers.conditions import Condition, ConditionSpec, Enlarging, cond
 from pixgraft.losses.identity import face_crop, identity
 from pixgraft.losses.reconstruction import l2
 from pixgraft.methods.base import Losses, Method, MethodConfig, NetworkRole, PerceptualNetwork
-from pixgraft.methods.progan import ProGAN
-from pixgraft.methods.stylegan2 import StyleGAN2
+from pixgraft.methods.progan import ProGAN, ProGANConfig
+from pixgraft.methods.sampling import Sampling
+from pixgraft.methods.stylegan2 import StyleGAN2, StyleGAN2Config
 from pixgraft.methods.tasks import Encoding
 from pixgraft.networks import progan, stylegan2
 
@@ -222,6 +223,19 @@ class PriorEncoding(Encoding):
             expected = ", ".join(map(str, self.start.codes.shape))
             raise PixgraftError(f"codes {tuple(codes.shape)}: the model's are (N, {expected})")
         return self.generate(codes).clamp(-1, 1)
+
+    def embedded_prior(self) -> Sampling:
+        fields = self.config.generator_fields
+        prior: StyleGAN2 | ProGAN
+        if isinstance(self.generator, stylegan2.Generator):
+            # Searches need no discriminator: it gets one channel.
+            fields |= {"discriminator_base_channels": self.config.image_size, "discriminator_max_channels": 1}
+            prior = StyleGAN2(StyleGAN2Config(**fields))
+        else:
+            prior = ProGAN(ProGANConfig(**fields))
+        prior.to(self.start.codes.device).requires_grad_(False).eval()
+        prior.generator = self.generator
+        return prior
 
     @torch.no_grad()
     def random_codes(self, count: int, random: torch.Generator | None = None) -> Tensor:

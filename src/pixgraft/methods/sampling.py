@@ -114,6 +114,18 @@ class Sampling(Method):
         """
         raise PixgraftError(f"{self.name} models have no feature maps to compose: choose another prior")
 
+    def is_same(self, other: "Sampling") -> bool:
+        """Whether another prior has the same weights in its generator."""
+        if self.averaged != other.averaged:
+            return False
+        for each in (self, other):
+            each.start_code()  # some estimate it the first time
+        for name in self.averaged:
+            own, others = (each.get_submodule(name).state_dict() for each in (self, other))
+            if own.keys() != others.keys() or not all(torch.equal(own[key], others[key]) for key in own):
+                return False
+        return True
+
     def spread(self, codes: Tensor) -> Tensor:
         """W+ (N, L, D) from w (N, D), the same code for each layer."""
         return codes.unsqueeze(1).expand(-1, self.style_layers, -1)

@@ -17,6 +17,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import Condition, ConditionSpec, condition_channels, encoded, fitted
 from pixgraft.layers.resample import average_pool, downscale, enlarge, upsample
 from pixgraft.methods.base import Batch, Method, MethodConfig, Preview
+from pixgraft.methods.sampling import Sampling
 
 SCALES = ("coarse", "middle", "fine")
 """Names of the feature scales of an encoder, lowest resolution first."""
@@ -300,6 +301,10 @@ class Encoding(ConditionalMethod):
     @abstractmethod
     def random_codes(self, count: int, random: torch.Generator | None = None) -> Tensor:
         """`count` codes (count, D) from the CPU generator `random`; None is torch's default generator."""
+
+    def embedded_prior(self) -> Sampling:
+        """The prior that its generator is; both share the weights. Raises PixgraftError if it has no such generator."""
+        raise PixgraftError(f"{self.name} models hold no prior to search: name the prior")
 
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
         """Rows: conditions, the image of the start codes, the images after each step, the targets.

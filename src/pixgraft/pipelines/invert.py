@@ -6,8 +6,10 @@ on its company. Shape letters are those of `inversion/inversion.py`.
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,8 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pixgraft.data.charts import steps_svg
 from pixgraft.data.images import from_uint8, to_uint8
 from pixgraft.data.outputs import GENERATOR
+from pixgraft.devices import Spent, Watch
 from pixgraft.engine.log import Interrupt
 from pixgraft.errors import PixgraftError
 from pixgraft.features import BUNDLED, available, open_feature, parse_weights
@@ -26,7 +30,9 @@ from pixgraft.inversion.pulse import TOLERANCE
 from pixgraft.inversion.search import Drive, Found, Snapshot
 from pixgraft.inversion.settings import SearchSettings
 from pixgraft.layers.resample import bicubic
+from pixgraft.methods.base import Method
 from pixgraft.methods.sampling import Sampling
+from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.metrics.paired import psnr
 from pixgraft.models import Model, load_model, model_files
@@ -46,6 +52,10 @@ EQUAL = 100.0
 """The ratio in decibels that a report gives for equal images, for which it is infinite."""
 
 
+LOSS = "_loss.svg"
+"""End of the name of the picture of a search's loss."""
+
+
 @dataclass(kw_only=True)
 class InversionResult(EncodingResult):
     """The image of the codes found, the codes, and the strip of the search."""
@@ -58,9 +68,14 @@ class InversionResult(EncodingResult):
     """What the tuned generator's model folder says of its origin."""
 
     def files(self, label: str, head: Mapping[str, Any]) -> dict[str, bytes]:
-        """As of `EncodingResult`; the codes' file has the maps as noise_0 and so on, and a tuned generator is a model
-        folder, LABEL_generator."""
+        """As of `EncodingResult`, and LABEL_loss.svg; the codes' file has the maps as noise_0 and so on, and a tuned
+        generator is a model folder, LABEL_generator."""
         files = super().files(label, head)
+        if loss := self.measures.get("loss"):
+            values = [*takewhile(math.isfinite, loss["values"])] or [0.0]
+            steps = range(0, len(values) * loss["every"], loss["every"])
+            title = "pixgraft invert: the loss of a search by step"
+            files[f"{label}{LOSS}"] = steps_svg({"loss": values}, steps, title=title).encode()
         metadata = {"pixgraft": json.dumps(provenance(head), sort_keys=True)}
         if self.maps:
             tensors = {"codes": self.codes[0], **{f"noise_{place}": each for place, each in enumerate(self.maps)}}
@@ -73,6 +88,15 @@ class InversionResult(EncodingResult):
         return files
 
 
+def _prior_of(method: Method) -> Sampling:
+    """The prior that a method is or, if it encodes, that it holds. Raises PixgraftError if there is none."""
+    if isinstance(method, Encoding):
+        return method.embedded_prior()
+    if not isinstance(method, Sampling):
+        raise PixgraftError(f"its task is {method.task}: codes are searched in priors, of task sample")
+    return method
+
+
 @dataclass(frozen=True)
 class _Way:
     """The settings of a call, checked."""
@@ -80,6 +104,7 @@ class _Way:
     drive: Drive
     start: EncodingPipeline | None
     settings: dict[str, Any]
+    notes: list[str]
 
 
 class InversionPipeline(EncodingPipeline):
@@ -98,13 +123,10 @@ class InversionPipeline(EncodingPipeline):
         self, model: Model, device: torch.device, settings: SearchSettings, computing: Computing = IN_FLOAT32
     ) -> None:
         """Raises PixgraftError for a model that is no prior, or one that cannot be searched in that way."""
-        prior = model.method
-        if not isinstance(prior, Sampling):
-            raise PixgraftError(f"{model.name}: its task is {prior.task}: codes are searched in priors, of task sample")
         if computing != IN_FLOAT32:
             raise PixgraftError("precision, engine: searches need gradients in float32 of torch: leave them out")
         try:
-            method = Inversion(prior, settings)
+            method = Inversion(_prior_of(model.method), settings)
         except PixgraftError as error:
             raise PixgraftError(f"{model.name}: {error}") from None
         self.search, self.prior_info = settings, model.info
@@ -166,7 +188,10 @@ class InversionPipeline(EncodingPipeline):
             "start_sha256": encoder and encoder.model.weights_sha256, "factor": factor,
             "aligned": aligned_setting(self._placement(align)),
         }  # fmt: skip
-        return _Way(drive, encoder, settings)
+        notes = []
+        if encoder is not None and not encoder.method.embedded_prior().is_same(self.method.generator):
+            notes.append(f"start: {encoder.model.name} encodes for another generator than the prior's")
+        return _Way(drive, encoder, settings, notes)
 
     def _encoder(self, start: str) -> EncodingPipeline:
         """The model whose codes the search begins at. Raises PixgraftError if its codes are none of this prior's."""
@@ -182,6 +207,7 @@ class InversionPipeline(EncodingPipeline):
             raise PixgraftError(f"start {start}: its codes are {found}, and the prior's {expected}: name another model")
         if encoder.condition.kind not in ("image", "lr"):
             raise PixgraftError(f"start {start}: it encodes {encoder.condition.kind}: name a model that encodes images")
+        encoder.encode(torch.zeros(3, encoder.size, encoder.size, dtype=torch.uint8))  # the first one takes longer
         return encoder
 
     # --- the search ---
@@ -203,10 +229,13 @@ class InversionPipeline(EncodingPipeline):
         with Interrupt() as interrupt:
             drive = dataclasses.replace(way.drive, on_step=advance, stopped=lambda: interrupt.requested is not None)
             for batch in batches:
+                watch = Watch(self.device)
                 start = self._started([targets[number] for number in batch], way.start)
+                before = watch.spent() / len(batch) if way.start else Spent()
                 found = self.method.search(from_uint8(torch.stack([targets[number] for number in batch])), drive, start)
                 for number, each in zip(batch, found, strict=True):
-                    results[number] = self._result(conditions[number], targets[number], each)
+                    results[number] = self._result(conditions[number], targets[number], each, before)
+                    results[number].notes += way.notes
                     if each.steps < drive.total:
                         results[number].interrupted = interrupt.requested or "SIGINT"
         return [results[number] for number in range(len(conditions))]
@@ -219,8 +248,8 @@ class InversionPipeline(EncodingPipeline):
         fitting = [encoder.kind.fit(each, encoder.size) for each in pictures]
         return torch.stack([encoder.encode(each).codes[-1] for each in fitting])
 
-    def _result(self, condition: Condition, target: Tensor, found: Found) -> InversionResult:
-        """Images, codes and figures of what was found."""
+    def _result(self, condition: Condition, target: Tensor, found: Found, before: Spent) -> InversionResult:
+        """Images, codes and figures of what was found, which took what its start took `before`, too."""
         final = found.snapshots[-1]
         if found.tuned is None:
             maps = [each.unsqueeze(0).to(self.device) for each in found.maps]
@@ -228,7 +257,7 @@ class InversionPipeline(EncodingPipeline):
         else:
             image = final.image
         pixels = to_uint8(image.cpu()).unsqueeze(0)
-        rows = [self._row(each, target) for each in found.snapshots]
+        rows = [self._row(each, target, before + each.spent) for each in found.snapshots]
         every = -(-len(found.curve) // POINTS)
         measures: dict[str, Any] = {
             "psnr": rows[-1]["psnr"], "steps_made": found.steps, "search": rows,
@@ -252,14 +281,14 @@ class InversionPipeline(EncodingPipeline):
         report_alignments(result, [condition])
         return result
 
-    def _row(self, snapshot: Snapshot, target: Tensor) -> dict[str, Any]:
+    def _row(self, snapshot: Snapshot, target: Tensor, spent: Spent) -> dict[str, Any]:
         """Figures of one picture of the strip: its ratio to the target at the target's side, and the loss's parts."""
         shrunk = to_uint8(bicubic(snapshot.image.unsqueeze(0), self.image_size // target.shape[-1]))
         ratio = float(psnr(shrunk, target.unsqueeze(0)))
         losses = {name: _rounded(value) for name, value in snapshot.losses.items()}
-        return {
-            "step": snapshot.step, "seconds": round(snapshot.seconds, 4), "psnr": round(min(ratio, EQUAL), 4), **losses
-        }  # fmt: skip
+        taken = {"seconds": spent.seconds, **({"processor": spent.processor} if self.device.type == "cpu" else {})}
+        taken = {name: round(value, 4) for name, value in taken.items()}
+        return {"step": snapshot.step, **taken, "psnr": round(min(ratio, EQUAL), 4), **losses}
 
     # --- files ---
 
@@ -269,9 +298,9 @@ class InversionPipeline(EncodingPipeline):
             condition=options.condition, factor=options.factor, align=options.align, seed=options.seed
         )
         plan = super().plan(asked)
-        folder = [f"{GENERATOR}/{name}" for name in ("weights.safetensors", "model.json")] if self.method.tuning else []
+        more = [LOSS, *(f"{GENERATOR}/{name}" for name in ("weights.safetensors", "model.json") if self.method.tuning)]
         jobs = [
-            dataclasses.replace(job, outputs=(*job.outputs, *(f"{job.label}{name}" for name in folder)))
+            dataclasses.replace(job, outputs=(*job.outputs, *(f"{job.label}{name}" for name in more)))
             for job in plan.jobs
         ]
         return dataclasses.replace(
