@@ -32,6 +32,7 @@ from using import refusal
 
 av: Any = pytest.importorskip("av")
 WATCHED = ("--split", "train", "--metric", "fd", "--metric-every", "8")
+OFTEN = "train.sample_every=8"
 FEW = "train.metric_outputs=6"
 NAME = "fd:squeezenet"
 OF_EACH_TASK = [case for case in CASES if case.name in ("starganv2-domains", "grit", "psp", "progan")]
@@ -67,7 +68,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def watched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 24 images, measured every 8."""
     out = tmp_path_factory.mktemp("watched") / "run"
-    assert run(data, out, "train.images=24", FEW, "train.tensorboard=true", flags=WATCHED) == 0
+    assert run(data, out, "train.images=24", OFTEN, FEW, "train.tensorboard=true", flags=WATCHED) == 0
     return out
 
 
@@ -80,7 +81,7 @@ def measured(out: Path) -> dict[int, float]:
 
 def test_a_metric_changes_nothing_of_the_run(watched: Path, data: Path, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
-    assert run(data, plain, "train.images=24", flags=WATCHED[:2]) == 0
+    assert run(data, plain, "train.images=24", OFTEN, flags=WATCHED[:2]) == 0
     assert_equal(newest(plain), newest(watched))
     assert tree(plain / "samples") == tree(watched / "samples")
     assert log_lines(plain) == [line for line in log_lines(watched) if NAME not in line]
@@ -90,7 +91,7 @@ def test_a_run_that_resumes_keeps_its_metric_and_its_length(
     watched: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    assert run(data, out, "train.images=16", FEW, flags=WATCHED) == 0
+    assert run(data, out, "train.images=16", OFTEN, FEW, flags=WATCHED) == 0
     capsys.readouterr()
     assert run(data, out, flags=WATCHED[:2]) == 0
     assert "\n16 images in 0:00:" in capsys.readouterr().out
@@ -136,7 +137,7 @@ def test_outputs_that_are_all_alike_are_the_worst_and_stop_nothing(
     monkeypatch.setattr(I2ILR, "outputs", lambda self, batch, others, randoms: torch.zeros_like(batch.images))
     out = tmp_path / "run"
     assert run(data, out, "train.images=4", FEW, flags=WATCHED) == 0
-    assert measured(out) == {4: "inf"} and not (out / "best").exists()
+    assert [line.get(NAME) for line in log_lines(out)][-1] == "inf" and not (out / "best").exists()
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_written(
@@ -205,11 +206,11 @@ def test_the_curves_of_runs(watched: Path, tmp_path: Path, capsys: pytest.Captur
         assert main(["plot", str(watched), str(other.parent), "--out", str(tmp_path / name)]) == 0
     svg = (tmp_path / "curves.svg").read_text()
     for text in (">run<", ">other<", f">{NAME}<", ">diversity, logarithmic<", ">real, logarithmic<", "images seen",
-                 ">60 k<", "thick: a running mean over 1/25", "1 values that are not finite", "a&lt;b&gt;\\x1b"):  # fmt: skip
+                 ">60 k<", "a running mean over 1/25", "1 values that are not finite", "a&lt;b&gt;\\x1b"):  # fmt: skip
         assert text in svg, text
     assert svg.count("<circle") == 4  # the lowest metric, the warning, and two curves of one point
-    picture = np.asarray(Image.open(tmp_path / "curves.png"))
-    assert picture.shape[1] == 2160 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width == 2160 and len(picture.getcolors(2**20) or ()) > 100
     assert main(["plot", str(other), "--out", str(tmp_path / "curves.png")]) == 0  # ours is replaced
     capsys.readouterr()
     foreign = tmp_path / "foreign.png"
@@ -242,7 +243,7 @@ def test_the_samples_of_a_run_over_time(watched: Path, tmp_path: Path) -> None:
         assert main(["plot", str(watched), "--samples", str(out)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {out.name}
     frames, grids = decoded(out), sorted((watched / "samples").iterdir())
-    assert len(frames) == len(grids) == 2
+    assert len(frames) == len(grids) == 4
     for frame, grid in zip(frames, grids, strict=True):
         shown = np.asarray(Image.open(grid)).astype(float)
         difference = frame.permute(1, 2, 0).numpy()[: shown.shape[0], : shown.shape[1]] - shown
@@ -302,7 +303,7 @@ def test_tensorboard_has_the_scalars_and_the_grids(
     events.Reload()
     assert {NAME, "diversity", "generator", "real", "speed"} <= set(events.Tags()["scalars"])
     assert {each.step: each.value for each in events.Scalars(NAME)} == pytest.approx(measured(watched))
-    assert [each.step for each in events.Images("samples")] == [0, 24]
+    assert [each.step for each in events.Images("samples")] == [0, 8, 16, 24]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert run(data, tmp_path / "run", "train.tensorboard=true") == 2
     assert "train.tensorboard: needs tensorboard: pip install 'pixgraft[log]'" in capsys.readouterr().err

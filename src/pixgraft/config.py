@@ -72,7 +72,8 @@ def dumps(config: Any) -> str:
 
 
 def _fields(config: Any) -> str:
-    values, docs = to_dict(config), field_docs(type(config))
+    kind: Any = type(config)
+    values, docs = to_dict(config), field_docs(kind)
     lines = []
     for name, value in values.items():
         if value is not None and not isinstance(value, dict):

@@ -16,7 +16,7 @@ class Board:
         """`images_seen` is where the start begins. Needs the package tensorboard."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(folder, purge_step=images_seen + 1 if images_seen else None)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(folder, purge_step=images_seen + 1 if images_seen else None)
 
     def write(self, values: dict[str, Any]) -> None:
         """Add the numbers of a line of the log, at its "images"."""

@@ -58,9 +58,9 @@ class Outcome:
     images_seen: int
     interrupted: str | None
     """The signal's name, if one stopped it."""
-    seconds: float
+    seconds: float = 0.0
     """That its training took, over all its starts."""
-    first: bool
+    first: bool = True
     """Whether this is the first of its processes."""
 
 
@@ -149,7 +149,7 @@ def _run(trainer: Trainer, feed: Feed, folder: Path, metric: RunMetric | None, *
     if metric is not None and trainer.images_seen < train.images:
         metric.read_reals(feed, world, quiet=quiet)
     board = Board(folder / BOARD, trainer.images_seen) if first and train.tensorboard else None
-    log.mirror = board and board.write
+    log.mirror = None if board is None else board.write
     previews = Previews(trainer, feed.spread(train.samples), folder, log, board)
     best = Best(folder, metric.name) if metric is not None else None
     with Progress(train.images, trainer.images_seen, enabled=not quiet) as progress, Interrupt() as interrupt:
