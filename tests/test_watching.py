@@ -199,14 +199,14 @@ def test_the_curves_of_runs(watched: Path, tmp_path: Path, capsys: pytest.Captur
         log.write(images=number * 1000, real=10.0 ** (number / 20), fake=float("nan") if number == 3 else 0.5)
     log.write(images=60_000, diversity=0.1, warning="diversity")
     with other.open("a") as file:
-        file.write('{"images": 1, "a<b>\\u001b": 2.5}\nnot a line\n')
+        file.write('{"images": 1, "a<b>\\u001b": 2.5, "real": 1e300}\nnot a line\n{"images": -1, "real": 1.0}\n')
     curves = read_curves(other)
     assert curves["fake"].lost == 1 and len(curves["fake"].values) == 59 and curves["diversity"].warned == [0]
     for name in ("curves.svg", "curves.png"):
         assert main(["plot", str(watched), str(other.parent), "--out", str(tmp_path / name)]) == 0
     svg = (tmp_path / "curves.svg").read_text()
     for text in (">run<", ">other<", f">{NAME}<", ">diversity, logarithmic<", ">real, logarithmic<", "images seen",
-                 ">60 k<", "a running mean over 1/25", "1 values that are not finite", "a&lt;b&gt;\\x1b"):  # fmt: skip
+                 ">60 k<", "a running mean over 1/25", "2 values that are nan", "a&lt;b&gt;\\x1b"):  # fmt: skip
         assert text in svg, text
     assert svg.count("<circle") == 4  # the lowest metric, the warning, and two curves of one point
     with Image.open(tmp_path / "curves.png") as picture:

@@ -1,5 +1,6 @@
 """The verb that shows how runs went, and what `train` says of one that ended."""
 
+import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,8 +53,9 @@ def made(outcome: "Outcome", task: str) -> list[str]:
     took = timedelta(seconds=round(outcome.seconds))
     counts = f"{checkpoints:,} checkpoint{'s' * (checkpoints != 1)}, {grids:,} sample grids, log.jsonl"
     best = f", {BEST}/ with the best metric" if (folder / BEST).is_dir() else ""
-    usage = PIPELINES[task].takes.format(model=folder)
+    quoted = shlex.quote(str(folder))
+    usage = PIPELINES[task].takes.format(model=quoted)
     return [
         f"{outcome.images_seen:,} images in {took}: {folder}: {counts}{best}",
-        f"next: pixgraft plot {folder}, or {usage[usage.index('pixgraft ') :]}",
+        f"next: pixgraft plot {quoted}, or {usage[usage.index('pixgraft ') :]}",
     ]

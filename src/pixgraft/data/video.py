@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -45,18 +45,30 @@ def film_bytes(frames: Iterable[Tensor], suffix: str, *, milliseconds: int, loop
 
 
 def mp4_bytes(frames: Iterable[Tensor], *, milliseconds: int, comment: str) -> bytes:
-    """An MP4 of H.264. Sides become even by repeating the last row or column. Needs the package av."""
+    """An MP4 of H.264. Sides become even by repeating the last row or column. Needs the package av.
+
+    Raises PixgraftError if its encoder fails, or is left out of this build.
+    """
     import av
 
     rest = iter(frames)
     first = next(rest)
+    try:
+        return _encoded(first, rest, Fraction(1000, milliseconds), comment)
+    except (av.FFmpegError, ValueError) as error:
+        raise PixgraftError(f"no MP4 was made ({error}): write a .gif") from error
+
+
+def _encoded(first: Tensor, rest: Iterator[Tensor], rate: Fraction, comment: str) -> bytes:
+    import av
+
     height, width = (side + side % 2 for side in first.shape[1:])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "film.mp4"
         # The index is moved to the front, where a browser looks for it.
         with av.open(str(file), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as film:
             film.metadata["comment"] = comment
-            stream: Any = film.add_stream("libx264", rate=Fraction(1000, milliseconds), options=QUALITY)
+            stream: Any = film.add_stream("libx264", rate=rate, options=QUALITY)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.metadata["handler_name"] = "pixgraft"  # near the file's beginning, where `is_output` looks
             context = stream.codec_context

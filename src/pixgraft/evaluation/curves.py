@@ -20,6 +20,9 @@ SHARE = 25
 """A smoothed point is the mean over this part of the curve's."""
 LOGARITHMIC = 20.0
 """Positive quantities whose largest value is more times the smallest are drawn on a logarithmic axis."""
+SMALLEST, LARGEST, LAST = 1e-100, 1e100, 10**15
+"""The range of values but 0 that are drawn, and the most images."""
+MOST_PANELS = 60
 RED = "#d00000"
 NO_QUANTITIES = ("images", "seconds", "warning")
 
@@ -33,7 +36,7 @@ class Curve:
     warned: list[int] = field(default_factory=list)
     """The places of values with a warning."""
     lost: int = 0
-    """Values that were not finite."""
+    """Values that cannot be drawn: nan, infinite or out of all range."""
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
@@ -47,18 +50,20 @@ def read_curves(run: Path) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     for line in RunLog(file).records():
         for name, value in line.items():
-            if name in NO_QUANTITIES or "images" not in line:
+            if name in NO_QUANTITIES or not 0 <= line.get("images", -1) <= LAST:
                 continue
             curve = curves.setdefault(name, Curve())
-            if isinstance(value, float) and math.isfinite(value):
+            if isinstance(value, float) and (value == 0 or SMALLEST < abs(value) < LARGEST):
                 curve.warned += [len(curve.values)] * (line.get("warning") == name)
                 curve.images.append(line["images"])
                 curve.values.append(value)
             else:
-                curve.lost += isinstance(value, str)  # nan, inf and -inf
+                curve.lost += isinstance(value, str | float)  # nan and inf are texts
     curves = {name: curve for name, curve in curves.items() if curve.values}
     if not curves:
         raise PixgraftError(f"{file}: no line of a run's log: give a run folder")
+    if len(curves) > MOST_PANELS:
+        raise PixgraftError(f"{file}: {len(curves)} quantities, more than any run has: give a run folder")
     return curves
 
 
@@ -95,7 +100,7 @@ def draw_curves(runs: Mapping[str, Mapping[str, Curve]]) -> Drawing:
     )
     said += ["ring: the lowest metric"] * any(":" in name for name in names)
     said += ["red: a warning"] * any(curve.warned for curve in every)
-    said += [f"{lost:,} values that are not finite are left out"] * bool(lost)
+    said += [f"{lost:,} values that are nan or infinite are left out"] * bool(lost)
     drawing.text((24, height - FOOT / 2), "; ".join(said), size=12, colour="#555")
     return drawing
 

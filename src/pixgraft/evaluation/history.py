@@ -22,6 +22,8 @@ GRID_MS = 200
 """How long a grid is shown, in milliseconds."""
 BAR = 28
 """The height in pixels of the line that says how many images were seen."""
+MOST_SIDE = 2048
+"""The longest side of a film's grid in pixels; a larger grid is shrunk."""
 LARGEST_GRID = 2**28
 """Bytes of the largest sample grid that is read."""
 
@@ -72,6 +74,7 @@ def _frames(grids: Sequence[Path]) -> Iterator[Tensor]:
         size = size or picture.size
         if picture.size != size:
             raise PixgraftError(f"{path}: of another size than {grids[0].name}: remove one")
+        picture = picture.reduce(-(-max(size) // MOST_SIDE))
         frame = Image.new("RGB", (picture.width, picture.height + BAR), "white")
         frame.paste(picture)
         place = (picture.width / 2, picture.height + BAR / 2)

@@ -170,7 +170,7 @@ def _run(trainer: Trainer, feed: Feed, folder: Path, metric: RunMetric | None, *
             saves = finished or stopping or _passes(before, seen, train.checkpoint_every)
             logs = saves or _passes(before, seen, train.log_every)
             shows = finished or _passes(before, seen, train.sample_every)
-            measures = finished or _passes(before, seen, train.metric_every)
+            measures = metric is not None and (finished or _passes(before, seen, train.metric_every))
             if logs or shows or measures:
                 trainer.check_finite()
             if logs:
