@@ -248,7 +248,10 @@ def test_a_learning_rate_that_blows_up_is_named(tmp_path: Path, data: Path, caps
 
 
 def test_two_processes_are_one(tmp_path: Path, data: Path) -> None:
-    settings = (PLAIN, "train.images=24", "train.checkpoint_every=4")
+    held = tmp_path / "held.txt"
+    held.write_text("00\n01\n02\n")
+    measured = ("train.metric=fd", f"train.metric_split={held}", "train.metric_every=20", "train.metric_outputs=3")
+    settings = (PLAIN, "train.images=24", "train.checkpoint_every=4", *measured)
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pixgraft"]
     done = subprocess.run(
         [sys.executable, *command, *arguments(data, tmp_path / "two", *settings)],
@@ -263,7 +266,7 @@ def test_two_processes_are_one(tmp_path: Path, data: Path) -> None:
     assert_close(load(two, *settings), load(one, *settings), 1e-5)
     assert newest(tmp_path / "two").images_seen == 24
     lines, others = log_lines(tmp_path / "two"), log_lines(tmp_path / "one")
-    assert len(lines) == len(others) == 8  # only one of them writes
+    assert len(lines) == len(others) == 10  # only one of them writes; two measurements
     for line, other in zip(lines, others, strict=True):
         assert line == pytest.approx(other, rel=1e-2, abs=1e-4)
 

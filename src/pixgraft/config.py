@@ -1,10 +1,16 @@
 """Reading and writing of configurations as TOML. Unknown fields and values of the wrong type are errors that name them.
 
-The dataclasses are defined elsewhere: a method's in its file, a run's in `training/experiment.py`.
+The dataclasses are defined elsewhere: a method's in its file, a run's in `training/experiment.py`. What they say of
+their fields is written with the values, as comments.
 """
 
+import ast
+import dataclasses
+import functools
+import inspect
 import json
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -17,7 +23,9 @@ else:
     import tomli as tomllib
 
 LIMIT = 64 * 1024
-"""Bytes of the largest configuration file that is read; ours have about 2,000."""
+"""Bytes of the largest configuration file that is read; ours have about 8,000."""
+WIDTH = 100
+"""The longest line of a comment."""
 
 T = TypeVar("T")
 
@@ -54,15 +62,43 @@ def _paths(values: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def dumps(config: Any) -> str:
-    """A dataclass as TOML: plain fields first, then one table per nested dataclass. None values are omitted."""
-    values = to_dict(config)
-    tables = [f"\n[{name}]\n{_fields(table)}" for name, table in values.items() if isinstance(table, dict)]
-    return _fields(values) + "".join(tables)
+    """A dataclass as TOML: plain fields first, each below its docstring, then one table per nested dataclass.
+
+    None values are omitted.
+    """
+    nested = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    tables = [f"\n[{name}]\n{_fields(each)}" for name, each in nested.items() if dataclasses.is_dataclass(each)]
+    return _fields(config) + "".join(tables)
 
 
-def _fields(table: Mapping[str, Any]) -> str:
-    leaves = {name: value for name, value in table.items() if value is not None and not isinstance(value, dict)}
-    return "".join(f"{name} = {_toml(value)}\n" for name, value in leaves.items())
+def _fields(config: Any) -> str:
+    kind: Any = type(config)
+    values, docs = to_dict(config), field_docs(kind)
+    lines = []
+    for name, value in values.items():
+        if value is not None and not isinstance(value, dict):
+            lines += [f"# {line}" for line in textwrap.wrap(docs.get(name, ""), WIDTH - 2, break_long_words=False)]
+            lines.append(f"{name} = {_toml(value)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+@functools.cache
+def field_docs(kind: type) -> dict[str, str]:
+    """The docstrings of a dataclass's fields, each in one line; none where Python has no source."""
+    docs: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(each) and each.__module__ == "builtins":
+            continue
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
+        except (OSError, SyntaxError):
+            continue
+        assert isinstance(body, ast.ClassDef)
+        for field, after in zip(body.body, body.body[1:], strict=False):
+            text = after.value if isinstance(after, ast.Expr) else None
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Constant):
+                docs[ast.unparse(field.target)] = " ".join(str(text.value).split())
+    return docs
 
 
 def _toml(value: Any) -> str:

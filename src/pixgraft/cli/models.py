@@ -19,10 +19,12 @@ LayoutName = Annotated[str, arg(metavar="NAME")]
 def train(
     preset: Preset, /, *, data: Path, out: Path, split: str = "",
     set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = (),
-    weights: tuple[str, ...] = (), frame: Path | None = None, device: str = "auto", threads: int = 0,
-    resume: bool = False, skip_bad: bool = False, quiet: bool = False,
+    weights: tuple[str, ...] = (), frame: Path | None = None, metric: str = "", metric_every: int = 0,
+    device: str = "auto", threads: int = 0, resume: bool = False, skip_bad: bool = False, quiet: bool = False,
 ) -> int:  # fmt: skip
     """Train a preset on your images. The same command again resumes, also after ctrl-C or a crash.
+
+    A run that resumes keeps its length, its intervals and its metric unless others are given.
 
     Args:
         preset: A name that `pixgraft presets` lists.
@@ -34,6 +36,9 @@ def train(
             the cache or a download is used.
         frame: A frame.json that says where the landmarks of the faces in the images lie; the default is the one beside
             the images, which `pixgraft data align` writes.
+        metric: fd, or fd:NETWORK: measure outputs for the images that --split leaves out, and keep the best model in
+            OUT/best; the same as --set train.metric=fd.
+        metric_every: Images from one measurement to the next; the same as --set train.metric_every=N.
         device: auto, cpu, cuda, cuda:N or mps.
         threads: Threads of the CPU; 0: as PyTorch chooses.
         resume: Demand that there is a checkpoint to resume from.
@@ -41,14 +46,18 @@ def train(
         quiet: Show no progress.
     """
     from pixgraft import config, devices, presets
+    from pixgraft.cli.runs import made
     from pixgraft.data.frame import read_frame
     from pixgraft.engine.terminal import Terminal
     from pixgraft.features import parse_weights
-    from pixgraft.training.folder import has_checkpoints
+    from pixgraft.methods import METHODS
+    from pixgraft.training.folder import has_checkpoints, resumed
     from pixgraft.training.loop import train as run
 
     devices.set_threads(threads)
-    experiment = config.replaced(presets.preset(preset), list(set))
+    watched = [f"train.metric={metric}"] * bool(metric) + [f"train.metric_every={metric_every}"] * bool(metric_every)
+    settings = [*set, *watched]
+    experiment = resumed(config.replaced(presets.preset(preset), settings), out, settings)
     if frame is not None:
         experiment = dataclasses.replace(experiment, frame=read_frame(frame))
     if resume and not has_checkpoints(out):
@@ -60,6 +69,9 @@ def train(
             f"stopped by {outcome.interrupted} after {outcome.images_seen:,} images: the same command resumes"
         )
         return 130 if outcome.interrupted == "SIGINT" else 143
+    if outcome.first and not quiet:
+        for line in made(outcome, METHODS[experiment.kind].task):
+            Terminal().say(line)
     return 0
 
 
@@ -154,7 +166,9 @@ def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
 
 
 @app.command
-def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None, onnx: bool = False) -> int:
+def export(
+    model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None, onnx: bool = False, best: bool = False
+) -> int:
     """Write a run's averaged weights as a model folder, to keep or to publish; or as ONNX files for other programs.
 
     Args:
@@ -163,11 +177,17 @@ def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None 
         half: In half precision.
         frame: A frame.json that says where the landmarks of the faces in its training images lie, for --align.
         onnx: Write ONNX files in float32, each compared with PyTorch, and onnx.json, which says what goes in and out.
+        best: Of a run, not the newest weights but those that had the best metric (`train --metric`).
     """
     from pixgraft.data.frame import read_frame
     from pixgraft.engine.terminal import Terminal
     from pixgraft.models import load_model, save_model
+    from pixgraft.training.folder import BEST
 
+    if best:
+        if not (folder := Path(model) / BEST).is_dir():
+            raise PixgraftError(f"{model}: no run with a best model: train it with --metric fd, or leave --best out")
+        model = str(folder)
     if onnx:
         if half or frame is not None:
             raise PixgraftError("--onnx: writes float32 and no frame: leave --half and --frame out")
@@ -185,16 +205,28 @@ def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None 
 
 
 @app.command
-def presets(preset: Annotated[Positional[str], arg(metavar="PRESET")] = "", /) -> int:
+def presets(
+    preset: Annotated[Positional[str], arg(metavar="PRESET")] = "", /, *, measure: bool = False, device: str = "auto",
+    threads: int = 0,
+) -> int:  # fmt: skip
     """List the presets with their image sizes, parameters and how long they train.
 
     Args:
         preset: Show this one alone, with the memory that it takes; this takes some seconds to a minute.
+        measure: Measure instead how fast it trains here, in a few steps on random images.
+        device: The device to measure: auto, cpu, cuda, cuda:N or mps.
+        threads: Threads of the CPU; 0: as PyTorch chooses.
     """
-    from pixgraft.cli.presets import description, memory_table, presets_table, remarks
+    from pixgraft.cli.presets import description, memory_table, presets_table, remarks, speed_lines
     from pixgraft.engine.terminal import Terminal
 
     console = Terminal()
+    if measure:
+        if not preset:
+            raise PixgraftError("--measure: measures one preset: name it")
+        for line in speed_lines(preset, device, threads):
+            console.say(line)
+        return 0
     if not preset:
         console.print(presets_table())
         for line in remarks():

@@ -68,5 +68,24 @@ def memory_table(name: str) -> Table:
     return table
 
 
+def speed_lines(name: str, device: str, threads: int) -> list[str]:
+    """How fast the preset `name` trains on a device of this machine, and how long, in lines."""
+    from pixgraft import devices
+    from pixgraft.training.speed import training_speed
+
+    devices.set_threads(threads)
+    experiment, picked = preset(name), devices.pick(device)
+    speed = training_speed(experiment, picked)
+    images = experiment.train.images
+    hours = images / speed.images_per_second / 3600
+    length = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+    return [
+        f"{name}: {speed.images_per_second:.3g} images/s on {devices.description(picked)}: {images:,} images take "
+        f"{length}",
+        f"measured in {speed.steps} steps of {speed.batch} random images; the reading of files, the sample grids and "
+        "the checkpoints come on top",
+    ]
+
+
 def _gib(count: int) -> str:
     return f"{count / 2**30:.2f}"

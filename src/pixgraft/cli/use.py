@@ -102,7 +102,7 @@ def walk(model: Model, /, *, options: OmitArgPrefixes[WalkOptions], run: OmitArg
     Args:
         model: A bundled model, a run folder, a model folder or a Hugging Face repository id.
         options: The way.
-        run: OUT ends in .gif, which has 256 colours a frame, or is a folder for PNG frames, which have them all.
+        run: OUT ends in .mp4, or in .gif, which has 256 colours a frame, or is a folder for PNG frames.
     """
     return _run(_opened(model, run), lambda pipeline: _sampling(pipeline).walk(options, run.out), run)
 
@@ -134,7 +134,7 @@ def edit(
 ) -> int:  # fmt: skip
     """Mix the codes of two images, or go from one to the other.
 
-    OUT gets the images, their codes, a strip of them all and reports.
+    OUT gets the images, their codes, a strip of them all and reports; or it is a film, and ends in .mp4 or .gif.
 
     Args:
         model: A model that encodes, or a prior: a bundled one, a run folder, a model folder or a Hugging Face
@@ -153,7 +153,7 @@ def edit(
     def plan(pipeline: "Pipeline") -> "Plan":
         if not isinstance(pipeline, EncodingPipeline):
             raise PixgraftError(f"{model}: has no codes to edit: {pipeline.usage}")
-        return pipeline.edit(first, second, options)
+        return pipeline.edit(first, second, options, run.out)
 
     return _run(_opened(model, run, **search), plan, run)
 

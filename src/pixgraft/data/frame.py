@@ -36,10 +36,13 @@ class Frame:
     left_eye: Point
     """The eye on the picture's left."""
     right_eye: Point
+    """The eye on the picture's right."""
     nose: Point
+    """The tip of the nose."""
     left_mouth: Point
     """The mouth's corner on the picture's left."""
     right_mouth: Point
+    """The mouth's corner on the picture's right."""
 
     def __post_init__(self) -> None:
         for name, (x, y) in dataclasses.asdict(self).items():

@@ -32,6 +32,8 @@ class RunLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.mirror: Callable[[dict[str, Any]], None] | None = None
+        """Gets the values of each line too."""
 
     def write(self, **values: Any) -> None:
         """Append one line. JSON has no nan or inf: those become the strings "nan", "inf" and "-inf"."""
@@ -41,6 +43,8 @@ class RunLog:
                 file.write(line.encode() + b"\n")
         except OSError as error:
             raise PixgraftError(f"{self.path}: not written: {error.strerror}; mend that") from error
+        if self.mirror is not None:
+            self.mirror(values)
 
     def lines(self) -> list[dict[str, Any]]:
         """The lines written so far; an incomplete or foreign line is ignored."""

@@ -7,7 +7,7 @@ the numbers of one. Shape letters: N images, K images of a group, D or E numbers
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixgraft.data.images import from_uint8
 from pixgraft.data.outputs import write_together
 from pixgraft.engine.bars import Bars
 from pixgraft.engine.distributed import World, gather_objects, gather_to_first
@@ -32,11 +31,9 @@ from pixgraft.evaluation.rows import REALS
 from pixgraft.evaluation.sheets import SHEET, Sheet, sheet
 from pixgraft.evaluation.subjects import Group, Reals, Subject, single_images
 from pixgraft.evaluation.tables import Measurement
-from pixgraft.features import Feature, Role, open_feature
+from pixgraft.features import PASS, Feature, Role, in_passes, open_feature
 from pixgraft.metrics.estimate import Estimate, difference, mean_of
 
-PASS = 16
-"""Images in each pass of a network, the last one filled up: batches of other sizes round otherwise."""
 CACHED_FEATURES = 4096
 """Images whose features are cached: a floor repeats its few images for every target."""
 
@@ -161,7 +158,7 @@ class Evaluator:
             if key not in known:
                 missing.setdefault(key, place)
         if missing:
-            features = torch.cat(list(passes(network, images[list(missing.values())], self._device)))
+            features = torch.cat(list(in_passes(network, images[list(missing.values())], self._device)))
             known |= zip(missing, features, strict=True)
         self._cache |= known  # the newest last
         for key in list(self._cache)[: max(len(self._cache) - CACHED_FEATURES, 0)]:
@@ -171,7 +168,7 @@ class Evaluator:
     def _points(self, distance: Any, images: Tensor) -> Tensor:
         """A perceptual distance's points (N, E) of uint8 images, of which equal ones go through the network once."""
         distinct, place = images.unique(dim=0, return_inverse=True)
-        return torch.cat(list(passes(distance.embed, distinct, self._device)))[place]
+        return torch.cat(list(in_passes(distance.embed, distinct, self._device)))[place]
 
     def estimates(
         self, values: Values, reals: dict[str, SetFeatures], *, name: str, replicates: int, seed: int
@@ -188,16 +185,6 @@ class Evaluator:
             elif column in values.columns and not column.metric.is_curve:
                 row[column] = mean_of(*values.by_unit(column), replicates=replicates, seed=seed)
         return row
-
-
-def passes(network: Callable[[Tensor], Tensor], images: Tensor, device: torch.device) -> Iterable[Tensor]:
-    """Outputs of a network for uint8 images (N, 3, H, W), in passes of `PASS` images, on the CPU."""
-    filled = torch.cat((images, images[-1:].expand(-len(images) % PASS, -1, -1, -1)))
-    left = len(images)
-    with torch.inference_mode():
-        for part in filled.split(PASS):
-            yield network(from_uint8(part.to(device)))[:left].cpu()
-            left -= PASS
 
 
 @dataclass(frozen=True)

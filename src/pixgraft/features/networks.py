@@ -4,7 +4,7 @@ Weights are bundled with the package (SqueezeNet, the heads of LPIPS), in a file
 into which they are downloaded. A published file is known by its SHA-256; another file under its name is refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pixgraft.data.images import from_uint8
 from pixgraft.errors import PixgraftError
 from pixgraft.features.weights import WEIGHTS, Note, asset, cache_folder, find_weights
 from pixgraft.files import file_sha256
@@ -25,6 +26,8 @@ from pixgraft.networks.squeezenet import SqueezeNet, SqueezeNetDistance
 Role = Literal["set", "perceptual", "identity", "backbone"]
 """The use of a network: distances between sets of images, between two images or two faces, or weights to begin from."""
 
+PASS = 16
+"""Images in each pass of a network, the last one filled up: batches of other sizes round otherwise."""
 BUNDLED = "squeezenet"
 """The network that needs no file: SqueezeNet 1.0, which is bundled with the package."""
 
@@ -130,6 +133,16 @@ def attach_features(
         method.attach_network(role, feature.network)
         attached[role] = f"{feature.name} {feature.sha256}"
     return attached
+
+
+def in_passes(network: Callable[[Tensor], Tensor], images: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """Outputs of a network for uint8 images (N, 3, H, W), in passes of `PASS` images, on the CPU."""
+    filled = torch.cat((images, images[-1:].expand(-len(images) % PASS, -1, -1, -1)))
+    left = len(images)
+    with torch.inference_mode():
+        for part in filled.split(PASS):
+            yield network(from_uint8(part.to(device)))[:left].cpu()
+            left -= PASS
 
 
 def _built(name: str, role: Role, tensors: dict[str, Tensor]) -> nn.Module:

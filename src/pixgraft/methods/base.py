@@ -4,7 +4,7 @@ A method never calls `.backward()`, moves devices, writes logs or knows its rank
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -136,6 +136,10 @@ class Method(nn.Module, ABC):
     """Sub-modules with an exponential moving average of their weights, which inference uses."""
     frozen: ClassVar[tuple[str, ...]] = ()
     """Sub-modules that training leaves unchanged but inference needs, such as a frozen generator."""
+    takes_inputs: ClassVar[bool] = True
+    """Whether outputs are made of images or conditions."""
+    several_outputs: ClassVar[bool] = True
+    """Whether one input has several outputs."""
     batch_multiple: ClassVar[int] = 1
     """Divisor of the size of batches, microbatches and the parts of a batch on each process."""
     Config: ClassVar[type]
@@ -159,6 +163,14 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
         """Example outputs for real images (N, 3, S, S) and, if the method takes any, conditions (N, C, S, S)."""
+
+    @abstractmethod
+    def outputs(self, batch: Batch, others: Tensor, randoms: Sequence[torch.Generator]) -> Tensor:
+        """One output (N, 3, S, S) for each item of a batch, as `pixgraft evaluate` measures the task; no gradient.
+
+        `others` (N, 3, S, S) are other images of the same data, and `randoms` each item's CPU generator. What the task
+        has no use for is ignored.
+        """
 
     # --- training state ---
 

@@ -34,18 +34,26 @@ class EncodingConfig(MethodConfig):
     prior: str = ""
     """The trained generator: a model folder or run folder of stylegan2 or progan, or the name of a bundled model."""
     generator: Literal["stylegan2", "progan"] = "stylegan2"
+    """The method of the prior."""
     image_size: int = 1024
     """S. This and the next five fields describe the generator and must equal the prior's."""
     base_channels: int = 32768
+    """A layer of side x has base_channels / x channels, at most max_channels."""
     max_channels: int = 512
+    """The most channels of a layer of the generator."""
     z_dim: int = 512
+    """Numbers of a code z."""
     w_dim: int = 512
+    """Numbers of a code w; StyleGAN2 alone."""
     mapping_layers: int = 8
+    """Layers of the mapping network; StyleGAN2 alone."""
     train_generator: bool = False
+    """Train the generator too."""
 
     input_size: int = 256
     """s, a power of two from 32 to 1024."""
     condition: Kind = "lr"
+    """A small image, the image itself, label maps, drawings or other images."""
     classes: int = 19
     """Number of classes of label maps."""
     enlarging: Enlarging = "bicubic"
@@ -54,9 +62,13 @@ class EncodingConfig(MethodConfig):
     """Width of the convolutions that lead to each code; 0: the code's dimension, as published."""
 
     lambda_l2: float = 1.0
+    """Weight of the mean squared difference."""
     lambda_perceptual: float = 0.8
+    """Weight of the perceptual loss."""
     perceptual: PerceptualNetwork = "lpips-alex"
+    """The network of the perceptual loss."""
     lambda_identity: float = 0.1
+    """Weight of the identity loss."""
     identity: Literal["irse50", "mobilefacenet"] = "irse50"
     """The network that embeds faces; its weights are not bundled."""
 

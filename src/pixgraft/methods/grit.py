@@ -37,6 +37,7 @@ class GRITConfig(SynthesisConfig):
     """The defaults are the paper's at 256, or StEP's where the paper gives none."""
 
     noise: bool = True
+    """Noise maps in the decoder, from which samples differ."""
     residual: bool = True
     """Without a residual the translation is the reconstruction. Rows of Table 3: neither, noise, noise and residual."""
     noise_start: float = 0.0
@@ -52,34 +53,49 @@ class GRITConfig(SynthesisConfig):
     """Target of the gradient of L_adv: both parts of the sum as in eq. 2, or the residual alone."""
 
     generator_channels: int = 32
+    """Channels of the generator's first layer, doubled at each halving."""
     generator_max_channels: int = 512
+    """Their most."""
     downsamplings: int = 3
+    """Halvings of the side in the encoder."""
     blocks: int = 4
     """Residual blocks at the lowest resolution, in the encoder and again in the decoder."""
     pixel_norm: bool = True
     """Pixel norm before AdaIN in the upsampling blocks."""
     style_dim: int = 8
+    """Numbers of a style."""
     style_channels: tuple[int, ...] = (64, 128, 192, 256)
+    """Channels of the style encoder's layers."""
     discriminator_channels: int = 32
+    """Channels of each discriminator's first layer, doubled at each halving."""
     discriminator_max_channels: int = 512
+    """Their most."""
     discriminator_layers: int = 3
+    """Convolutions of stride 2 in each discriminator."""
     discriminator_scales: int = 3
+    """Discriminators, each on images of half the side."""
     discriminator_norm: bool = True
     """Instance norm in the discriminator, which removes the strength of a detail from its features."""
 
     lambda_reconstruction: float = 10.0
+    """Weight of L_rec."""
     lambda_adversarial: float = 1.0
     """0: the reconstruction loss alone (Figure 3); the discriminator is not trained then."""
     lambda_style: float = 0.01
     """Weight of the mean square of the style codes."""
     r1_gamma: float = 0.0
+    """gamma of R1; 0: no R1."""
     r1_every: int = 16
     """Lazy regularisation: R1, which the paper does not use, at every n-th step, times n."""
 
     generator_lr: float = 1e-3
+    """Learning rate of the generator."""
     style_lr: float = 1e-4
+    """Learning rate of the style encoder."""
     discriminator_lr: float = 1e-3
+    """Learning rate of the discriminators."""
     betas: tuple[float, float] = (0.0, 0.99)
+    """Adam's decays of the first and the second moment."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

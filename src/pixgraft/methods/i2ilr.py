@@ -42,9 +42,13 @@ class I2ILRConfig(GraftConfig):
     """The supplement's colour ablation has grey targets."""
 
     generator_channels: int = 64
+    """Channels of the generator's first layer, doubled at each halving."""
     generator_max_channels: int = 512
+    """Their most."""
     discriminator_channels: int = 128
+    """Channels of the discriminator's first layer, doubled at each halving."""
     discriminator_max_channels: int = 512
+    """Their most."""
     head: Literal["single", "patch"] = "single"
     """A single logit as in StarGAN v2, or the 5x5 logits of the published code."""
     discriminator_norm: WeightNorm = "spectral"
@@ -54,9 +58,11 @@ class I2ILRConfig(GraftConfig):
     shortcut: Literal["dynamic", "static"] = "dynamic"
     """The moment shortcut: through a convolution, or without one as in Li et al. 2019."""
     gain: Literal["gamma", "one_plus_gamma"] = "gamma"
+    """A normalised feature is multiplied by gamma, or by 1 + gamma."""
     spectral_spadain: bool = True
     """Spectral normalisation also on the 1x1 convolutions of SPAdaIN."""
     align_corners: bool = True
+    """How bilinear upsampling places its samples: corner on corner, or not."""
     final_norm: Literal["instance", "spadain"] = "instance"
     """The generator's last normalisation: StarGAN v2's, or SPAdaIN with the target, which sets colours directly."""
 
@@ -67,15 +73,19 @@ class I2ILRConfig(GraftConfig):
     paper leaves the target as it is, which then lies off that grid: a perfect image would differ by up to half a step.
     """
     difference_step: float = GREY_LEVEL
+    """r of eq. 5 in [-1, 1]: what differs by less is rounded to no difference."""
     difference_in_steps: bool = True
     """Divide the difference by `difference_step`, as eq. 5 does with r."""
     adversarial: Literal["minimax", "non_saturating"] = "minimax"
+    """The generator's loss: log(1 - D) as printed, or -log D."""
     adversarial_on_cycle: bool = False
     """Adversarial loss on the cycle's images too. With two fakes per real image, real loss and R1 are then doubled."""
     lambda_cycle: float = 1.0
+    """Weight of the cycle loss."""
     lambda_cycle_start: float = 0.0
     """Above 0: the cycle's weight falls from here to `lambda_cycle`, geometrically, in `lambda_cycle_images` images."""
     lambda_cycle_images: int = 0
+    """The images in which the cycle's weight falls to `lambda_cycle`."""
     cycle_noise: float = 0.0
     """Deviation, in grey levels, of noise added to a translation before it is translated back.
 
@@ -88,7 +98,9 @@ class I2ILRConfig(GraftConfig):
     nothing else.
     """
     r1_of: Literal["logits", "loss"] = "logits"
+    """Whose gradient R1 takes: that of the logits of each real image, or of the batch's mean loss."""
     r1_gamma: float = 0.5
+    """gamma of R1; 0: no R1."""
     r1_every: int = 1
     """Lazy regularisation: R1 at every n-th step, times n."""
     r1_batch: int = 8
@@ -97,8 +109,11 @@ class I2ILRConfig(GraftConfig):
     """Differentiable augmentation (Zhao et al. 2020) of all images for the discriminator, for small data sets."""
 
     generator_lr: float = 1e-3
+    """Learning rate of the generator."""
     discriminator_lr: float = 4e-3
+    """Learning rate of the discriminator."""
     betas: tuple[float, float] = (0.0, 0.99)
+    """Adam's decays of the first and the second moment."""
 
     def __post_init__(self) -> None:
         s, low = self.image_size, self.lr_size

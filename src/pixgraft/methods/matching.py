@@ -33,21 +33,29 @@ class MatchingConfig(SynthesisConfig):
     """The settings of both methods; the defaults are the published code's."""
 
     generator_channels: int = 64
+    """Channels that the generator's widths are multiples of."""
     discriminator_channels: int = 64
+    """Channels of each PatchGAN's first layer."""
     discriminator_layers: int = 3
     """Convolutions of stride 2 in each PatchGAN."""
     discriminator_scales: int = 2
+    """PatchGANs, each on images of half the side."""
     discriminator_norm: bool = True
     """Instance norm in the discriminator, which removes the strength of a detail from its features."""
 
     lambda_features: float = 10.0
+    """Weight of the feature matching loss."""
     lambda_perceptual: float = 10.0
+    """Weight of the perceptual loss."""
     perceptual: PerceptualNetwork = "lpips-vgg"
     """The network of the perceptual loss. The published one is VGG19, by the L1 distance of five layers."""
 
     generator_lr: float = 2e-4
+    """Learning rate of the generator."""
     discriminator_lr: float = 2e-4
+    """Learning rate of the discriminators."""
     betas: tuple[float, float] = (0.5, 0.999)
+    """Adam's decays of the first and the second moment."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

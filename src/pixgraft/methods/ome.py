@@ -54,9 +54,11 @@ class OMEConfig(EncodingConfig):
     encoder_channels: int = 64
     """Channels of the ResNet's first layer."""
     pyramid_channels: int = 256
+    """Channels of the feature pyramid."""
     small_stem: bool = False
     """A first layer of stride 1, for inputs below 128 pixels."""
     lr: float = 1e-3
+    """Learning rate."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,6 +24,7 @@ class Pix2PixHDConfig(MatchingConfig):
     """The defaults are the published code's."""
 
     downsamplings: int = 4
+    """Halvings of the side in the generator."""
     blocks: int = 9
     """Residual blocks at the lowest resolution."""
 

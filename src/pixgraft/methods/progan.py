@@ -32,22 +32,30 @@ class ProGANConfig(MethodConfig):
     image_size: int = 1024
     """S, a power of two from 4 to 1024."""
     z_dim: int = 512
+    """Numbers of a code z."""
     base_channels: int = BASE_CHANNELS
     """A layer of side x has base_channels / x channels, at most max_channels."""
     max_channels: int = MAX_CHANNELS
+    """The most channels of a layer."""
 
     start_size: int = 4
     """Side of the images at the start of training."""
     fade_images: int = 600_000
+    """Images in which a new size is faded in."""
     settle_images: int = 600_000
+    """Images at a size before the next one."""
 
     lambda_gradient: float = 10.0
     """Weight of the gradient penalty."""
     drift_weight: float = 1e-3
+    """Weight of the mean square of the discriminator's logits of real images."""
 
     generator_lr: float = 1e-3
+    """Learning rate of the generator."""
     discriminator_lr: float = 1e-3
+    """Learning rate of the discriminator."""
     betas: tuple[float, float] = (0.0, 0.99)
+    """Adam's decays of the first and the second moment."""
 
     def __post_init__(self) -> None:
         stage_widths(self.image_size, self.base_channels, self.max_channels)

@@ -42,6 +42,7 @@ class PSPConfig(EncodingConfig):
     lambda_w: float = 0.005
     """Weight of the distance of the codes from the average."""
     lr: float = 1e-4
+    """Learning rate."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

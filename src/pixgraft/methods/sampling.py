@@ -4,6 +4,7 @@ Shape letters: N images, S side of an image, D numbers of a code, M codes of an 
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -12,13 +13,14 @@ from torch import Tensor
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.noise import Noise
 from pixgraft.layers.resample import enlarge
-from pixgraft.methods.base import Method, Preview
+from pixgraft.methods.base import Batch, Method, Preview
 
 
 class Sampling(Method):
     """Task "sample": images from codes, by a generative prior."""
 
     task: ClassVar[str] = "sample"
+    takes_inputs: ClassVar[bool] = False
     batch_multiple: ClassVar[int] = 2
     """The minibatch deviation needs at least two images."""
     code_name: ClassVar[Literal["z", "w"]] = "z"
@@ -133,6 +135,12 @@ class Sampling(Method):
     def sample(self, z: Tensor, *, truncation: float = 1.0, noise: Noise = "stored") -> Tensor:
         """Images (N, 3, S, S), clamped to [-1, 1], of codes z (N, Z)."""
         return self.synthesize(self.codes(z, truncation=truncation), noise=noise)
+
+    def outputs(self, batch: Batch, others: Tensor, randoms: Sequence[torch.Generator]) -> Tensor:
+        """A sample of each generator, without truncation, at the side of the final images."""
+        z = torch.cat([self.draw_latents(1, random) for random in randoms]).to(batch.images.device)
+        images = self.sample(z)
+        return enlarge(images, self.config.image_size // images.shape[-1])
 
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
         """Rows: real images, three of samples and, if there is a w, one of samples with truncation 0.7.

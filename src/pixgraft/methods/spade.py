@@ -43,13 +43,17 @@ class SPADEConfig(MatchingConfig):
     norm: Norm = "batch"
     """The normalisation before each modulation."""
     encoder_channels: int = 64
+    """Channels of the style encoder's first layer."""
     lambda_kl: float = 0.05
     """Weight of the KL divergence of an image's style from the prior. The published code sums it over a GPU's images,
     here it is their mean."""
 
     generator_lr: float = 1e-4
+    """Learning rate of the generator and the style encoder."""
     discriminator_lr: float = 4e-4
+    """Learning rate of the discriminators."""
     betas: tuple[float, float] = (0.0, 0.9)
+    """Adam's decays of the first and the second moment."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -48,29 +48,39 @@ class StarGANv2Config(GraftConfig):
     channels: int = 64
     """First channels of all networks, 2^14 / S as published; doubled at each halving, up to `max_channels`."""
     max_channels: int = 512
+    """Their most."""
     style_dim: int = 64
+    """Numbers of a style."""
     latent_dim: int = 16
+    """Numbers of the code that the mapping network makes a style of."""
     hidden_dim: int = 512
     """Width of the mapping network."""
     residual: bool = True
     """Shortcuts in G's decoder. False, with one halving more: the published model for CelebA-HQ, less its masks."""
 
     lambda_style: float = 1.0
+    """Weight of the style's reconstruction."""
     lambda_diversity: float = 1.0
     """At the start of training; 2 for AFHQ."""
     diversity_images: int = 800_000
     """The images in which `lambda_diversity` falls to 0; 0: it stays."""
     lambda_cycle: float = 1.0
+    """Weight of the cycle loss."""
     r1_gamma: float = 1.0
+    """gamma of R1; 0: no R1."""
     r1_every: int = 1
     """Lazy regularisation: R1 at every n-th step, times n."""
 
     generator_lr: float = 1e-4
     """Of the style encoder too."""
     mapping_lr: float = 1e-6
+    """Learning rate of the mapping network."""
     discriminator_lr: float = 1e-4
+    """Learning rate of the discriminator."""
     betas: tuple[float, float] = (0.0, 0.99)
+    """Adam's decays of the first and the second moment."""
     weight_decay: float = 1e-4
+    """Adam's weight decay."""
 
     def __post_init__(self) -> None:
         s, low = self.image_size, self.lr_size

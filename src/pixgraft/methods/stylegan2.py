@@ -38,33 +38,46 @@ class StyleGAN2Config(MethodConfig):
     base_channels: int = 32768
     """A layer of side x has base_channels / x channels, at most max_channels."""
     max_channels: int = 512
+    """The most channels of a layer of the generator."""
     z_dim: int = 512
+    """Numbers of a code z."""
     w_dim: int = 512
+    """Numbers of a code w."""
     mapping_layers: int = 8
+    """Layers of the mapping network from z to w."""
     discriminator_base_channels: int = 32768
+    """As `base_channels`, of the discriminator."""
     discriminator_max_channels: int = 512
+    """As `max_channels`, of the discriminator."""
 
     mixing: float = 0.9
     """Probability of style mixing in training."""
     r1_gamma: float = 10.0
+    """gamma of R1; 0: no R1."""
     r1_every: int = 16
+    """Lazy regularisation: R1 at every n-th step, times n."""
     path_weight: float = 2.0
     """Weight of path length regularisation; 0 disables it."""
     path_every: int = 4
+    """Path length regularisation at every n-th step, times n."""
     path_decay: float = 0.01
     """Weight of a new value in the running mean of path lengths."""
     path_shrink: int = 2
     """Factor by which the batch of the path length phase is smaller."""
 
     augment: tuple[Literal["blit", "geometric", "color"], ...] = ("blit", "geometric", "color")
+    """Kinds of adaptive augmentation (ADA): shifts and turns by whole pixels, other geometry, colour."""
     augment_target: float = 0.0
     """Target of r_t, the mean sign of the logits of real images; 0 disables augmentation."""
     augment_images: int = 500_000
     """Minimum number of images in which the probability of augmentation rises from 0 to 1."""
 
     generator_lr: float = 0.002
+    """Learning rate of the generator."""
     discriminator_lr: float = 0.002
+    """Learning rate of the discriminator."""
     betas: tuple[float, float] = (0.0, 0.99)
+    """Adam's decays of the first and the second moment, before the correction for lazy phases."""
 
     def __post_init__(self) -> None:
         widths(self.image_size, self.base_channels, self.max_channels)

@@ -59,6 +59,13 @@ class Graft(Method):
         """LR targets (N, C, L, L) of images (N, 3, S, S)."""
         return downscale(images, self.config.lr_size, self.config.lr_channels)
 
+    def outputs(self, batch: Batch, others: Tensor, randoms: Sequence[torch.Generator]) -> Tensor:
+        """The other images grafted onto the batch's, shrunk to targets."""
+        target = self.downscale(batch.images)
+        if batch.condition is None:
+            return self.translate(others, target)
+        return self.translate_into(others, target, batch.condition.flatten().long())
+
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
         """Outputs for each pair of a source (columns, first half of `images`) and a target (rows, second half).
 
@@ -224,6 +231,12 @@ class Synthesis(ConditionalMethod):
         """One output for conditions, styles and noise, as `samples` takes them."""
         return self.samples(condition, style, [noise])[0]
 
+    def outputs(self, batch: Batch, others: Tensor, randoms: Sequence[torch.Generator]) -> Tensor:
+        """A sample for each condition, in the style of its own image."""
+        maps = [self.draw_noise(1, random) for random in randoms]
+        noise = [torch.cat(layer).to(batch.images.device) for layer in zip(*maps, strict=True)]
+        return self.translate(self.condition_of(batch), self.encode_style(batch.images), noise).image
+
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
         """Rows: conditions, images, the components of one output, two outputs in the image's style with different
         noise, and one in a random style.
@@ -260,6 +273,7 @@ class Encoding(ConditionalMethod):
     """Task "encode": codes of a generator for a condition, and their images."""
 
     task: ClassVar[str] = "encode"
+    several_outputs: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -305,6 +319,10 @@ class Encoding(ConditionalMethod):
     def embedded_prior(self) -> Sampling:
         """The prior that its generator is; both share the weights. Raises PixgraftError if it has no such generator."""
         raise PixgraftError(f"{self.name} models hold no prior to search: name the prior")
+
+    def outputs(self, batch: Batch, others: Tensor, randoms: Sequence[torch.Generator]) -> Tensor:
+        """The image of each condition after the last step, at the condition's size."""
+        return fitted(self.encode(self.condition_of(batch)).images[-1], self.condition.size)
 
     def preview(self, images: Tensor, condition: Tensor | None = None) -> Preview:
         """Rows: conditions, the image of the start codes, the images after each step, the targets.

@@ -5,7 +5,7 @@ company. Shape letters are those of `methods/tasks.py`; s is the side of a condi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,13 +20,14 @@ from pixgraft.data.degrade import Degradation
 from pixgraft.data.images import fit, from_uint8, pixels, to_tensor, to_uint8
 from pixgraft.data.outputs import labels
 from pixgraft.data.sources import open_source
+from pixgraft.data.video import FILMS, FRAME_MS, check_film, film_bytes
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import bicubic
 from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.models import Model
-from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, png
+from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, caption, png
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
 from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, in_a_row, together
 from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
@@ -47,6 +48,8 @@ FINE = 8
 """Default first layer of mixed styles: the first above 32 pixels, and of a generator of 1024 about the middle one."""
 EDITED_IMAGES = 8
 """Default number of images on the way from one code to another."""
+FILMED_IMAGES = 50
+"""The same of a film, two seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,8 +318,10 @@ class EncodingPipeline(Pipeline):
             return []
         return [f"{codes.path.name}: codes of another model, whose generator may differ"]
 
-    def edit(self, first: Path, second: Path, options: EditOptions) -> Plan:
+    def edit(self, first: Path, second: Path, options: EditOptions, out: Path) -> Plan:
         """Go from the codes in one file to those in another along a straight line, both ends included.
+
+        `out` is a folder, or a file that ends in .gif or .mp4 for a film of the way, by default of 50 images.
 
         With `layers` only these change, and without `steps` there is one image: the first's but for those layers,
         which are the second's; the strip then begins and ends with the two originals.
@@ -331,7 +336,8 @@ class EncodingPipeline(Pipeline):
         a, b = self.read_codes(first), self.read_codes(second)
         goal = a.codes.clone()
         goal[begin : end + 1] = b.codes[begin : end + 1]
-        number = options.steps or (EDITED_IMAGES if layers is None else 1)
+        filmed = out.suffix.lower() in FILMS
+        number = options.steps or (FILMED_IMAGES if filmed else EDITED_IMAGES if layers is None else 1)
         shares = [place / (number - 1) if number > 1 else 1.0 for place in range(number)]
 
         def make(prepared: list[float]) -> Sequence[Result]:
@@ -350,6 +356,17 @@ class EncodingPipeline(Pipeline):
             outputs = (f"{label}.png", f"{label}{CODES}")
             jobs.append(Job(label, outputs, partial(float, share), (a.file, b.file), settings))
         inputs = {"first_sha256": a.sha256, "second_sha256": b.sha256, "notes": [*self._origin(a), *self._origin(b)]}
+
+        def film(finished: Finished) -> dict[str, bytes]:
+            images = (each[0] for each in finished.images)
+            comment = caption(finished.head)
+            return {out.name: film_bytes(images, out.suffix, milliseconds=FRAME_MS, loop=True, comment=comment)}
+
+        if filmed:
+            check_film(out)
+            jobs = [replace(job, outputs=()) for job in jobs]
+            summary = Summary(out.stem, (out.name,), film, inputs | {"images": number})
+            return Plan(jobs, make, {"layers": [begin, end]}, 0, paths=[first, second], summary=summary, stored=False)
         summary = Summary("edit", ("strip.png",), strip, inputs | {"images": number}, owns_folder=True)
         return Plan(jobs, make, {"layers": [begin, end]}, 0, paths=[first, second], summary=summary)
 

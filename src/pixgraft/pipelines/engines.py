@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixgraft.engine.extras import packages
 from pixgraft.errors import PixgraftError
 from pixgraft.features.weights import cache_folder
 from pixgraft.files import write_bytes
@@ -21,7 +22,7 @@ from pixgraft.layers.noise import Noise
 from pixgraft.methods.sampling import Sampling
 from pixgraft.methods.tasks import Encoded, Encoding, Synthesis, Synthesized
 from pixgraft.models import Model
-from pixgraft.pipelines.onnx import difference, exported, packages
+from pixgraft.pipelines.onnx import difference, exported
 from pixgraft.pipelines.options import Computing, Precision
 from pixgraft.pipelines.programs import Program, programs
 from pixgraft.version import __version__

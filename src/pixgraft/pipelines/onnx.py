@@ -1,7 +1,6 @@
 """Export of a trained model's programs as ONNX files, each checked against PyTorch on the spot."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import logging
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pixgraft.engine.extras import packages
 from pixgraft.errors import PixgraftError
 from pixgraft.files import file_sha256, new_folder, write_bytes
 from pixgraft.layers.ready import make_ready
@@ -28,13 +28,6 @@ LARGEST = 2**31 - 2**20
 """Bytes of the largest file: ONNX is a protocol buffer."""
 CHECKED = (1, 3)
 """Numbers of images with which an exported program is compared; it is traced with 2."""
-EXTRAS = {"export": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
-
-
-def packages(extra: str, option: str) -> None:
-    """Raise PixgraftError, which says how to install them, if packages of an extra that an option needs are missing."""
-    if missing := [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]:
-        raise PixgraftError(f"{option}: needs {', '.join(missing)}: pip install 'pixgraft[{extra}]'")
 
 
 @contextlib.contextmanager

@@ -217,7 +217,7 @@ class EditOptions:
     """Options of editing codes."""
 
     steps: int | None = None
-    """Images from the first to the second, both included: by default 8, or 1 with --layers."""
+    """Images from the first to the second, both included: by default 8, or 1 with --layers; 50 of a film."""
     layers: str | None = None
     """Take the second's codes in these layers alone: coarse (layers 0-3), middle (4-7), fine (from 8) or a range such
     as 4-7."""

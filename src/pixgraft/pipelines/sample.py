@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from pixgraft.data.grids import sheet, tiled
-from pixgraft.data.images import MAX_PIXELS, from_uint8, gif_bytes, to_uint8
+from pixgraft.data.images import MAX_PIXELS, from_uint8, to_uint8
+from pixgraft.data.video import FILMS, FRAME_MS, check_film, film_bytes
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import average_pool
@@ -57,9 +58,7 @@ SHOWN, SHOWN_SIDE = 64, 256
 """Most samples of a grid, and their largest side in pixels."""
 MOST_FRAMES = 100_000
 """More than an hour."""
-FRAME_MS = 40
-"""Duration of a GIF's frame in milliseconds."""
-NO_FILMS = (".png", ".apng", ".jpg", ".jpeg", ".webp", ".mp4", ".webm", ".mov", ".avi", ".mkv")
+NO_FILMS = (".png", ".apng", ".jpg", ".jpeg", ".webp", ".webm", ".mov", ".avi", ".mkv")
 """Video and image suffixes that `walk` rejects with a hint."""
 
 
@@ -273,8 +272,8 @@ class SamplingPipeline(Pipeline):
     def walk(self, options: WalkOptions, out: Path) -> Plan:
         """A walk past the seed's first samples, and back to sample 0 if it is to `loop`.
 
-        `out` is a file that ends in .gif, or a folder for 000000.png and so on, and walk.json. The noise is that stored
-        with the weights, so that nothing flickers. Raises PixgraftError if a setting does not fit.
+        `out` is a file that ends in .gif or .mp4, or a folder for 000000.png and so on, and walk.json. The noise is
+        that stored with the weights, so that nothing flickers. Raises PixgraftError if a setting does not fit.
         """
         points, frames = options.points, options.frames
         if points < 2:
@@ -283,7 +282,7 @@ class SamplingPipeline(Pipeline):
             raise PixgraftError(f"frames {frames}: choose a number from 1, and at most {MOST_FRAMES:,} frames in all")
         if out.suffix.lower() in NO_FILMS:
             raise PixgraftError(
-                f"{out}: a walk is written as a GIF or as PNG files: end the name in .gif, or name a folder"
+                f"{out}: a walk is written as a film or as PNG files: end the name in .gif or .mp4, or name a folder"
             )
         ends = self.codes(self.latents(options.seed, range(points)), truncation=options.truncation)
         straight = self.method.code_name == "w"
@@ -292,11 +291,12 @@ class SamplingPipeline(Pipeline):
 
         def film(finished: Finished) -> dict[str, bytes]:
             images = (each[0] for each in finished.images)
-            data = gif_bytes(images, milliseconds=FRAME_MS, loop=options.loop, comment=caption(finished.head))
+            comment = caption(finished.head)
+            data = film_bytes(images, out.suffix, milliseconds=FRAME_MS, loop=options.loop, comment=comment)
             return {out.name: data}
 
-        if out.suffix.lower() == ".gif":
-            _check_file(out, ".gif")
+        if out.suffix.lower() in FILMS:
+            check_film(out)
             return self._whole(codes, settings, options.seed, Summary(out.stem, (out.name,), film))
         jobs = [
             Job(f"{n:06d}", (f"{n:06d}.png",), partial(codes.__getitem__, n), settings={"frame": n})

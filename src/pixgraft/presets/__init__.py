@@ -81,9 +81,9 @@ REMARKS = dict.fromkeys(
 )
 """What is to be known before one trains a preset, a line each."""
 MEMORY = {
-    "i2ilr-celebahq-256": (11.0, 2.1),
-    "i2ilr-afhq-256": (11.0, 2.1),
-    "grit-celebamask-256": (5.3, 0.9),
+    "i2ilr-celebahq-256": (10.6, 2.0),
+    "i2ilr-afhq-256": (10.6, 2.0),
+    "grit-celebamask-256": (4.7, 0.8),
     "stylegan2-ffhq-256": (11.0, 3.3),
     "progan-lsun-256": (14.2, 4.2),
     "psp-ffhq-256": (7.2, 6.4),

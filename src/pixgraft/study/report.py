@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from pixgraft.data.charts import figure, text
 from pixgraft.data.check import Finding
 from pixgraft.data.images import decode, pixels, png_bytes
 from pixgraft.data.outputs import write_together
 from pixgraft.evaluation.command import check_out
-from pixgraft.evaluation.pages import figure, page, pair_name, text
+from pixgraft.evaluation.pages import page, pair_name
 from pixgraft.evaluation.protocols import Published
 from pixgraft.evaluation.result import FORMAT, PENDING, RESULT, Row, figure_entry, made_by
 from pixgraft.files import json_sha256, read_bytes

@@ -16,14 +16,17 @@ class TrainConfig:
     """The training settings that all methods share. Durations are counted in images seen."""
 
     images: int = 1_000_000
-    """The length of the run."""
+    """The length of the run, in images seen."""
     batch: int = 8
     """Images for each step, over all processes."""
     microbatch: int = 0
     """Images for each backward pass within a process; 0: the process's whole share."""
     seed: int = 0
+    """What all random numbers of the run come from: weights, order, mirroring, noise."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 computes the phases without a double backward in bfloat16; weights stay float32."""
     channels_last: bool = False
+    """The memory layout of images and weights: faster on most GPUs and CPUs with bfloat16."""
     compile: bool = False
     """`torch.compile` for the phases without a double backward."""
     flip: bool = True
@@ -37,12 +40,25 @@ class TrainConfig:
     average_ramp: float = 0.05
     """The half-life is at most this share of the images seen (Karras et al. 2020, ADA); 0: no limit."""
     checkpoint_every: int = 50_000
+    """Images from one checkpoint to the next."""
     keep: int = 3
     """The number of newest checkpoints that are not removed; 0: all."""
     sample_every: int = 10_000
+    """Images from one sample grid to the next."""
     samples: int = 16
     """Fixed images of the data set for the sample grid: half are sources, half are targets."""
     log_every: int = 1_000
+    """Images from one line of losses to the next; a line has their means since the last one."""
+    metric: str = ""
+    """fd, or fd:NETWORK: measure outputs for held-out images while training, and keep the best model; empty: do not."""
+    metric_every: int = 50_000
+    """Images from one measurement to the next."""
+    metric_outputs: int = 1_000
+    """The most outputs that are measured."""
+    metric_split: str = ""
+    """What is held out, as --split says it; empty: what --split leaves out of the data."""
+    tensorboard: bool = False
+    """Write losses, metric and sample grids for TensorBoard too."""
 
     def __post_init__(self) -> None:
         if self.microbatch < 0:
@@ -51,9 +67,11 @@ class TrainConfig:
             raise PixgraftError(f"train.samples is {self.samples}: choose an even number from 4")
         if self.keep < 0:
             raise PixgraftError(f"train.keep is {self.keep}: choose a number of checkpoints, or 0 to keep all")
+        if self.metric_outputs < 2:
+            raise PixgraftError(f"train.metric_outputs is {self.metric_outputs}: choose a number of images from 2")
         if not 0 <= self.average_decay < 1:
             raise PixgraftError(f"train.average_decay is {self.average_decay}: choose a number from 0 to below 1")
-        for name in ("batch", "images", "checkpoint_every", "sample_every", "log_every"):
+        for name in ("batch", "images", "checkpoint_every", "sample_every", "log_every", "metric_every"):
             if getattr(self, name) < 1:
                 raise PixgraftError(f"train.{name} is {getattr(self, name)}: choose a number of images from 1")
         if self.average_half_life < 0 or self.average_ramp < 0:
@@ -75,8 +93,9 @@ class DataConfig:
     """The layout of data with conditions; a method that takes images alone ignores it."""
 
     images: str = "images"
+    """The folder of the images, at any depth of the data."""
     conditions: str = "masks"
-    """The folders of images and conditions, at any depth of the data; files are matched by their stems."""
+    """The folder of their conditions, likewise; files are matched by their stems."""
     palette: str = ""
     """For conditions in colours: a text file with a line "NAME R G B" for each class."""
     mirrored: tuple[tuple[int, int], ...] = ()
@@ -90,12 +109,15 @@ class Experiment:
     """The configuration of a run."""
 
     name: str
+    """The preset's name."""
     kind: str
     """The method's name in `pixgraft.methods.METHODS`."""
     method: Any
     """That method's configuration."""
     train: TrainConfig
+    """The training settings that all methods share."""
     data: DataConfig = field(default_factory=DataConfig)
+    """The layout of the data."""
     frame: Frame | None = None
     """Where the landmarks of the faces in the images lie; None if that is not known. Training does not depend on it."""
 

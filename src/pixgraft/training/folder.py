@@ -1,6 +1,7 @@
 """The run folder: its names, and the check that it is free or holds the same run."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 from pixgraft import config as configs
@@ -14,13 +15,18 @@ CONFIG_FILE = "config.toml"
 CHECKPOINTS = "checkpoints"
 LOG_FILE = "log.jsonl"
 SAMPLES = "samples"
+BEST = "best"
+"""The model folder of the averages that had the best metric."""
+BOARD = "tensorboard"
 PACK_FILE = f"data{SUFFIX}"
 """The training data, packed where memory cannot hold it decoded."""
-WRITTEN = (".lock", CONFIG_FILE, LOG_FILE, SAMPLES, CHECKPOINTS, PACK_FILE)
-MAY_CHANGE = (
-    "method.prior", "train.images", "train.checkpoint_every", "train.keep", "train.sample_every", "train.log_every",
-    "frame",
+WRITTEN = (".lock", CONFIG_FILE, LOG_FILE, SAMPLES, CHECKPOINTS, PACK_FILE, BEST, BOARD)
+WATCHING = (
+    "train.images", "train.checkpoint_every", "train.keep", "train.sample_every", "train.log_every", "train.metric",
+    "train.metric_every", "train.metric_outputs", "train.metric_split", "train.tensorboard",
 )  # fmt: skip
+"""How long a run is and how it is watched: settings that may change when it is resumed, and stay if none is given."""
+MAY_CHANGE = ("method.prior", "frame", *WATCHING)
 """Configuration fields that may change when a run is resumed."""
 
 
@@ -37,6 +43,21 @@ def former_run(folder: Path) -> Experiment | None:
     _refuse_links(folder)
     file = folder / CONFIG_FILE
     return _former(file) if file.is_file() else None
+
+
+def resumed(experiment: Experiment, folder: Path, settings: Iterable[str]) -> Experiment:
+    """The experiment with the `WATCHING` of the run in the folder, if there is one, but for those that the settings
+    "field=value" name.
+
+    Raises PixgraftError as `former_run`.
+    """
+    former = former_run(folder)
+    if former is None:
+        return experiment
+    given = {setting.partition("=")[0].strip() for setting in settings}
+    names = [name.removeprefix("train.") for name in WATCHING if name not in given]
+    train = dataclasses.replace(experiment.train, **{name: getattr(former.train, name) for name in names})
+    return dataclasses.replace(experiment, train=train)
 
 
 def with_frame(experiment: Experiment, folder: Path, images: ItemSource) -> Experiment:

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine import distributed
 from pixgraft.engine.checkpoint import Checkpoint
 from pixgraft.engine.distributed import World
+from pixgraft.engine.extras import packages
 from pixgraft.engine.lock import run_lock
 from pixgraft.engine.log import Interrupt, Progress, RunLog
 from pixgraft.errors import PixgraftError
@@ -30,8 +31,10 @@ from pixgraft.files import remove_leftovers, write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import MethodConfig
 from pixgraft.training.batches import Feed
+from pixgraft.training.board import Board
 from pixgraft.training.experiment import Experiment
 from pixgraft.training.folder import (
+    BOARD,
     CHECKPOINTS,
     CONFIG_FILE,
     LOG_FILE,
@@ -42,6 +45,7 @@ from pixgraft.training.folder import (
     prepare,
     with_frame,
 )  # fmt: skip
+from pixgraft.training.metric import Best, RunMetric
 from pixgraft.training.preview import Previews
 from pixgraft.training.trainer import Trainer
 
@@ -54,6 +58,10 @@ class Outcome:
     images_seen: int
     interrupted: str | None
     """The signal's name, if one stopped it."""
+    seconds: float = 0.0
+    """That its training took, over all its starts."""
+    first: bool = True
+    """Whether this is the first of its processes."""
 
 
 def with_available_networks(
@@ -98,13 +106,21 @@ def train(
             feed = stack.enter_context(contextlib.closing(Feed(experiment, data, split=split, skip_bad=skip_bad)))
             feed.dataset.check()
             experiment = with_frame(experiment, folder, feed.dataset.source)
+            metric = None
+            if experiment.train.metric:
+                metric = RunMetric(
+                    experiment, feed, split=split, skip_bad=skip_bad, weights=weights or {}, device=picked
+                )
+                stack.callback(metric.close)
+            if experiment.train.tensorboard:
+                packages("log", "train.tensorboard")
             # A network that is missing is an error here, before anything is written.
             trainer = Trainer(experiment, picked, world, new=not has_checkpoints(folder), weights=weights)
             if world.rank == 0:
                 prepare(folder, experiment, Split(split).folder(Path(data)))
                 stack.enter_context(run_lock(folder))
             distributed.barrier()
-            return _run(trainer, feed, folder, quiet=quiet or world.rank > 0)
+            return _run(trainer, feed, folder, metric, quiet=quiet or world.rank > 0)
     finally:
         distributed.stop()
 
@@ -117,7 +133,7 @@ def _check_shares(experiment: Experiment, world: World) -> None:
         raise PixgraftError(f"{problem}: set train.batch to a multiple of {group}")
 
 
-def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
+def _run(trainer: Trainer, feed: Feed, folder: Path, metric: RunMetric | None, *, quiet: bool) -> Outcome:
     train, world = trainer.experiment.train, trainer.world
     first = world.rank == 0
     checkpoint, refused = _resume(trainer, feed, folder)
@@ -130,7 +146,12 @@ def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
     if train.images - trainer.images_seen > len(feed):  # more than a pass: decoding once pays
         distributed.barrier()  # the leftovers are removed
         feed.pack(folder / PACK_FILE, world, new=checkpoint is None, quiet=quiet)
-    previews = Previews(trainer, feed.spread(train.samples), folder, log)
+    if metric is not None and trainer.images_seen < train.images:
+        metric.read_reals(feed, world, quiet=quiet)
+    board = Board(folder / BOARD, trainer.images_seen) if first and train.tensorboard else None
+    log.mirror = None if board is None else board.write
+    previews = Previews(trainer, feed.spread(train.samples), folder, log, board)
+    best = Best(folder, metric.name) if metric is not None else None
     with Progress(train.images, trainer.images_seen, enabled=not quiet) as progress, Interrupt() as interrupt:
         _announce(progress, trainer, feed, refused)
         if first and trainer.images_seen == 0:
@@ -149,7 +170,8 @@ def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
             saves = finished or stopping or _passes(before, seen, train.checkpoint_every)
             logs = saves or _passes(before, seen, train.log_every)
             shows = finished or _passes(before, seen, train.sample_every)
-            if logs or shows:
+            measures = metric is not None and (finished or _passes(before, seen, train.metric_every))
+            if logs or shows or measures:
                 trainer.check_finite()
             if logs:
                 losses, timing = meter.read(seen)
@@ -158,11 +180,18 @@ def _run(trainer: Trainer, feed: Feed, folder: Path, *, quiet: bool) -> Outcome:
                 progress.update(seen, losses)
             if first and shows:
                 previews.write(progress)
+            if first and measures and metric is not None and best is not None:
+                with meter.paused():
+                    best.record(metric.measure(trainer), trainer, log, progress)
             if first and saves:
                 trainer.save(folder / CHECKPOINTS, fingerprint=feed.dataset.fingerprint())
     distributed.barrier()
     signals = [name for name in distributed.gather_objects(interrupt.requested, world) if name]
-    return Outcome(folder, trainer.images_seen, signals[0] if signals and trainer.images_seen < train.images else None)
+    if board is not None:
+        board.close()
+    stopped = signals[0] if signals and trainer.images_seen < train.images else None
+    seconds = sum(each for line in log.records() if isinstance(each := line.get("seconds"), float))
+    return Outcome(folder, trainer.images_seen, stopped, seconds, first)
 
 
 def _resume(trainer: Trainer, feed: Feed, folder: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -226,6 +255,13 @@ class Meter:
         """Add the losses of one step."""
         for name, value in losses.items():
             self._losses.setdefault(name, []).append(value)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time within does not count."""
+        start = time.monotonic()
+        yield
+        self._time += time.monotonic() - start
 
     def read(self, images_seen: int) -> tuple[dict[str, float], dict[str, float]]:
         """Each loss averaged over the steps it was due at and over the ranks; and `seconds` and images/s `speed`."""

@@ -21,14 +21,10 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from pixgraft.layers.conditions import stored_channels
 from pixgraft.methods.base import Batch, Method, Phase
 from pixgraft.methods.outline import outline
-from pixgraft.networks.irse import IRSE50
-from pixgraft.networks.lpips import LPIPS
-from pixgraft.networks.mobilefacenet import MobileFaceNet
-from pixgraft.networks.squeezenet import SqueezeNet, SqueezeNetDistance
 from pixgraft.training.experiment import Experiment
+from pixgraft.training.synthetic import random_batch, untrained_network
 
 CPU = torch.device("cpu")
 
@@ -72,7 +68,8 @@ def training_memory(experiment: Experiment, *, processes: int = 1) -> Memory:
     method = outline(experiment.kind, experiment.method)
     for role, name in method.required_networks().items():
         if role != "backbone":  # copied before training
-            method.attach_network(role, _network(name))
+            with torch.device("meta"):
+                method.attach_network(role, untrained_network(name))
     mode, live = FakeTensorMode(allow_non_fake_inputs=True), _Live()
 
     def fake(tensor: Tensor) -> Tensor:
@@ -88,7 +85,7 @@ def training_memory(experiment: Experiment, *, processes: int = 1) -> Memory:
     optimizers = method.optimizers()
     averaged = [method.get_submodule(name) for name in method.averaged]
     with live:
-        batches = [_batch(experiment, images, mode) for _ in range(1 if images == share else 2)]
+        batches = [_faked(random_batch(experiment, images, "meta"), mode) for _ in range(1 if images == share else 2)]
         phases = {
             phase.name: _phase_memory(phase, optimizers[phase.optimizer], method, batches, live, experiment)
             for phase in method.phases()
@@ -152,28 +149,10 @@ def _phase_memory(
     return PhaseMemory(saved, live.peak - before)
 
 
-def _batch(experiment: Experiment, count: int, mode: FakeTensorMode) -> Batch:
-    size, spec = experiment.method.training_size, experiment.method.condition_spec
-
-    def fake(channels: int, dtype: torch.dtype, side: int = size) -> Tensor:
-        return FakeTensor(mode, torch.empty(count, channels, side, side, dtype=dtype, device="meta"), CPU)
-
-    images = fake(3, torch.float32)
-    if experiment.method.domains:
-        return Batch(images, {}, fake(1, torch.uint8, 1))
-    if spec is None or spec.inversion:
-        return Batch(images, {})
-    return Batch(images, {}, fake(stored_channels(spec.kind), torch.uint8))
-
-
-def _network(name: str) -> nn.Module:
-    """A frozen network of the losses on the meta device."""
-    with torch.device("meta"):
-        if name.startswith("lpips-"):
-            return LPIPS(trunk=name.removeprefix("lpips-"))  # type: ignore[arg-type]  # one of LPIPS's three
-        if name == "squeezenet":
-            return SqueezeNetDistance(SqueezeNet())
-        return {"irse50": IRSE50, "mobilefacenet": MobileFaceNet}[name]()
+def _faked(batch: Batch, mode: FakeTensorMode) -> Batch:
+    """The batch on the meta device as fake tensors of the CPU."""
+    condition = None if batch.condition is None else FakeTensor(mode, batch.condition, CPU)
+    return Batch(FakeTensor(mode, batch.images, CPU), {}, condition)
 
 
 def _state_bytes(optimizer: Optimizer) -> int:

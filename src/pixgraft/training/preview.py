@@ -10,6 +10,7 @@ from pixgraft.data.images import png_bytes
 from pixgraft.engine.log import Progress, RunLog
 from pixgraft.files import make_folder, write_bytes
 from pixgraft.methods.base import Batch
+from pixgraft.training.board import Board
 from pixgraft.training.folder import SAMPLES
 from pixgraft.training.trainer import Trainer
 
@@ -17,10 +18,11 @@ from pixgraft.training.trainer import Trainer
 class Previews:
     """The averaged networks' outputs on the same images each time: a grid on disk and their diversity in the log."""
 
-    def __init__(self, trainer: Trainer, batch: Batch, folder: Path, log: RunLog) -> None:
-        """`batch` is the input of each preview, `folder` the run folder. The best diversity so far comes from `log`."""
+    def __init__(self, trainer: Trainer, batch: Batch, folder: Path, log: RunLog, board: Board | None = None) -> None:
+        """`batch` is the input of each preview, `folder` the run folder. The best diversity so far comes from `log`.
+        The grids go to the board too, if there is one."""
         self._trainer, self._batch = trainer, batch.to(trainer.device)
-        self._folder, self._log = folder, log
+        self._folder, self._log, self._board = folder, log, board
         self._best = 0.0
         for line in log.records():
             self._remember(line.get("images", 0), line.get("diversity"))
@@ -32,7 +34,10 @@ class Previews:
             preview = method.preview(self._batch.images, self._batch.condition)
         path = self._folder / SAMPLES / f"{seen:012d}.png"
         make_folder(path.parent)
-        write_bytes(path, png_bytes(tiled(preview.grid), {"Description": f"synthesised, {seen} images seen"}))
+        grid = tiled(preview.grid)
+        write_bytes(path, png_bytes(grid, {"Description": f"synthesised, {seen} images seen"}))
+        if self._board is not None:
+            self._board.show(grid, seen)
         falls = preview.diversity < self._best / 2
         self._remember(seen, preview.diversity)
         self._log.write(images=seen, diversity=preview.diversity, **({"warning": "diversity"} if falls else {}))

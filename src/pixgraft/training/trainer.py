@@ -51,18 +51,19 @@ class Trainer:
 
     def __init__(
         self, experiment: Experiment, device: torch.device, world: World, *, new: bool = True,
-        weights: Mapping[str, Path] | None = None,
+        weights: Mapping[str, Path] | None = None, fetch: bool = True,
     ) -> None:  # fmt: skip
         """`new` loads the networks of the method's prior and backbone; a run that resumes has them in its checkpoint.
 
-        `weights` are the user's files of feature networks, by the names of `features.weights.WEIGHTS`.
+        `weights` are the user's files of feature networks, by the names of `features.weights.WEIGHTS`; without `fetch`
+        these networks are the caller's to attach.
         """
         self.experiment, self.device, self.world = experiment, device, world
         train = experiment.train
         torch.manual_seed(derive(train.seed, "weights"))
         self.method: Method = METHODS[experiment.kind](experiment.method)
         self.method.to(device)
-        self.features = attach_features(self.method, device, weights or {}, new=new)
+        self.features = attach_features(self.method, device, weights or {}, new=new) if fetch else {}
         if new and self.method.prior:
             self.method.load_prior(_prior(self.method.prior))
         if train.channels_last:
