@@ -315,8 +315,7 @@ class Pipeline(ABC):
     def tail(self, result: Result) -> dict[str, Any]:
         """The part of a report that is known after the work, still without its outputs."""
         notes = [*result.notes, *([UNFINISHED] if result.interrupted else [])]
-        sizes = {"sizes": result.sizes} if result.sizes else {}
-        return {"outputs": [], "measures": result.measures, "notes": notes, **sizes} | self.machine()
+        return {"outputs": [], "measures": result.measures, "notes": notes, "sizes": result.sizes} | self.machine()
 
     def machine(self) -> dict[str, Any]:
         """What an output's last bits depend on, beside its settings."""
