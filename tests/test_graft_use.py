@@ -21,8 +21,9 @@ from pixgraft.layers.resample import average_pool
 from pixgraft.models import load_model
 from pixgraft.pipelines import graft
 from pixgraft.pipelines.files import run
-from pixgraft.pipelines.graft import GraftPipeline, pairs
+from pixgraft.pipelines.graft import GraftPipeline
 from pixgraft.pipelines.options import GraftOptions
+from pixgraft.pipelines.pairing import pairs
 from pixgraft.version import __version__
 from using import SOURCES, TARGETS, command, opened, pictures, report
 
