@@ -321,5 +321,5 @@ def test_smoothed_colours_are_taken_for_the_nearest_class(
     told = capsys.readouterr().out
     assert "of 1,024 pixels 992 had a colour of the palette, 1,024 within 16" in told
     made = [np.asarray(Image.open(path)) for path in (tmp_path / "a/sharp_0.png", tmp_path / "b/smooth_0.png")]
-    assert np.array_equal(*made)
+    assert np.array_equal(made[0], made[1])
     assert "name one with --palette" in refusal(capsys, *arguments[:6], "--nearest")
