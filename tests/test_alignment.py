@@ -104,7 +104,7 @@ def test_stripes_too_fine_for_the_crop_become_grey() -> None:
     assert crop.std() < 2
     assert crop.mean() == pytest.approx(127.5, abs=2)
     plain = stripes(512, 4).transform(
-        (64, 64), Image.Transform.AFFINE, tuple(alignment._inverse(matrix).ravel()), Image.Resampling.BICUBIC
+        (64, 64), Image.Transform.AFFINE, tuple(alignment.inverse(matrix).ravel()), Image.Resampling.BICUBIC
     )
     assert np.asarray(plain)[12:-12, 12:-12].astype(float).std() > 40
 

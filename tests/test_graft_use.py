@@ -21,8 +21,9 @@ from pixgraft.layers.resample import average_pool
 from pixgraft.models import load_model
 from pixgraft.pipelines import graft
 from pixgraft.pipelines.files import run
-from pixgraft.pipelines.graft import GraftPipeline, pairs
+from pixgraft.pipelines.graft import GraftPipeline
 from pixgraft.pipelines.options import GraftOptions
+from pixgraft.pipelines.pairing import pairs
 from pixgraft.version import __version__
 from using import SOURCES, TARGETS, command, opened, pictures, report
 
@@ -37,6 +38,7 @@ def test_every_pair_gives_an_image_and_a_report(model: Path, inputs: Path, done:
         data, found = (done / f"{name}.png").read_bytes(), report(done, name)
         assert found.pop("measures")["difference"]["cells"] == 64
         assert found.pop("seconds") >= 0
+        assert [each["role"] for each in found.pop("sizes")] == ["source"] + ["target"] * (name[-2:] > "01")
         files = (inputs / side / f"{number}.png" for side, number in zip("st", name.split("__"), strict=True))
         inside = {
             "task": "graft",
@@ -176,7 +178,7 @@ def test_bytes_do_not_depend_on_the_company(
     """In passes of three, as a GPU takes more than one, of which the last is filled up."""
     pipeline = opened_pipeline(model)
     pipeline.pass_size = 3
-    sides: dict[str, Any] = {"source": inputs / "s", "target": inputs / "t", "project": project, "seed": 7}
+    sides: dict[str, Any] = {"source": (inputs / "s",), "target": (inputs / "t",), "project": project, "seed": 7}
     for pairing in ("all", "name"):
         run(pipeline, pipeline.plan(GraftOptions(**sides, pairs=pairing)), tmp_path / pairing)
     many, few = (pictures(tmp_path / pairing) for pairing in ("all", "name"))

@@ -104,7 +104,7 @@ def test_every_job_gives_its_files_and_a_report_in_one_schema(task: Task, tmp_pa
     assert len(reports) == JOBS
     names = {
         "format", "pixgraft", "task", "method", "model", "weights_sha256", "seed", "settings", "inputs", "outputs",
-        "measures", "notes", "seconds", "device", "threads", "precision", "engine",
+        "measures", "notes", "sizes", "seconds", "device", "threads", "precision", "engine",
     }  # fmt: skip
     for report in reports.values():
         assert set(report) == names and report["task"] == task.name and report["device"] == "cpu"

@@ -301,3 +301,25 @@ def test_an_edited_report_removes_no_other_file(grit: Path, tmp_path: Path, list
 
 def files_of(out: Path) -> list[str]:
     return [path.name for path in out.iterdir() if path.is_file()]
+
+
+def test_smoothed_colours_are_taken_for_the_nearest_class(
+    grit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colors = np.array([[0, 0, 0], [200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
+    palette, classes = tmp_path / "palette.txt", np.arange(32 * 32).reshape(32, 32) // 5 % 4
+    palette.write_text("".join(f"c{index} {r} {g} {b}\n" for index, (r, g, b) in enumerate(colors)))
+    Image.fromarray(colors[classes]).save(tmp_path / "sharp.png")
+    smooth = colors[classes].copy()
+    smooth[3] += 7
+    Image.fromarray(smooth).save(tmp_path / "smooth.png")
+    flags = ["--palette", palette]
+    assert translate(grit, tmp_path / "sharp.png", tmp_path / "a", *flags) == 0
+    arguments = ["translate", grit, "--condition", tmp_path / "smooth.png", "--out", tmp_path / "b", *flags]
+    assert "--nearest" in refusal(capsys, *arguments)
+    assert translate(grit, tmp_path / "smooth.png", tmp_path / "b", *flags, "--nearest") == 0
+    told = capsys.readouterr().out
+    assert "of 1,024 pixels 992 had a colour of the palette, 1,024 within 16" in told
+    made = [np.asarray(Image.open(path)) for path in (tmp_path / "a/sharp_0.png", tmp_path / "b/smooth_0.png")]
+    assert np.array_equal(made[0], made[1])
+    assert "name one with --palette" in refusal(capsys, *arguments[:6], "--nearest")

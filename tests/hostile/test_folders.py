@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 
 from cases import tiny_prior
+from pixgraft import load
 from pixgraft.cli import main
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine import distributed
@@ -172,10 +173,16 @@ def test_an_older_checkpoint_is_not_used_in_silence(
 ) -> None:
     edit(received, _replaced(WEIGHT, torch.zeros(1)), "averages")
     capsys.readouterr()
-    assert main(["export", str(received), str(tmp_path / "out")]) == 0
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"passed over: {received}/checkpoints/{NEWEST}: the weights do not fit")
-    assert second == f"{received}: used as of 4 images"
+    loading = (  # `evaluate` opens its models by the last one
+        lambda: main(["export", str(received), str(tmp_path / "out")]),
+        lambda: main(["translate", str(received), "--out", str(tmp_path / "images")]),
+        lambda: load(received, device="cpu"),
+    )
+    for each in loading:
+        each()
+        first, second = capsys.readouterr().err.splitlines()[:2]
+        assert first.startswith(f"passed over: {received}/checkpoints/{NEWEST}: the weights do not fit")
+        assert second == f"{received}: used as of 4 images"
 
 
 # --- files that are none ---

@@ -29,7 +29,7 @@ def print_outputs(
 
     `whole` names the files that were made of all outputs together; `failure` says why there are none.
     """
-    console = wide()
+    console = wide(stderr=str(out) == "-")  # beside an image on the standard output
     reports = [(done.label, done.report) for done in results if done.report]
     if reports and not quiet and pipeline.columns:
         console.print(_table(pipeline.columns, reports))
@@ -37,6 +37,8 @@ def print_outputs(
         for label, report in reports:
             for note in report.get("notes", []):
                 console.say(f"note  {label}: {note}")
+        for line in _resized([report for _, report in reports]):
+            console.say(line)
     for reason in dict.fromkeys(filter(None, [*(done.failure for done in results), failure])):
         console.say(f"failed: {reason}")
     finished = sum(done.finished_before for done in results)
@@ -74,6 +76,34 @@ def _table(columns: Mapping[str, str], reports: Sequence[tuple[str, dict[str, An
         seconds = sum(_number(report.get("seconds")) for _, report in reports)
         table.add_row(f"all {len(reports):,}", *totals, f"{seconds:.3f}")
     return table
+
+
+def _resized(reports: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each way in which inputs or outputs have other pixels than they might, with the number of inputs."""
+    lines: dict[str, dict[str, tuple[int, int]]] = {}
+    listed = [sizes for report in reports if isinstance(sizes := report.get("sizes"), list)]
+    for entry in (each for sizes in listed for each in sizes):
+        try:
+            role, name, (width, height) = str(entry["role"]), str(entry["name"]), map(int, entry["size"])
+            cropped, square, side, made = entry["cropped"], *(int(entry[key]) for key in ("square", "side", "made"))
+        except (LookupError, TypeError, ValueError, OverflowError):
+            continue  # a report that was edited
+        kinds = {
+            f"{role}: cropped to the square in the middle": cropped,
+            f"{role}: reduced to {side} x {side} pixels": square > side,
+            f"{role}: enlarged to {side} x {side} pixels": square < side,
+            f"{role}: larger than the output, whose side has {made} pixels": square > made,
+        }
+        for kind, holds in kinds.items():
+            if holds:
+                shape = (width, height) if "cropped" in kind else (square, square)
+                named = lines.setdefault(kind, {})
+                named[name] = max(named.get(name, shape), shape)
+    return [
+        f"{kind}: {len(names):,}, such as {name}, {'x'.join(map(str, shape))}"
+        for kind, names in lines.items()
+        for name, shape in [next(iter(names.items()))]
+    ]
 
 
 def _at(measures: Any, path: str) -> Any:

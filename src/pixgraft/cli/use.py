@@ -183,10 +183,13 @@ def _run(pipeline: "Pipeline", plan: Callable[["Pipeline"], "Plan"], options: Ru
     from pixgraft.engine import distributed
     from pixgraft.engine.bars import Bars
     from pixgraft.pipelines.files import run
+    from pixgraft.pipelines.one_file import STANDARD, as_file, names_file, to_standard_output
 
     world = distributed.start("cpu")  # only reports travel between the processes
     try:
-        planned = plan(pipeline)
+        planned, folder = plan(pipeline), options.out
+        if planned.stored and names_file(options.out):
+            planned, folder = as_file(planned, options.out), options.out.parent
         quiet = options.quiet or world.rank > 0
         with Bars(quiet=quiet) as bars:
             print_skipped(planned.skipped, bars)
@@ -196,10 +199,13 @@ def _run(pipeline: "Pipeline", plan: Callable[["Pipeline"], "Plan"], options: Ru
             if planned.watch is not None:
                 planned.watch(bars.counting("steps"))
             failures: list[str] = []
-            results = run(
-                pipeline, planned, options.out, strict=options.strict, again=options.again, world=world,
-                on_done=lambda done: advance(1), on_failure=failures.append,
-            )  # fmt: skip
+            if options.out == STANDARD:
+                results = [to_standard_output(pipeline, planned)] if world.rank == 0 else []
+            else:
+                results = run(
+                    pipeline, planned, folder, strict=options.strict, again=options.again, world=world,
+                    on_done=lambda done: advance(1), on_failure=failures.append,
+                )  # fmt: skip
         if world.rank > 0:
             return 0
         whole = planned.summary.outputs if planned.summary else ()

@@ -117,7 +117,7 @@ def resampled(image: Image.Image, matrix: Floats, size: int) -> Image.Image:
     shrinks a finer picture to twice the crop's scale; the transform rotates and shifts that to a crop of twice the
     size, where its blur has no effect; and Lanczos halves the result.
     """
-    back = _inverse(matrix)
+    back = inverse(matrix)
     step = float(np.hypot(back[0, 0], back[1, 0])) / 2  # pixels of the picture in half a pixel of the crop
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) @ back[:, :2].T + back[:, 2]
     reach = 4 * max(1.0, step)  # Lanczos reads three pixels, the transform two
@@ -143,7 +143,7 @@ def resampled(image: Image.Image, matrix: Floats, size: int) -> Image.Image:
 
 def _beyond(image: Image.Image, matrix: Floats, size: int) -> Floats:
     """The distance of each pixel of the crop from the picture, (size, size), in pixels of the crop; 0 inside it."""
-    back = _inverse(matrix)
+    back = inverse(matrix)
     middles = np.arange(size) + 0.5
     x, y = np.meshgrid(middles, middles)
     places = (a * x + b * y + c for a, b, c in back)
@@ -152,7 +152,8 @@ def _beyond(image: Image.Image, matrix: Floats, size: int) -> Floats:
     return distance
 
 
-def _inverse(matrix: Floats) -> Floats:
+def inverse(matrix: Floats) -> Floats:
+    """The similarity (2, 3) that undoes `matrix` (2, 3)."""
     linear = np.linalg.inv(matrix[:, :2])
     return np.column_stack([linear, -linear @ matrix[:, 2]])
 

@@ -29,6 +29,9 @@ Classes = npt.NDArray[np.uint8]
 MAX_CLASSES = 256
 """A class index is one byte."""
 
+DISTANCES = (16, 64)
+"""Distances from a class's colour, in levels, up to which pixels are counted."""
+
 _PALETTE_BYTES = 2**20
 
 _PACKED_GREY = {2: 85, 4: 17}
@@ -90,6 +93,8 @@ class ConditionKind:
     """For labels and color: classes that are each other's mirror image, such as the left and the right brow."""
     enlarging: Enlarging = "bicubic"
     """For lr: the filter that enlarges an image."""
+    nearest: bool = False
+    """For color: a colour that is none of `colors` counts as the nearest class."""
 
     def __post_init__(self) -> None:
         if self.kind == "color" and len(set(self.colors)) != self.classes:
@@ -117,12 +122,18 @@ class ConditionKind:
 
         Raises PixgraftError if the file is damaged, a value is not a class index, or a colour has no class.
         """
+        return self.decode_noted(data, name)[0]
+
+    def decode_noted(self, data: bytes, name: str) -> tuple[Image.Image, list[str]]:
+        """As `decode`, with what a reader should know of it: how far colours were from those of their classes."""
         picture = decode(data, name)
         if self.kind == "labels":
-            return Image.fromarray(_checked(_indices(data, name), self.classes, name))
+            return Image.fromarray(_checked(_indices(data, name), self.classes, name)), []
         if self.kind == "color":
-            return Image.fromarray(_classes_of(np.asarray(picture), self.colors, name))
-        return picture.convert("L") if self.kind == "sketch" else picture
+            find = _nearest_classes if self.nearest else _classes_of
+            classes, notes = find(np.asarray(picture), self.colors, name)
+            return Image.fromarray(classes), notes
+        return picture.convert("L") if self.kind == "sketch" else picture, []
 
     def fit(self, picture: Image.Image, size: int) -> Tensor:
         """The largest centred square of a picture from `decode`, resized, as uint8 (1 or 3, size, size).
@@ -153,12 +164,16 @@ class ConditionKind:
 
 
 def condition_kind(
-    spec: ConditionSpec, palette: str | Path | None = None, *, mirrored: tuple[tuple[int, int], ...] = ()
-) -> ConditionKind:
-    """How files of a method's conditions are read; `palette` names the file of colours that label maps have.
+    spec: ConditionSpec, palette: str | Path | None = None, *, mirrored: tuple[tuple[int, int], ...] = (),
+    nearest: bool = False,
+) -> ConditionKind:  # fmt: skip
+    """How files of a method's conditions are read; `palette` names the file of colours that label maps have, and
+    `nearest` takes others for the nearest of them.
 
-    Raises PixgraftError if the palette cannot be read, or does not fit the conditions.
+    Raises PixgraftError if the palette cannot be read, or does not fit the conditions, and for `nearest` without one.
     """
+    if nearest and not palette:
+        raise PixgraftError("--nearest: takes the nearest colour of a palette: name one with --palette")
     if not palette:
         return ConditionKind(
             kind=spec.kind, classes=spec.classes, mirrored=mirrored if spec.classes else (), enlarging=spec.enlarging
@@ -168,7 +183,7 @@ def condition_kind(
     colors = read_palette(palette).colors
     if len(colors) != spec.classes:
         raise PixgraftError(f"{palette}: {_too_few_or_many(len(colors), spec.classes)}")
-    return ConditionKind(kind="color", classes=spec.classes, colors=colors, mirrored=mirrored)
+    return ConditionKind(kind="color", classes=spec.classes, colors=colors, mirrored=mirrored, nearest=nearest)
 
 
 def _too_few_or_many(colors: int, classes: int) -> str:
@@ -209,8 +224,11 @@ def _checked(values: Values, classes: int, name: str) -> Classes:
     return np.asarray(values, dtype=np.uint8)
 
 
-def _classes_of(pixels: Classes, colors: tuple[Color, ...], name: str) -> Classes:
-    """RGB pixels (H, W, 3) as class indices (H, W). Raises PixgraftError, naming the first colour without a class."""
+def _classes_of(pixels: Classes, colors: tuple[Color, ...], name: str) -> tuple[Classes, list[str]]:
+    """RGB pixels (H, W, 3) as class indices (H, W), without notes.
+
+    Raises PixgraftError, naming the first colour without a class.
+    """
     codes = _codes(pixels)
     known = _codes(colors)
     order = known.argsort()
@@ -222,9 +240,27 @@ def _classes_of(pixels: Classes, colors: tuple[Color, ...], name: str) -> Classe
         red, green, blue = pixels[y, x]
         raise PixgraftError(
             f"{name}: colour {red} {green} {blue} at ({x}, {y}) is not in the palette: "
-            "add it there, or save the image without smoothing or loss"
+            "add it there, save the image without smoothing or loss, or translate it with --nearest"
         )
-    return np.asarray(classes, dtype=np.uint8)
+    return np.asarray(classes, dtype=np.uint8), []
+
+
+def _nearest_classes(pixels: Classes, colors: tuple[Color, ...], name: str) -> tuple[Classes, list[str]]:
+    """RGB pixels (H, W, 3) as the indices (H, W) of the classes with the nearest colours, the first of equally near
+    ones; and a note on the distances, which are Euclidean in levels."""
+    codes, place, counts = np.unique(_codes(pixels), return_inverse=True, return_counts=True)
+    found = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
+    nearest, best = np.zeros(len(codes), np.uint8), np.full(len(codes), np.iinfo(np.int64).max)
+    for index, color in enumerate(colors):
+        squared = ((found - color) ** 2).sum(-1)
+        closer = squared < best
+        nearest[closer], best[closer] = index, squared[closer]
+    if not best.any():
+        return nearest[place.reshape(pixels.shape[:2])], []
+    within = ", ".join(f"{counts[best <= each**2].sum():,} within {each}" for each in DISTANCES)
+    exact, farthest = counts[best == 0].sum(), float(best.max()) ** 0.5
+    note = f"nearest class: of {counts.sum():,} pixels {exact:,} had a colour of the palette, {within} levels of one"
+    return nearest[place.reshape(pixels.shape[:2])], [f"{note}; the farthest was {farthest:.0f} off"]
 
 
 def _codes(colors: npt.ArrayLike) -> Values:

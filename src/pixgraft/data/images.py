@@ -12,10 +12,12 @@ import logging
 import re
 import warnings
 from collections.abc import Iterable
+from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, _imaging
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, PngImagePlugin, _imaging
 from torch import Tensor
 
 from pixgraft.errors import PixgraftError, reason
@@ -53,13 +55,24 @@ _MAX_PROFILES = 10
 
 SUFFIXES = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF",
-    ".tiff": "TIFF", ".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM",
+    ".tiff": "TIFF", ".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM", ".heic": "HEIF", ".heif": "HEIF",
 }  # fmt: skip
 """The suffixes of image files (lower case), each with its format."""
+
+WRITTEN = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF", ".jp2": "JPEG2000",
+}  # fmt: skip
+"""The suffixes of image files that are written, each with its format."""
+
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}, "AVIF": {"quality": 90}, "JPEG2000": {},
+}  # fmt: skip
+"""How formats other than PNG are written; JPEG 2000 without loss."""
 
 _SIGNATURES = {
     "PNG": rb"\x89PNG\r\n\x1a\n", "JPEG": rb"\xff\xd8\xff", "WEBP": rb"RIFF....WEBP",
     "TIFF": rb"II[*+]\0|MM\0[*+]", "GIF": rb"GIF8[79]a", "PPM": rb"P[1-6f]\s", "BMP": rb"BM",
+    "HEIF": rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)",
 }  # fmt: skip
 
 
@@ -95,6 +108,8 @@ def decode(data: bytes, name: str) -> Image.Image:
     if kind is None:
         raise PixgraftError(f"{name}: not an image of a known format ({', '.join(_SIGNATURES)}); convert or remove it")
     too_large = f"more than the {MAX_PIXELS:,} allowed; shrink or remove it"
+    if kind == "HEIF":
+        _register_heif(name)
     if kind == "TIFF":
         _silence_libtiff()
     if kind == "JPEG":
@@ -191,6 +206,15 @@ def _silence_libtiff() -> None:
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
+def _register_heif(name: str) -> None:
+    """Let Pillow open HEIC files. Raises PixgraftError, which begins with `name`, without the package for it."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise PixgraftError(f"{name}: a HEIC image: pip install 'pixgraft[heic]', or save it as JPEG or PNG") from None
+    register_heif_opener()
+
+
 def upright(image: Image.Image) -> Image.Image:
     """The image itself, turned in place by its EXIF orientation."""
     with contextlib.suppress(Exception):  # metadata that cannot be read is no reason to refuse sound pixels
@@ -275,6 +299,47 @@ def png_bytes(image: Tensor, metadata: dict[str, str]) -> bytes:
     file = io.BytesIO()
     picture = to_picture(image if image.dtype == torch.uint8 else to_uint8(image))
     picture.save(file, "PNG", pnginfo=text, compress_level=6)
+    return file.getvalue()
+
+
+def check_written(name: str) -> None:
+    """Raise PixgraftError unless a file of that name can be written: its suffix is of `WRITTEN`, and Pillow has it."""
+    kind = WRITTEN.get(PurePath(name).suffix.lower())
+    if kind is None:
+        raise PixgraftError(f"{name}: no image that is written: end the name in one of {' '.join(WRITTEN)}")
+    Image.init()
+    if kind not in Image.SAVE:
+        raise PixgraftError(f"{name}: this build of Pillow writes no {kind}: end the name in .png")
+
+
+def reencoded(png: bytes, name: str) -> bytes:
+    """A PNG of ours in the format of the suffix of `name`, which `check_written` accepted, with the PNG's texts.
+
+    They stand in EXIF, and of JPEG 2000 in a comment. Raises PixgraftError, which names it, if the format cannot hold
+    the image.
+    """
+    kind = WRITTEN[PurePath(name).suffix.lower()]
+    if kind == "PNG":
+        return png
+    Image.init()
+    picture = Image.OPEN["PNG"][0](io.BytesIO(png), "")
+    picture.load()
+    texts = {key: value for key, value in picture.info.items() if isinstance(value, str)}
+    if kind == "JPEG2000":
+        holding: dict[str, Any] = {"comment": "\n".join(texts.values()).encode()[:60_000]}
+    else:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Software] = texts.get("Software", "")
+        exif[ExifTags.Base.ImageDescription] = texts.get("Description", "")
+        comment = b"ASCII\0\0\0" + texts.get("pixgraft", "").encode()
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+        holding = {"exif": exif}
+    file = io.BytesIO()
+    try:
+        picture.save(file, kind, **_SETTINGS[kind], **holding)
+    except (OSError, ValueError) as error:
+        problem = f"{name}: {picture.width} x {picture.height} pixels cannot be written as {kind} ({reason(error)})"
+        raise PixgraftError(f"{problem}: end the name in .png") from error
     return file.getvalue()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pixgraft.data.images import png_bytes
+from pixgraft.data.images import WRITTEN, png_bytes
 from pixgraft.errors import PixgraftError
 from pixgraft.files import (
     read_json,
@@ -123,12 +123,15 @@ def output_folder(out: Path, *inputs: Path) -> Path:
 
 
 def is_output(path: Path) -> bool:
-    """Whether this program wrote a file, by the text in its first bytes."""
+    """Whether this program wrote a file, by the text in its first bytes, or in its last ones: where WebP has it."""
     try:
         if not path.is_file():  # reading a pipe would wait for ever
             return False
         with path.open("rb") as file:
             start = file.read(4096)
+            if path.suffix.lower() in WRITTEN and b"pixgraft" not in start:
+                file.seek(max(len(start), path.stat().st_size - 4096))
+                start += file.read(4096)
     except OSError:
         return False
     return b"pixgraft" in start or (path.suffix == ".json" and b'"weights_sha256"' in start)
@@ -174,7 +177,7 @@ def remove_earlier(out: Path, label: str, written: Container[str], given: Given)
     listed = [report.get("strip"), *(outputs if isinstance(outputs := report.get("outputs"), list) else ())]
     for name in [part for each in listed for part in (each.values() if isinstance(each, dict) else [each])]:
         # A report may have been edited: no more than files beside it that are named like its own.
-        ours = isinstance(name, str) and name.startswith(label) and name.endswith((".png", ".safetensors"))
+        ours = isinstance(name, str) and name.startswith(label) and name.endswith((*WRITTEN, ".safetensors"))
         part = isinstance(name, str) and name.startswith(f"{label}{GENERATOR}/") and not generator.is_symlink()
         beside = (
             (ours or part) and Path(name).name == name[len(generator.name) + 1 if part else 0 :] and "\0" not in name

@@ -1,9 +1,11 @@
 """Where images come from: a folder, a zip that is read without unpacking, or one image file."""
 
 import contextlib
+import functools
 import os
 import posixpath
 import re
+import sys
 import threading
 import zipfile
 from collections import Counter
@@ -152,6 +154,71 @@ def open_source(path: str | Path, *, under: str = "") -> ImageSource:
     except OSError as error:
         raise PixgraftError(f"{path}: cannot be read: {error.strerror or error}") from error
     raise PixgraftError(f"{path}: neither a folder, a zip nor an image ({' '.join(SUFFIXES)})")
+
+
+class StandardInput:
+    """The one image that the program is fed; built by `open_sources`."""
+
+    path, skipped = Path("-"), list[str]()
+
+    def __init__(self) -> None:
+        self.names = ["stdin"]
+
+    @functools.cached_property
+    def _data(self) -> bytes:
+        data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise PixgraftError(f"stdin: more than the {MAX_FILE_BYTES:,} bytes allowed; give a file")
+        return data
+
+    def read(self, name: str) -> bytes:
+        return self._data
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class SeveralSources:
+    """Several files, folders and zips as one folder, that which holds them all; built by `open_sources`."""
+
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
+        within = [posixpath.abspath(source.path.as_posix()) for source in sources]
+        self.path = Path(posixpath.commonpath([posixpath.dirname(each) for each in within]))
+        self._parts: dict[str, tuple[ImageSource, str]] = {}
+        self.skipped: list[str] = []
+        for source, place in zip(sources, within, strict=True):
+            root = posixpath.relpath(place, self.path.as_posix())
+            one = isinstance(source, FolderSource) and source.root != source.path
+            for name in source.names:
+                joined = root if one else f"{root}/{name}"
+                if joined in self._parts:
+                    raise PixgraftError(f"{self.path / joined}: given twice: give it once")
+                self._parts[joined] = source, name
+            self.skipped += [f"{root}/{name}" for name in source.skipped]
+        self._sources = sources
+        self.names = sorted(self._parts)
+
+    def read(self, name: str) -> bytes:
+        source, within = self._parts[name]
+        return source.read(within)
+
+    def close(self) -> None:
+        """Close the zips."""
+        for source in self._sources:
+            source.close()
+
+
+def open_sources(paths: Sequence[str | Path]) -> ImageSource:
+    """As `open_source`, for one path or several; - is the image on the standard input.
+
+    Raises PixgraftError as that, for an image that is given twice, and for - beside others.
+    """
+    if "-" in map(str, paths):
+        if len(paths) > 1:
+            raise PixgraftError("-: the standard input, which holds one image: give it alone")
+        return StandardInput()
+    sources = [open_source(path) for path in paths]
+    return sources[0] if len(sources) == 1 else SeveralSources(sources)
 
 
 def _walk(root: Path) -> Iterable[str]:

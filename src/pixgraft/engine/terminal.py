@@ -51,10 +51,10 @@ class Terminal(Console):
         raise BrokenPipeError
 
 
-def wide() -> Terminal:
+def wide(*, stderr: bool = False) -> Terminal:
     """A console whose tables are not folded to 80 columns where they go into a file."""
-    console = Terminal()
-    return console if console.is_terminal else Terminal(width=WIDTH)
+    console = Terminal(stderr=stderr)
+    return console if console.is_terminal else Terminal(width=WIDTH, stderr=stderr)
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

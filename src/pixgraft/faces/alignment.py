@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -67,15 +67,26 @@ def align(image: Image.Image, size: int, *, template: Placement = "ffhq", name: 
 
     Raises PixgraftError if there is no face, or for a size below 1 or an unknown template.
     """
+    first, *others = align_all(image, size, template=template, name=name)
+    return replace(first, others=[each.face for each in others])
+
+
+def align_all(
+    image: Image.Image, size: int, *, template: Placement = "ffhq", name: str = "the picture"
+) -> list[Aligned]:
+    """As `align`, but every face of the image, from the largest to the smallest."""
     _check(size, template)
     faces = detect(image)
     if not faces:
         raise PixgraftError(f"{name}: no face found: choose a picture that shows one larger or from the front")
-    try:
-        matrix = crop_matrix(faces[0].landmarks, size, template)
-    except PixgraftError as error:
-        raise PixgraftError(f"{name}: {error}") from None
-    return Aligned(warp(image, matrix, size), matrix, faces[0], faces[1:], share_beyond(image, matrix, size))
+    found = []
+    for face in faces:
+        try:
+            matrix = crop_matrix(face.landmarks, size, template)
+        except PixgraftError as error:
+            raise PixgraftError(f"{name}: {error}") from None
+        found.append(Aligned(warp(image, matrix, size), matrix, face, [], share_beyond(image, matrix, size)))
+    return found
 
 
 def align_files(

@@ -80,6 +80,8 @@ class Result:
     """Figures of the report."""
     notes: list[str] = field(default_factory=list)
     """Remarks of the report, a sentence each."""
+    sizes: list[dict[str, Any]] = field(default_factory=list)
+    """Of the report: inputs of which other pixels were taken or made than they have."""
     report: dict[str, Any] = field(default_factory=dict)
     """The report, as docs/reports.md describes it."""
     interrupted: str = ""
@@ -142,6 +144,10 @@ class Job:
     inputs: tuple[InputFile, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of this job alone."""
+    numbered: bool = False
+    """The job writes as many outputs as there are faces in its inputs, LABEL-1.png and so on; `outputs` is empty."""
+    file: str = ""
+    """Where its one image has a name of the user's: that name, the first of `outputs`. Its suffix says the format."""
 
 
 @dataclass(frozen=True)
@@ -309,7 +315,7 @@ class Pipeline(ABC):
     def tail(self, result: Result) -> dict[str, Any]:
         """The part of a report that is known after the work, still without its outputs."""
         notes = [*result.notes, *([UNFINISHED] if result.interrupted else [])]
-        return {"outputs": [], "measures": result.measures, "notes": notes} | self.machine()
+        return {"outputs": [], "measures": result.measures, "notes": notes, "sizes": result.sizes} | self.machine()
 
     def machine(self) -> dict[str, Any]:
         """What an output's last bits depend on, beside its settings."""

@@ -11,30 +11,28 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pixgraft.data.alignment import Placement
 from pixgraft.data.conditions import ConditionKind, condition_kind
 from pixgraft.data.degrade import Degradation
-from pixgraft.data.images import fit, from_uint8, pixels, to_tensor, to_uint8
+from pixgraft.data.images import from_uint8, to_uint8
 from pixgraft.data.outputs import labels
-from pixgraft.data.sources import open_source
+from pixgraft.data.sources import open_sources
 from pixgraft.data.video import FILMS, FRAME_MS, check_film, film_bytes
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
-from pixgraft.layers.resample import bicubic
 from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.models import Model
 from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, caption, png
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
-from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, in_a_row, together
+from pixgraft.pipelines.condition_files import Condition, read_conditions
+from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, in_a_row, joined
 from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
-from pixgraft.pipelines.options import IN_FLOAT32, Computing, EditOptions, EncodingOptions, at_least, layer_range
+from pixgraft.pipelines.options import IN_FLOAT32, Computing, EditOptions, EncodingOptions, Faces, at_least, layer_range
+from pixgraft.pipelines.pasting import together, whole_settings
 from pixgraft.pipelines.photographs import (
-    Alignable,
-    aligned,
     aligned_setting,
     alignment_for,
     elsewhere,
@@ -50,17 +48,6 @@ EDITED_IMAGES = 8
 """Default number of images on the way from one code to another."""
 FILMED_IMAGES = 50
 """The same of a film, two seconds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Condition(Alignable):
-    """A condition as the method takes it."""
-
-    pixels: Tensor
-    """uint8 (C, s, s)."""
-    small: Tensor | None = None
-    """The low-resolution image that the output should shrink to, uint8 (3, L, L); None of any other condition, and
-    where S is no multiple of L."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +106,7 @@ class EncodingPipeline(Pipeline):
         )
         settings = self._settings(options)
         conditions, entry = self._given(image, factor, align)
-        result = together([self.result(each, settings, seed) for each in conditions])
+        result = joined([self.result(each, settings, seed) for each in conditions])
         reported: EncodingResult = self.reported(result, seed=seed, settings=settings, inputs=[entry])
         return reported
 
@@ -149,8 +136,9 @@ class EncodingPipeline(Pipeline):
             raise PixgraftError(f"mix-from {mix_from}: the layer where samples differ: ask for 2 samples or more too")
         if not 0 < alpha <= 1 or (samples == 1 and alpha != 1):
             raise PixgraftError(f"mix-alpha {alpha}: the random style's share in 2 samples or more: from above 0 to 1")
-        if options.align and self.condition.kind not in PHOTOGRAPHS:
-            raise PixgraftError(f"align: {conditions}, in which no faces are found: leave it out")
+        photographs = {"align": options.align, "faces": options.faces, "paste-back": options.paste_back}
+        if self.condition.kind not in PHOTOGRAPHS and (named := next((n for n, on in photographs.items() if on), "")):
+            raise PixgraftError(f"{named}: {conditions}, in which no faces are found: leave it out")
         if factor != 1:
             if self.condition.kind != "lr":
                 raise PixgraftError(f"factor {factor}: {conditions}, which are not shrunk: leave it out")
@@ -158,46 +146,26 @@ class EncodingPipeline(Pipeline):
         return {
             "steps": self.method.steps if steps is None else steps, "samples": samples, "mix_alpha": alpha,
             "mix_from": self.mix_from(mix_from) if samples > 1 else None, "factor": factor,
-            "aligned": aligned_setting(self._placement(options.align)),
+            "aligned": aligned_setting(self._placement(options.align or options.faces)),
+            **({"nearest": True} if options.nearest else {}), **whole_settings(options),
         }  # fmt: skip
 
-    def _placement(self, align: bool) -> Placement | None:
+    def _placement(self, align: object) -> Placement | None:
         """Where faces are aligned to. A model without a frame may be a published one, and those know FFHQ's crops."""
         return alignment_for(self.model, align, "ffhq")
 
-    def read_condition(
-        self, data: bytes, name: str, *, kind: ConditionKind | None = None, factor: int = 1,
-        to: Placement | None = None,
-    ) -> Condition:  # fmt: skip
-        """A file as the method takes it; `name` is what errors call it.
+    def read_condition(self, data: bytes, name: str, *, factor: int = 1, to: Placement | None = None) -> Condition:
+        """The first of `read_conditions`."""
+        return self.read_conditions(data, name, self.kind, factor=factor, to=to)[0]
 
-        A low-resolution image smaller than s is enlarged as in training; a larger one is taken as it is, or shrunk by
-        the factor first. Raises PixgraftError if the file is unusable, or shows no face to align.
-        """
-        kind = kind or self.kind
-        photograph = aligned(kind.decode(data, name), to, self.size, "condition", name)
-        picture, notes, alignments = photograph.image, photograph.notes, photograph.alignments
-        if kind.kind != "lr":
-            return Condition(pixels=kind.fit(picture, self.size), notes=notes, alignments=alignments)
-        if factor > 1:
-            picture = self._shrunk(picture, name, factor)
-        side = min(*picture.size, self.size)
-        small = pixels(fit(picture, side))
-        if self.image_size % side:
-            notes.append(f"{self.image_size} is no multiple of {side}: the consistency is not measured")
-        target = None if self.image_size % side else small
-        return Condition(pixels=kind.fit(picture, self.size), small=target, notes=notes, alignments=alignments)
-
-    def _shrunk(self, picture: Image.Image, name: str, factor: int) -> Image.Image:
-        """The image that `Degradation` enlarges."""
-        if min(picture.size) < self.size:
-            raise PixgraftError(
-                f"{name}: {picture.width} x {picture.height} pixels, but factor {factor} shrinks images of "
-                f"{self.size} x {self.size}: leave it out, or give larger images"
-            )
-        whole = to_tensor(fit(picture, self.size)).unsqueeze(0)
-        small = to_uint8(bicubic(whole, factor))[0]
-        return Image.fromarray(small.permute(1, 2, 0).contiguous().numpy())
+    def read_conditions(
+        self, data: bytes, name: str, kind: ConditionKind, *, factor: int = 1, to: Placement | None = None,
+        faces: Faces = "largest", pasted: bool = False,
+    ) -> list[Condition]:  # fmt: skip
+        """As the function of that name."""
+        return read_conditions(
+            data, name, kind, self.size, self.image_size, factor=factor, to=to, faces=faces, pasted=pasted
+        )
 
     # --- codes and images ---
 
@@ -269,26 +237,38 @@ class EncodingPipeline(Pipeline):
     def plan(self, options: EncodingOptions) -> Plan:
         if options.codes is not None:
             return self._decoding(options)
-        if options.condition is None:
+        if not options.condition:
             raise PixgraftError(f"{self.model.name}: say what to translate: {self.usage}")
         settings = self._settings(options)
-        kind = condition_kind(self.condition, options.palette)
-        source = open_source(options.condition)
-        read = partial(self.read_condition, kind=kind, factor=options.factor, to=self._placement(options.align))
+        kind = condition_kind(self.condition, options.palette, nearest=options.nearest)
+        source, to = open_sources(options.condition), self._placement(options.align or options.faces)
+        read = partial(
+            self.read_conditions, kind=kind, factor=options.factor, to=to, faces=options.faces or "largest",
+            pasted=options.paste_back,
+        )  # fmt: skip
         files = FileInputs("condition", source, read)
+        numbered = options.faces == "all" and not options.paste_back
         jobs = [
-            Job(label, _outputs(label, options.samples), partial(files.__getitem__, name), (files.file(name),))
+            Job(
+                label, () if numbered else _outputs(label, options.samples, options.paste_back),
+                partial(files.__getitem__, name), (files.file(name),), numbered=numbered,
+            )
             for name, label in labels(source.names).items()
-        ]
+        ]  # fmt: skip
+
+        def make(prepared: list[list[Condition]]) -> Sequence[Result]:
+            return [
+                together([self.result(face, settings, options.seed) for face in each], each, options)
+                for each in prepared
+            ]
 
         def hint() -> str:
-            frame = None if options.align or self.condition.kind not in PHOTOGRAPHS else self.model.frame
+            frame = None if to is not None or self.condition.kind not in PHOTOGRAPHS else self.model.frame
             return elsewhere(frame, [partial(picture_of, source, name) for name in source.names])
 
         return Plan(
-            jobs, lambda prepared: [self.result(each, settings, options.seed) for each in prepared], settings,
-            options.seed, paths=[source.path], read=[options.palette] if options.palette else [],
-            skipped=source.skipped, hint=hint,
+            jobs, make, settings, options.seed, paths=list(options.condition),
+            read=[options.palette] if options.palette else [], skipped=source.skipped, hint=hint,
         )  # fmt: skip
 
     def _decoding(self, options: EncodingOptions) -> Plan:
@@ -371,7 +351,9 @@ class EncodingPipeline(Pipeline):
         return Plan(jobs, make, {"layers": [begin, end]}, 0, paths=[first, second], summary=summary)
 
 
-def _outputs(label: str, samples: int) -> tuple[str, ...]:
-    """Names of the files of one condition."""
+def _outputs(label: str, samples: int, pasted: bool) -> tuple[str, ...]:
+    """Names of the files of one condition; of a whole photograph there are neither codes nor a strip."""
     stems = [label] if samples == 1 else [f"{label}_{number}" for number in range(samples)]
+    if pasted:
+        return tuple(f"{stem}.png" for stem in stems)
     return (*(f"{stem}{end}" for stem in stems for end in (".png", CODES)), f"{label}_strip.png")

@@ -52,7 +52,7 @@ def in_a_row(pictures: Sequence[Tensor], side: int) -> Tensor:
     return tiled(torch.cat([fitted(each.cpu().unsqueeze(0), side) for each in pictures]).unsqueeze(0))
 
 
-def together(results: Sequence[EncodingResult]) -> EncodingResult:
+def joined(results: Sequence[EncodingResult]) -> EncodingResult:
     """The results of a call as one, with the measures of each image; a single one as it is."""
     if len(results) == 1:
         return results[0]

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pixgraft.data.images import reencoded
 from pixgraft.data.outputs import (
     Given,
     check_outside,
@@ -32,9 +33,8 @@ from pixgraft.data.outputs import (
 )
 from pixgraft.engine.distributed import World, barrier, gather_objects, gather_to_first
 from pixgraft.errors import PixgraftError
-from pixgraft.files import file_sha256, json_sha256, make_folder, remove_leftovers, removed_if_empty, write_bytes
+from pixgraft.files import json_sha256, make_folder, remove_leftovers, removed_if_empty, write_bytes
 from pixgraft.pipelines.base import (
-    OUTPUT_LIMIT,
     UNFINISHED,
     Done,
     Finished,
@@ -46,11 +46,10 @@ from pixgraft.pipelines.base import (
     described,
     report_bytes,
 )  # fmt: skip
+from pixgraft.pipelines.finished import finished_report
 
 AHEAD = 4
 """Passes whose inputs are read ahead, and passes whose outputs wait to be written."""
-COMPARED = ("format", "task", "method", "weights_sha256", "seed", "settings", "inputs")
-"""Fields of a report by which finished work is recognised."""
 
 
 def run(
@@ -149,7 +148,7 @@ def _refuse(reasons: Sequence[str]) -> None:
 class _Ready:
     """A job whose inputs are prepared."""
 
-    label: str
+    job: Job
     head: dict[str, Any]
     """The part of its report that is known before the work."""
     inputs: Any
@@ -189,28 +188,9 @@ class _Driver:
             seed=self.plan.seed, settings={**self.plan.settings, **settings}, inputs=[dict(each) for each in inputs]
         )
 
-    def finished(self, label: str, head: Mapping[str, Any], outputs: Iterable[str]) -> dict[str, Any] | None:
-        """The report of an earlier run that did this very work, if its outputs are there unchanged."""
-        if self.again:
-            return None
-        report = read_report(self.folder / f"{label}.json")
-        if report is None or any(report.get(key) != head[key] for key in COMPARED):
-            return None
-        try:
-            notes, seconds = report["notes"], report.get("seconds", 0)
-            if UNFINISHED in notes or not all(isinstance(note, str) for note in notes):
-                return None
-            if not isinstance(seconds, int | float):
-                return None
-            hashes = {each["file"]: each["sha256"] for each in report["outputs"]}
-            if hashes.keys() != set(outputs):
-                return None
-            for name, sha256 in hashes.items():
-                if file_sha256(self.folder / name, OUTPUT_LIMIT) != sha256:
-                    return None
-        except (PixgraftError, OSError, ValueError, LookupError, TypeError):
-            return None
-        return report
+    def finished(self, label: str, head: Mapping[str, Any], outputs: Iterable[str] | None) -> dict[str, Any] | None:
+        """As `finished_report`; None where finished work is done again."""
+        return None if self.again else finished_report(self.folder, label, head, outputs)
 
     def finished_as_a_whole(self) -> bool:
         """Whether an earlier run made the summary, where that is all that is written."""
@@ -262,10 +242,11 @@ class _Driver:
             try:
                 entries = [{"role": each.role, "name": each.name, "sha256": each.sha256()} for each in job.inputs]
                 head = self.head(entries, job.settings)
-                if self.plan.stored and (former := self.finished(job.label, head, job.outputs)):
+                outputs = None if job.numbered else job.outputs
+                if self.plan.stored and (former := self.finished(job.label, head, outputs)):
                     taken.append(Done(job.label, former, finished_before=True))
                 else:
-                    taken.append(_Ready(job.label, head, job.prepare()))
+                    taken.append(_Ready(job, head, job.prepare()))
             except PixgraftError as error:
                 self.remove_stale(job)
                 taken.append(Done(job.label, None, failure=str(error)))
@@ -282,7 +263,7 @@ class _Driver:
         """Write the results of the prepared jobs; what became of all."""
         made = iter(results)
         return [
-            each if isinstance(each, Done) else self.write(each.label, each.head, next(made), seconds) for each in taken
+            each if isinstance(each, Done) else self.write(each.job, each.head, next(made), seconds) for each in taken
         ]
 
     def retract(self) -> None:
@@ -298,19 +279,32 @@ class _Driver:
             if report is not None and [each["sha256"] for each in report["inputs"]] != hashes:
                 self.remove(job.label, spared=self.written.difference(job.outputs))
 
-    def write(self, label: str, head: dict[str, Any], result: Result, seconds: float) -> Done:
+    def write(self, job: Job, head: dict[str, Any], result: Result, seconds: float) -> Done:
         """Write one job's outputs and then its report."""
-        report = head | self.pipeline.tail(result) | {"seconds": round(seconds, 4)}
+        label, report = job.label, head | self.pipeline.tail(result) | {"seconds": round(seconds, 4)}
         if not self.plan.stored:
             return Done(label, report, pixels=result.pixels)
         try:
             files = result.files(label, head)
+            if job.file:
+                first = next(iter(files))
+                files = {job.file: reencoded(files.pop(first), job.file), **files}
+            if job.numbered:
+                self.check_numbered(label, files)
             output_folder(self.folder)
-            self.remove(label, spared=self.written)
+            if not job.file:  # another format of the same name, which the user asked for before, stays
+                self.remove(label, spared=self.written)
             self.store(label, files, report)
         except PixgraftError as error:
             return Done(label, None, failure=str(error))
         return Done(label, report)
+
+    def check_numbered(self, label: str, names: Iterable[str]) -> None:
+        """Hold the outputs of a job, whose number was not known before, against what is in the folder, as `check`."""
+        if taken := next((name for name in names if name in self.written), None):
+            raise PixgraftError(f"{taken}: would be written for two of the inputs: rename one of them")
+        check_spared(self.given, [self.folder / name for name in names])
+        check_replaceable(self.folder, label, names)
 
     def store(self, label: str, files: Mapping[str, bytes], report: dict[str, Any]) -> None:
         """Write files and, last, their report; if one cannot be written there are none.

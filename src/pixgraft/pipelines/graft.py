@@ -1,10 +1,9 @@
 """Task "graft" in use: the detail of a source image on a coarse target."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import PurePath, PurePosixPath
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 import torch
@@ -14,8 +13,7 @@ from pixgraft.data.alignment import Placement
 from pixgraft.data.domains import domain_of
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import decode, fit, read_lr, to_tensor, to_uint8
-from pixgraft.data.outputs import labels
-from pixgraft.data.sources import open_source
+from pixgraft.data.sources import open_sources
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.resample import enlarge, to_grey
 from pixgraft.methods.tasks import Graft
@@ -24,13 +22,15 @@ from pixgraft.metrics.consistency import OPERATOR, Consistency, consistency
 from pixgraft.models import Model
 from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, passes, png
 from pixgraft.pipelines.inputs import FileInputs, Picture, batch_of, input_entry, read_file, tensor_entry
-from pixgraft.pipelines.options import IN_FLOAT32, Computing, GraftOptions
+from pixgraft.pipelines.options import IN_FLOAT32, Computing, Faces, GraftOptions
+from pixgraft.pipelines.pairing import pairs
+from pixgraft.pipelines.pasting import together, whole_settings
 from pixgraft.pipelines.photographs import (
     Alignable,
     Photograph,
-    aligned,
     aligned_setting,
     alignment_for,
+    cut_out,
     elsewhere,
     picture_of,
     report_alignments,
@@ -161,34 +161,76 @@ class GraftPipeline(Pipeline):
         return index
 
     def read_source(self, data: bytes, name: str, to: Placement | None = None) -> GraftInput:
-        """A source file, its face aligned if `to` is given, centre-cropped and resized.
+        """The first of `read_sources`."""
+        return self.read_sources(data, name, to)[0]
 
-        Raises PixgraftError, which names the file, for no image, and for one without a face to align.
-        """
-        photograph = aligned(decode(data, name), to, self.image_size, "source", name)
-        pixels = to_tensor(fit(photograph.image, self.image_size))
-        return GraftInput(pixels=pixels, alignments=photograph.alignments, notes=photograph.notes)
+    def read_sources(
+        self, data: bytes, name: str, to: Placement | None, *, faces: Faces = "largest", file: bytes = b""
+    ) -> list[GraftInput]:
+        """A source file, its largest face or each of all aligned if `to` is given, centre-cropped and resized.
 
-    def read_target(self, data: bytes, name: str, to: Placement | None = None) -> GraftInput:
-        """A target file, shrunk unless it has that size; if `to` is given and it is larger, its face is aligned first.
-
-        Raises PixgraftError, which names the file, for no image, one of fewer than L pixels, and one without a face to
+        `file` is to be pasted into. Raises PixgraftError, which names it, for no image, and for one without a face to
         align.
         """
-        photograph = self._target(data, name, to)
-        try:
-            small = read_lr(photograph.image, hr=self.image_size, lr=self.lr_size)
-        except PixgraftError as error:
-            raise PixgraftError(f"{name}: {error}") from None
-        pixels = to_grey(small.unsqueeze(0)).squeeze(0) if self.lr_channels == 1 else small
-        return GraftInput(pixels=pixels, alignments=photograph.alignments, notes=photograph.notes)
+        cut = cut_out(decode(data, name), to, self.image_size, "source", name, faces=faces, file=file)
+        return [
+            GraftInput(
+                pixels=to_tensor(fit(each.image, self.image_size)), alignments=each.alignments, notes=each.notes,
+                cut=each.cut,
+            )
+            for each in cut
+        ]  # fmt: skip
 
-    def _target(self, data: bytes, name: str, to: Placement | None) -> Photograph:
+    def read_target(self, data: bytes, name: str, to: Placement | None = None) -> GraftInput:
+        """The first of `read_targets`."""
+        return self.read_targets(data, name, to)[0]
+
+    def read_targets(
+        self, data: bytes, name: str, to: Placement | None, *, faces: Faces = "largest", file: bytes = b""
+    ) -> list[GraftInput]:
+        """A target file, shrunk unless it has that size; if `to` is given and it is larger, its face is aligned first,
+        or each of all.
+
+        `file` is to be pasted into. Raises PixgraftError, which names it, for no image, one of fewer than L pixels, and
+        one without a face to align.
+        """
+        found = []
+        for photograph in self._targets(data, name, to, faces, file):
+            try:
+                small = read_lr(photograph.image, hr=self.image_size, lr=self.lr_size)
+            except PixgraftError as error:
+                raise PixgraftError(f"{name}: {error}") from None
+            pixels = to_grey(small.unsqueeze(0)).squeeze(0) if self.lr_channels == 1 else small
+            found.append(
+                GraftInput(pixels=pixels, alignments=photograph.alignments, notes=photograph.notes, cut=photograph.cut)
+            )
+        return found
+
+    def _targets(
+        self, data: bytes, name: str, to: Placement | None, faces: Faces = "largest", file: bytes = b""
+    ) -> list[Photograph]:
         picture = decode(data, name)
-        if to is None or min(picture.size) > self.lr_size:
-            return aligned(picture, to, self.image_size, "target", name)
-        note = f"target: not aligned: {picture.width} x {picture.height} pixels, as the model takes it"
-        return Photograph(image=picture, notes=[note])
+        tiny = to is not None and min(picture.size) <= self.lr_size
+        cut = cut_out(
+            picture, None if tiny else to, self.image_size, "target", name, faces=faces, side=self.lr_size, file=file
+        )
+        if tiny:
+            shape = f"{picture.width} x {picture.height} pixels"
+            cut[0].notes.append(f"target: not aligned: {shape}, as the model takes it")
+        return cut
+
+    def _pairs_of_faces(
+        self, sources: Sequence[GraftInput], targets: Sequence[GraftInput]
+    ) -> list[tuple[GraftInput, GraftInput]]:
+        """A pair for each face of the photograph that is translated: the target's, which the output shrinks to; the
+        source's where the target is tiny or the model's targets are not small. Of the other it is the largest face."""
+        if self._into_target(targets):
+            return [(_largest(sources), target) for target in targets]
+        return [(source, _largest(targets)) for source in sources]
+
+    def _into_target(self, targets: Sequence[GraftInput]) -> bool:
+        cut = targets[0].cut
+        return self.lr_size < self.image_size and cut is not None and min(cut.size) > self.lr_size
 
     def batch(
         self, sources: Tensor, targets: Tensor, domains: Sequence[int] = (), *, project: bool = False
@@ -225,47 +267,64 @@ class GraftPipeline(Pipeline):
     def plan(self, options: GraftOptions) -> Plan:
         if not (options.source and options.target):
             raise PixgraftError(f"{self.model.name}: say what to translate: {self.usage}")
-        to = alignment_for(self.model, options.align)
-        sources, targets = open_source(options.source), open_source(options.target)
+        to = alignment_for(self.model, options.align or options.faces)
+        sources, targets = open_sources(options.source), open_sources(options.target)
         self.domain_index(options.domain, f"{targets.path}/{targets.names[0]}")  # refused before any work
 
-        def read_target(data: bytes, name: str) -> GraftInput:
-            read = self.read_target(data, name, to)
-            return replace(read, domain=self.domain_index(options.domain, f"{targets.path}/{name}"))
+        faces, pasted = options.faces or "largest", options.paste_back
 
-        # Targets vary fastest: they come back for each source, while a source's turn comes once.
-        source_files = FileInputs("source", sources, partial(self.read_source, to=to))
-        target_files = FileInputs("target", targets, read_target, cached=4096)
+        def read_source(data: bytes, name: str) -> list[GraftInput]:
+            return self.read_sources(data, name, to, faces=faces, file=data if pasted else b"")
+
+        def read_target(data: bytes, name: str) -> list[GraftInput]:
+            found = self.read_targets(data, name, to, faces=faces, file=data if pasted else b"")
+            return [replace(each, domain=self.domain_index(options.domain, f"{targets.path}/{name}")) for each in found]
+
+        # Targets vary fastest: they come back for each source, while a source's turn comes once. Whole photographs
+        # would take too much memory to wait for that.
+        source_files = FileInputs("source", sources, read_source)
+        target_files = FileInputs("target", targets, read_target, cached=1 if pasted else 4096)
         matched = pairs(sources.names, targets.names, options.pairs)
+        numbered = faces == "all" and not pasted
         jobs = [
             Job(
                 label,
-                (f"{label}.png",),
-                partial(lambda a, b: (source_files[a], target_files[b]), source, target),
+                () if numbered else (f"{label}.png",),
+                partial(lambda a, b: self._pairs_of_faces(source_files[a], target_files[b]), source, target),
                 (source_files.file(source), target_files.file(target)),
+                numbered=numbered,
             )
             for label, source, target in matched
         ]
 
-        def make(prepared: list[tuple[GraftInput, GraftInput]]) -> Sequence[Result]:
-            source, target = (torch.stack([each.pixels for each in side]) for side in zip(*prepared, strict=True))
-            domains = [target.domain for _, target in prepared if target.domain is not None]
+        def make(prepared: list[list[tuple[GraftInput, GraftInput]]]) -> Sequence[Result]:
+            flat = [pair for each in prepared for pair in each]
+            source, target = (torch.stack([each.pixels for each in side]) for side in zip(*flat, strict=True))
+            domains = [target.domain for _, target in flat if target.domain is not None]
             results = self.batch(source, target, domains, project=options.project).split()
-            for result, pair in zip(results, prepared, strict=True):
+            for result, pair in zip(results, flat, strict=True):
                 report_alignments(result, pair)
-            return results
+            rest = iter(results)
+            whole = []
+            for each in prepared:
+                into = [pair[self._into_target([pair[1]])] for pair in each]
+                whole.append(together([next(rest) for _ in each], into, options))
+            return whole
 
         def hint() -> str:
             sides = ((sources, sources.names), (targets, targets.names))
             pictures = [partial(picture_of, side, name) for side, names in sides for name in names]
-            return "" if options.align else elsewhere(self.model.frame, pictures)
+            return "" if to is not None else elsewhere(self.model.frame, pictures)
 
         def grid(finished: Finished) -> dict[str, bytes]:
             return {"grid.png": png(self._grid(matched, source_files, target_files, to, finished), finished.head)}
 
+        if options.grid and (numbered or pasted):
+            raise PixgraftError("--grid: of squares: leave it out, or --faces all and --paste-back")
+        settings = self._settings(options.project, to, options.domain) | whole_settings(options)
         return Plan(
-            jobs, make, self._settings(options.project, to, options.domain), options.seed,
-            paths=[sources.path, targets.path], skipped=[*sources.skipped, *targets.skipped],
+            jobs, make, settings, options.seed, paths=[*options.source, *options.target],
+            skipped=[*sources.skipped, *targets.skipped],
             summary=Summary("grid", ("grid.png",), grid) if options.grid else None,
             superseded=() if options.grid else ("grid",), pass_size=self.pass_size, hint=hint,
         )  # fmt: skip
@@ -289,46 +348,18 @@ class GraftPipeline(Pipeline):
             done = outputs.get((source, target))
             return grey if done is None else finished.image(done)
 
-        rows = [[white, white, *(sources[name].pixels for name in across)]]
+        rows = [[white, white, *(sources[name][0].pixels for name in across)]]
         for name in down:
-            whole = to_tensor(fit(self._target(targets.source.read(name), name, to).image, size))
-            coarse = enlarge(targets[name].pixels.expand(3, -1, -1), size // self.lr_size)
+            whole = to_tensor(fit(self._targets(targets.source.read(name), name, to)[0].image, size))
+            coarse = enlarge(targets[name][0].pixels.expand(3, -1, -1), size // self.lr_size)
             rows.append([whole, coarse, *(output(each, name) for each in across)])
         return tiled(torch.stack([torch.stack(row) for row in rows]))
 
 
-def pairs(sources: list[str], targets: list[str], pairing: str) -> list[tuple[str, str, str]]:
-    """Labels, sources and targets of the outputs: all pairs, targets varying fastest, or pairs by stem or by order.
-
-    Raises PixgraftError if the two sides do not match.
-    """
-    if pairing == "all":
-        matched = [(source, target) for source in sources for target in targets]
-    elif pairing == "order":
-        if len(sources) != len(targets):
-            raise PixgraftError(f"--pairs order: {len(sources)} sources but {len(targets)} targets: make them equal")
-        matched = list(zip(sources, targets, strict=True))
-    else:
-        for names in (sources, targets):
-            stem, count = Counter(PurePosixPath(name).stem for name in names).most_common(1)[0]
-            if count > 1:
-                raise PixgraftError(f"--pairs name: {count} files are named {stem}: rename all but one")
-        left, right = ({PurePosixPath(name).stem: name for name in names} for names in (sources, targets))
-        unmatched = sorted(left.keys() ^ right.keys())
-        if unmatched:
-            raise PixgraftError(
-                f"--pairs name: {unmatched[0]} is on one side only ({len(unmatched)} such): pair it or remove it"
-            )
-        matched = [(left[stem], right[stem]) for stem in sorted(left)]
-    source_labels, target_labels = labels(sources), labels(targets)
-    jobs: list[tuple[str, str, str]] = []
-    taken: set[str] = set()
-    for source, target in matched:
-        label = joined = f"{source_labels[source]}__{target_labels[target]}"
-        number = 1
-        while label.casefold() in taken:  # "a__b" + "c" and "a" + "b__c"; case is nothing to some file systems
-            number += 1
-            label = f"{joined}_{number}"
-        taken.add(label.casefold())
-        jobs.append((label, source, target))
-    return jobs
+def _largest(inputs: Sequence[GraftInput]) -> GraftInput:
+    """The first of a photograph's faces; a note tells of the others."""
+    if len(inputs) == 1:
+        return inputs[0]
+    first = inputs[0]
+    role = first.cut.role if first.cut is not None else "photograph"
+    return replace(first, notes=[*first.notes, f"{role}: {len(inputs)} faces: the largest was taken"])

@@ -38,8 +38,9 @@ from pixgraft.metrics.paired import psnr
 from pixgraft.models import Model, load_model, model_files
 from pixgraft.pipelines.base import Plan, passes, provenance
 from pixgraft.pipelines.codes import CODES
-from pixgraft.pipelines.encode import Condition, EncodingPipeline
-from pixgraft.pipelines.encoding_result import EncodingResult, together
+from pixgraft.pipelines.condition_files import Condition
+from pixgraft.pipelines.encode import EncodingPipeline
+from pixgraft.pipelines.encoding_result import EncodingResult, joined
 from pixgraft.pipelines.inputs import Picture
 from pixgraft.pipelines.options import IN_FLOAT32, Computing, EncodingOptions, InversionOptions
 from pixgraft.pipelines.photographs import aligned_setting, report_alignments
@@ -159,7 +160,7 @@ class InversionPipeline(EncodingPipeline):
         """
         way = self._way(steps, tuning, start, seed, factor, align)
         conditions, entry = self._given(image, factor, align)
-        result = together(self._results(conditions, way))
+        result = joined(self._results(conditions, way))
         reported: EncodingResult = self.reported(result, seed=seed, settings=way.settings, inputs=[entry])
         return reported
 
@@ -304,7 +305,8 @@ class InversionPipeline(EncodingPipeline):
             for job in plan.jobs
         ]
         return dataclasses.replace(
-            plan, jobs=jobs, settings=way.settings, make=lambda prepared: self._results(prepared, way),
+            plan, jobs=jobs, settings=way.settings,
+            make=lambda prepared: self._results([each for (each,) in prepared], way),
             read=[Path(options.start)] if options.start and Path(options.start).is_dir() else [],
             pass_size=self.pass_size, watch=self._watched,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from pixgraft.inversion.settings import SearchSettings
 
 Precision = Literal["float32", "bfloat16"]
 EngineName = Literal["torch", "onnxruntime", "openvino"]
+Faces = Literal["largest", "all"]
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,19 @@ def layer_range(text: str, count: int) -> tuple[int, int]:
 class GraftOptions:
     """Options of models that graft a source's detail onto a coarse target."""
 
-    source: Path | None = None
-    """Sharp images: a file, a folder (searched) or a zip."""
-    target: Path | None = None
-    """Coarse images, or full-size ones, which are shrunk: a file, a folder or a zip."""
+    source: tuple[Path, ...] = ()
+    """Sharp images: files, folders (searched) or zips; - is the standard input."""
+    target: tuple[Path, ...] = ()
+    """Coarse images, or full-size ones, which are shrunk: files, folders or zips; - is the standard input."""
     pairs: Literal["all", "name", "order"] = "all"
     """Every source with every target, or pairs matched by file name or by order."""
     align: bool = False
     """Warp the largest face of each photograph to where the model's training images have theirs; one without fails."""
+    faces: Faces | None = None
+    """Align the largest face of each photograph, as --align does, or make an output of each face of a target; of a
+    source, where targets are tiny."""
+    paste_back: bool = False
+    """Put each output into the target's photograph at its own size; into the source's, where the target is tiny."""
     project: bool = False
     """Move each output until it shrinks to its target within one grey level."""
     domain: str = ""
@@ -92,10 +98,13 @@ class GraftOptions:
 class SynthesisOptions:
     """Options of models that make samples of a condition."""
 
-    condition: Path | None = None
-    """Label maps, sketches or images, as the model takes them: a file, a folder (searched) or a zip."""
+    condition: tuple[Path, ...] = ()
+    """Label maps, sketches or images, as the model takes them: files, folders (searched) or zips; - is the standard
+    input."""
     palette: Path | None = None
     """For label maps in colours: a text file with a line "NAME R G B" for each class."""
+    nearest: bool = False
+    """With a palette: a colour that is not in it counts as the nearest class, as at smoothed edges."""
     style: Annotated[tuple[tuple[Path, ...], ...], UseAppendAction, arg(metavar="IMAGE [IMAGE]")] = ()
     """An image whose style is taken, or two to go between; without it a style is drawn at random."""
     align: bool = False
@@ -119,17 +128,24 @@ class SynthesisOptions:
 class EncodingOptions:
     """Options of models that encode images or conditions into a generator's codes."""
 
-    condition: Path | None = None
-    """Images, label maps or sketches, as the model takes them: a file, a folder (searched) or a zip."""
+    condition: tuple[Path, ...] = ()
+    """Images, label maps or sketches, as the model takes them: files, folders (searched) or zips; - is the standard
+    input."""
     codes: Path | None = None
     """In place of conditions: a file of codes that an earlier call saved, which becomes an image again."""
     palette: Path | None = None
     """For label maps in colours: a text file with a line "NAME R G B" for each class."""
+    nearest: bool = False
+    """With a palette: a colour that is not in it counts as the nearest class, as at smoothed edges."""
     factor: int = 1
     """For models of low-resolution images: shrink the images by this factor first."""
     align: bool = False
     """Warp the largest face of each photograph to where the model's training images have theirs; one without fails. A
     model that does not know where gets FFHQ's crop."""
+    faces: Faces | None = None
+    """Align the largest face of each photograph, as --align does, or all faces, which gives an output for each."""
+    paste_back: bool = False
+    """Put each output into the photograph that it was cut from, at the photograph's own size."""
     steps: int | None = None
     """Refining steps; the default is the number used in training."""
     samples: int = 1
@@ -146,9 +162,9 @@ class EncodingOptions:
 class InversionOptions(SearchSettings):
     """Options of searches in a prior."""
 
-    condition: Path
-    """Images to search for: a file, a folder (searched) or a zip. One smaller than the prior's is what the found image
-    is to shrink to, if the sides divide."""
+    condition: tuple[Path, ...]
+    """Images to search for: files, folders (searched) or zips; - is the standard input. One smaller than the prior's is
+    what the found image is to shrink to, if the sides divide."""
     steps: int | None = None
     """Steps of the search: by default 1000 (wplus, single), 450 (pti), 100 (pulse) or 3000 (mganprior)."""
     tuning: int | None = None
@@ -228,7 +244,8 @@ class RunOptions:
     """Options of every task that writes files."""
 
     out: Path
-    """Folder for the outputs."""
+    """Folder for the outputs; for one output also a file that ends in .png, .jpg, .webp, .avif or .jp2, or - for a PNG
+    on the standard output."""
     strict: bool = False
     """Refuse before anything is written if an input is unusable; without it the other inputs are processed."""
     again: bool = False

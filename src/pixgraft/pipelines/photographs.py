@@ -1,21 +1,23 @@
-"""Faces in the photographs that pipelines take: aligned as in a model's training images, or told of if they are not."""
+"""The squares that pipelines cut from photographs, with faces aligned as in a model's training images."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pixgraft.data.alignment import Placement, Template
+from pixgraft.data.alignment import Floats, Placement, Template
 from pixgraft.data.frame import Frame
 from pixgraft.data.images import decode, fit
 from pixgraft.data.sources import ImageSource
 from pixgraft.errors import PixgraftError
-from pixgraft.faces import align, detect
+from pixgraft.faces import align, align_all, detect
 from pixgraft.models import Model
 from pixgraft.pipelines.base import Result
+from pixgraft.pipelines.options import Faces
 
 LOOKED_AT = 20
 """Most photographs whose faces `elsewhere` detects: each costs it some 80 ms, and reading."""
@@ -27,6 +29,38 @@ ASTRAY = 0.08
 """The mean distance of a face's landmarks from the frame, in shares of the side, from which the face lies elsewhere."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cut:
+    """The square of a photograph that a model takes: an aligned face's, or the largest centred one."""
+
+    role: str
+    name: str
+    size: tuple[int, int]
+    """Width and height of the photograph in pixels."""
+    matrix: Floats
+    """The similarity (2, 3) from its pixels to shares of the square's side."""
+    side: int
+    """The square's side in pixels as the model takes it."""
+    centred: bool
+    photograph: bytes = b""
+    """The photograph's file, where results are pasted into it."""
+
+    @property
+    def square(self) -> int:
+        """The square's side in pixels of the photograph."""
+        return max(1, round(1 / float(np.hypot(self.matrix[0, 0], self.matrix[1, 0]))))
+
+    def entry(self, made: int) -> dict[str, Any] | None:
+        """What a report says of it if the input or the output, of side `made`, has other pixels; None if neither."""
+        cropped = self.centred and self.size[0] != self.size[1]
+        if self.square == self.side and self.square <= made and not cropped:
+            return None
+        return {
+            "role": self.role, "name": self.name, "size": list(self.size), "cropped": cropped, "square": self.square,
+            "side": self.side, "made": made,
+        }  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Alignable:
     """An input whose face may have been aligned."""
@@ -34,6 +68,8 @@ class Alignable:
     alignments: list[dict[str, Any]] = field(default_factory=list)
     """What a report says of it: role, name, side of the crop, and the matrix (2, 3) from its pixels to the crop's."""
     notes: list[str] = field(default_factory=list)
+    cut: Cut | None = None
+    """What was cut from a file; None of tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +80,16 @@ class Photograph(Alignable):
 
 
 def report_alignments(result: Result, inputs: Iterable[Alignable]) -> None:
-    """Add to a result's report how its inputs were aligned, and the remarks on them."""
+    """Add to a result's report how its inputs were aligned and resized, and the remarks on them."""
     for each in inputs:
+        if each.cut is not None and (entry := each.cut.entry(result.pixels.shape[-1])):
+            result.sizes.append(entry)
         if each.alignments:
             result.measures["alignments"] = result.measures.get("alignments", []) + each.alignments
         result.notes += each.notes
 
 
-def alignment_for(model: Model, asked: bool, default: Template | None = None) -> Placement | None:
+def alignment_for(model: Model, asked: object, default: Template | None = None) -> Placement | None:
     """What photographs are aligned to if that is `asked`: the model's frame, or else the default.
 
     Raises PixgraftError if there is neither.
@@ -70,16 +108,44 @@ def aligned_setting(to: Placement | None) -> Any:
 
 
 def aligned(picture: Image.Image, to: Placement | None, size: int, role: str, name: str) -> Photograph:
-    """An RGB picture with its largest face aligned in a crop of `size` x `size` pixels; as it is, without `to`.
+    """The first of `cut_out`."""
+    return cut_out(picture, to, size, role, name)[0]
 
+
+def cut_out(
+    picture: Image.Image, to: Placement | None, size: int, role: str, name: str, *, faces: Faces = "largest",
+    side: int | None = None, file: bytes = b"",
+) -> list[Photograph]:  # fmt: skip
+    """A picture with its largest face, or each of all, aligned in a crop of `size` x `size` pixels; as it is without
+    `to`.
+
+    `side` is that of the square as the model takes it, where it is not `size`; `file` the picture's, to paste into.
     Raises PixgraftError, which begins with `name`, if it shows no face.
     """
+    about = {"role": role, "name": PurePath(name).name}
+    cut = partial(
+        Cut, role=role, name=about["name"], size=picture.size, side=size if side is None else side, photograph=file
+    )
     if to is None:
-        return Photograph(image=picture)
-    face = align(picture, size, template=to, name=name)
-    entry = {"role": role, "name": PurePath(name).name, "side": size, "matrix": face.matrix.round(6).tolist()}
+        return [Photograph(image=picture, cut=cut(matrix=_centre(picture.size), centred=True))]
+    found = align_all(picture, size, template=to, name=name) if faces == "all" else [
+        align(picture, size, template=to, name=name)
+    ]  # fmt: skip
     whose = "" if role == "condition" else f"{role}: "
-    return Photograph(image=face.image, alignments=[entry], notes=[f"{whose}{note}" for note in face.notes])
+    return [
+        Photograph(
+            image=face.image, alignments=[about | {"side": size, "matrix": face.matrix.round(6).tolist()}],
+            notes=[f"{whose}{note}" for note in face.notes], cut=cut(matrix=face.matrix / size, centred=False),
+        )
+        for face in found
+    ]  # fmt: skip
+
+
+def _centre(size: tuple[int, int]) -> Floats:
+    """The similarity from the pixels of a picture of that width and height to shares of its largest centred square."""
+    side = min(size)
+    left, top = ((each - side) // 2 for each in size)
+    return np.array([[1, 0, -left], [0, 1, -top]]) / side
 
 
 def elsewhere(frame: Frame | None, pictures: Sequence[Callable[[], Image.Image]]) -> str:

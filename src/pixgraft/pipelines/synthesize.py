@@ -19,7 +19,7 @@ from pixgraft.data.conditions import ConditionKind, condition_kind
 from pixgraft.data.grids import tiled
 from pixgraft.data.images import decode, fit, from_uint8, to_tensor, to_uint8
 from pixgraft.data.outputs import labels
-from pixgraft.data.sources import open_source
+from pixgraft.data.sources import open_sources
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
 from pixgraft.methods.tasks import Synthesis, Synthesized
@@ -132,12 +132,14 @@ class SynthesisPipeline(Pipeline):
 
         Raises PixgraftError for what is no usable condition or style, and for samples below 1.
         """
+        photographs: list[Photograph] = []
         if isinstance(condition, Tensor):
             conditions, entry = condition_batch(condition, self.condition), tensor_entry("condition", condition)
         else:
             name, data = read_file(condition, "condition")
-            conditions = self.read_condition(data, name)[0].unsqueeze(0)
-            entry = input_entry("condition", name, data)
+            read, cut = self.read_condition(data, name)
+            conditions, entry = read.unsqueeze(0), input_entry("condition", name, data)
+            photographs.append(cut)
         given = [] if style is None else [style] if isinstance(style, str | Path | Image.Image | Tensor) else style
         self._check(samples, vary, len(given), align)
         to = alignment_for(self.model, align)
@@ -153,7 +155,7 @@ class SynthesisPipeline(Pipeline):
             },
             measures=results[0].measures if len(results) == 1 else {"images": [each.measures for each in results]},
         )
-        report_alignments(result, [photograph for *_, photograph in styles if photograph])
+        report_alignments(result, photographs + [photograph for *_, photograph in styles if photograph])
         inputs = [entry, *(about for _, about, _ in styles)]
         reported: SynthesisResult = self.reported(
             result, seed=seed, settings=self._settings(samples, vary, len(codes), to), inputs=inputs
@@ -198,19 +200,19 @@ class SynthesisPipeline(Pipeline):
         settings = {"samples": samples, "vary": vary, "style": style, "components": False}
         return settings | ({} if to is None else {"aligned": aligned_setting(to)})
 
-    def read_condition(
-        self, data: bytes, name: str, kind: ConditionKind | None = None
-    ) -> tuple[Tensor, tuple[int, int]]:
-        """A file as uint8 (C, S, S), and its width and height.
+    def read_condition(self, data: bytes, name: str, kind: ConditionKind | None = None) -> tuple[Tensor, Photograph]:
+        """A file as uint8 (C, S, S), and what it was cut from.
 
         Raises PixgraftError, which names the file, if it is unusable.
         """
         kind = kind or self.kind
-        picture = kind.decode(data, name)
+        picture, notes = kind.decode_noted(data, name)
         condition = kind.fit(picture, self.condition.size)
         if kind.has_classes and condition.amin() == condition.amax():
             raise PixgraftError(f"{name}: class {int(condition.amin())} alone, which says nothing: mend or remove it")
-        return condition, picture.size
+        photograph = aligned(picture, None, self.condition.size, "condition", name)
+        photograph.notes.extend(notes)
+        return condition, photograph
 
     def style_code(self, image: Tensor) -> Tensor:
         """The style code (D,) of an image (3, S, S) in [-1, 1]."""
@@ -262,14 +264,14 @@ class SynthesisPipeline(Pipeline):
     # --- files ---
 
     def plan(self, options: SynthesisOptions) -> Plan:
-        if options.condition is None:
+        if not options.condition:
             raise PixgraftError(f"{self.model.name}: say what to translate: {self.usage}")
-        kind = condition_kind(self.condition, options.palette)
+        kind = condition_kind(self.condition, options.palette, nearest=options.nearest)
         self._check(options.samples, options.vary, len(options.styles), options.align)
         to = alignment_for(self.model, options.align)
         if options.components and not self.method.components:
             raise PixgraftError(f"--components: {self.model.name} makes images without parts: leave it out")
-        source = open_source(options.condition)
+        source = open_sources(options.condition)
         styles = [_open_style(path) for path in options.styles]
         pictures = [picture for picture, _ in styles]
         photographs = [
@@ -281,29 +283,29 @@ class SynthesisPipeline(Pipeline):
         named = labels(source.names)
         style_files = [file for _, file in styles]
 
-        def prepare(name: str) -> Tensor:
-            condition: Tensor
-            condition, size = files[name]
+        def prepare(name: str) -> tuple[Tensor, Photograph]:
+            condition, cut = files[name]
             for path, picture in zip(options.styles, pictures if to is None else (), strict=to is None):
-                _check_aspect(path, picture, name, size)
-            return condition
+                _check_aspect(path, picture, name, cut.image.size)
+            return condition, cut
 
-        def make(prepared: list[Tensor]) -> Sequence[Result]:
+        def make(prepared: list[tuple[Tensor, Photograph]]) -> Sequence[Result]:
             results = [
-                self.sample(each, codes, samples=options.samples, seed=options.seed, vary=options.vary)
-                for each in prepared
+                self.sample(condition, codes, samples=options.samples, seed=options.seed, vary=options.vary)
+                for condition, _ in prepared
             ]
-            for result in results:
+            for result, (_, cut) in zip(results, prepared, strict=True):
                 result.write_components = options.components
-                report_alignments(result, photographs)
+                report_alignments(result, [cut, *photographs])
             return results
 
         settings = self._settings(options.samples, options.vary, len(codes), to) | {"components": options.components}
+        settings |= {"nearest": True} if options.nearest else {}
         jobs = [
             Job(label, self._outputs(label, options), partial(prepare, name), (files.file(name), *style_files))
             for name, label in named.items()
         ]
-        paths = [source.path, *options.styles]
+        paths = [*options.condition, *options.styles]
 
         def hint() -> str:
             return elsewhere(
