@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pixgraft.data.frame import Frame
@@ -70,6 +70,22 @@ class TrainConfig:
         return min(self.average_decay, warmup)
 
 
+    def continued(self) -> "TrainConfig":
+        """The settings of training that begins from trained networks: early averages have nothing to forget."""
+        return replace(self, average_warmup=False, average_ramp=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The trained model that a run began from."""
+
+    model: str
+    """As it was named: a bundled name, a folder or a repository id."""
+    weights_sha256: str
+    networks: tuple[str, ...]
+    """Names of the networks that were taken from it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The layout of data with conditions; a method that takes images alone ignores it."""
@@ -98,6 +114,8 @@ class Experiment:
     data: DataConfig = field(default_factory=DataConfig)
     frame: Frame | None = None
     """Where the landmarks of the faces in the images lie; None if that is not known. Training does not depend on it."""
+    start: Start | None = None
+    """What the run began from; None: random weights."""
 
     def __post_init__(self) -> None:
         group = METHODS[self.kind].batch_multiple
@@ -105,6 +123,10 @@ class Experiment:
             count = getattr(self.train, name)
             if count % group:
                 raise PixgraftError(f"train.{name} is {count}: choose a multiple of {group}, which {self.kind} needs")
+
+    def continued(self, start: Start) -> "Experiment":
+        """The experiment that begins from a trained model."""
+        return replace(self, start=start, method=self.method.continued(), train=self.train.continued())
 
     @classmethod
     def field_types(cls, values: Mapping[str, Any]) -> dict[str, type]:
