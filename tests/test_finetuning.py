@@ -1,4 +1,4 @@
-"""`train --from MODEL`: what a run takes from another model, what begins anew, what is refused, and the exact resume."""
+"""`train --from MODEL`: what a run takes from another model, what begins anew, what is refused; the exact resume."""
 
 from pathlib import Path
 

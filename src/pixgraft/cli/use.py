@@ -1,7 +1,7 @@
 """The verbs that use a trained model. Their options are the dataclasses of `pipelines/options.py`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, make_dataclass
+from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from pixgraft.cli.app import Model, app
 from pixgraft.errors import PixgraftError
 from pixgraft.inversion.settings import SearchSettings
 from pixgraft.pipelines.options import (
+    DirectionOptions,
     EditOptions,
     EncodingOptions,
     GraftOptions,
@@ -127,11 +128,32 @@ def invert(
 
 
 @app.command
-def edit(
-    model: Model, first: Codes, second: Codes, /, *, options: OmitArgPrefixes[EditOptions],
+def directions(
+    prior: Annotated[Positional[str], arg(metavar="PRIOR")], /, *, options: OmitArgPrefixes[DirectionOptions],
     run: OmitArgPrefixes[RunOptions],
 ) -> int:  # fmt: skip
-    """Mix the codes of two images, or go from one to the other.
+    """Find directions in a prior's codes along which its images change, for `edit --direction`.
+
+    OUT gets directions.safetensors, a sheet of images along each direction, and directions.json.
+
+    Args:
+        prior: A bundled prior, a run folder, a model folder or a Hugging Face repository id.
+        options: How to find them.
+        run: Where, and how.
+    """
+    from pixgraft.pipelines.codes import DIRECTIONS
+    from pixgraft.pipelines.directions import directions as plan
+
+    whole = replace(run, out=run.out / DIRECTIONS)  # its folder gets the rest, too
+    return _run(_opened(prior, run), lambda pipeline: plan(_sampling(pipeline), options), whole)
+
+
+@app.command
+def edit(
+    model: Model, first: Codes, second: Annotated[Positional[Path | None], arg(metavar="[CODES.safetensors]")] = None,
+    /, *, options: OmitArgPrefixes[EditOptions], run: OmitArgPrefixes[RunOptions],
+) -> int:  # fmt: skip
+    """Mix the codes of two images, go from one to the other, or move one along a direction.
 
     OUT gets the images, their codes, a strip of them all and reports.
 
@@ -139,7 +161,7 @@ def edit(
         model: A model that encodes, or a prior: a bundled one, a run folder, a model folder or a Hugging Face
             repository id.
         first: A file NAME_codes.safetensors that `translate` or `invert` wrote.
-        second: Another one.
+        second: Another one; none with --direction.
         options: What to change.
         run: Where, and how.
     """

@@ -163,7 +163,7 @@ class _Reader:
             raise RefusedError(f"describes more than {_MAX_PARTS:,} values, which no StyleGAN2 has: get another copy")
 
     def _tensor(self, value: Any) -> Tensor:
-        """The tensor of a record. Networks may share records, as G and G_ema do that are one object: each counts once."""
+        """The tensor of a record. Networks may share records, as G and G_ema do as one object: each counts once."""
         if id(value) not in self.tensors:
             call = tensor_call(value)
             if call is None:

@@ -187,6 +187,10 @@ class ProGAN(Sampling):
     def generated(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
         return self.generate_from(codes)
 
+    def code_weights(self) -> list[Tensor]:
+        weight = self.generator.layers[0].get_parameter("weight")  # (C, Z, 4, 4), a convolution of one pixel
+        return [weight.transpose(0, 1).flatten(1).T]
+
     def fused_channels(self, side: int) -> int:
         config = self.config
         if (self.resolution, self.alpha) != (config.image_size, 1.0):

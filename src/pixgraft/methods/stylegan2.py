@@ -304,6 +304,9 @@ class StyleGAN2(Sampling):
         w: Tensor = self.generator.mapping(z)
         return w
 
+    def code_weights(self) -> list[Tensor]:
+        return self.generator.synthesis.style_weights()
+
     def fused_channels(self, side: int) -> int:
         config = self.config
         channels = widths(config.image_size, config.base_channels, config.max_channels)

@@ -5,7 +5,7 @@ company. Shape letters are those of `methods/tasks.py`; s is the side of a condi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,10 +27,18 @@ from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.models import Model
 from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, png
-from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
+from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes, read_direction
 from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, in_a_row, together
 from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
-from pixgraft.pipelines.options import IN_FLOAT32, Computing, EditOptions, EncodingOptions, at_least, layer_range
+from pixgraft.pipelines.options import (
+    IN_FLOAT32,
+    Computing,
+    EditOptions,
+    EncodingOptions,
+    amounts,
+    at_least,
+    layer_range,
+)
 from pixgraft.pipelines.photographs import (
     Alignable,
     aligned,
@@ -315,24 +323,32 @@ class EncodingPipeline(Pipeline):
             return []
         return [f"{codes.path.name}: codes of another model, whose generator may differ"]
 
-    def edit(self, first: Path, second: Path, options: EditOptions) -> Plan:
-        """Go from the codes in one file to those in another along a straight line, both ends included.
+    def edit(self, first: Path, second: Path | None, options: EditOptions) -> Plan:
+        """Go from the codes in one file to those in another along a straight line, both ends included; or from them
+        along a direction, by the amounts that are asked for.
 
         With `layers` only these change, and without `steps` there is one image: the first's but for those layers,
         which are the second's; the strip then begins and ends with the two originals.
 
         Raises PixgraftError if a setting or a file does not fit.
         """
-        layers = options.layers
+        layers, unit = options.layers, "share" if options.direction is None else "amount"
         if options.steps is not None and options.steps < 2:
             raise PixgraftError(f"steps {options.steps}: choose a number from 2, which gives both ends")
         count = len(self.method.start_codes)
         begin, end = (0, count - 1) if layers is None else layer_range(layers, self._style_layers("layers"))
-        a, b = self.read_codes(first), self.read_codes(second)
+        a = self.read_codes(first)
+        towards = self._towards(a, second, options)
         goal = a.codes.clone()
-        goal[begin : end + 1] = b.codes[begin : end + 1]
-        number = options.steps or (EDITED_IMAGES if layers is None else 1)
-        shares = [place / (number - 1) if number > 1 else 1.0 for place in range(number)]
+        goal[begin : end + 1] = towards.codes[begin : end + 1]
+        if layers is not None and second is None and torch.equal(goal, a.codes):
+            raise PixgraftError(f"layers {layers}: the direction changes others: leave them out")
+        if options.direction is None:
+            number = options.steps or (EDITED_IMAGES if layers is None else 1)
+            shares = [place / (number - 1) if number > 1 else 1.0 for place in range(number)]
+        else:
+            shares = amounts(options.amount or "-3..3", options.steps)
+            number = len(shares)
 
         def make(prepared: list[float]) -> Sequence[Result]:
             codes = [torch.lerp(a.codes, goal, share) for share in prepared]
@@ -340,18 +356,34 @@ class EncodingPipeline(Pipeline):
 
         def strip(finished: Finished) -> dict[str, bytes]:
             images = [finished.image(done) for done in finished.results if done.report]
-            if layers is not None:
-                images = [from_uint8(self.decode(a.codes)), *images, from_uint8(self.decode(b.codes))]
+            if layers is not None and second is not None:
+                images = [from_uint8(self.decode(a.codes)), *images, from_uint8(self.decode(towards.codes))]
             return {"strip.png": png(in_a_row(images, self.strip_side), finished.head)}
 
         jobs = []
         for place, share in enumerate(shares):
-            label, settings = f"{place:06d}", {"share": round(share, 6)}
+            label, settings = f"{place:06d}", {unit: round(share, 6)}
             outputs = (f"{label}.png", f"{label}{CODES}")
-            jobs.append(Job(label, outputs, partial(float, share), (a.file, b.file), settings))
-        inputs = {"first_sha256": a.sha256, "second_sha256": b.sha256, "notes": [*self._origin(a), *self._origin(b)]}
+            jobs.append(Job(label, outputs, partial(float, share), (a.file, towards.file), settings))
+        notes = [*self._origin(a), *(self._origin(towards) if second is not None else [])]
+        other = {"second_sha256": towards.sha256} if second is not None else {"direction_sha256": towards.sha256}
+        inputs = {"first_sha256": a.sha256, **other, "notes": notes}
         summary = Summary("edit", ("strip.png",), strip, inputs | {"images": number}, owns_folder=True)
-        return Plan(jobs, make, {"layers": [begin, end]}, 0, paths=[first, second], summary=summary)
+        named = {} if second is not None else {"direction": towards.tensor}
+        return Plan(jobs, make, {"layers": [begin, end]} | named, 0, paths=[first, towards.path], summary=summary)
+
+    def _towards(self, start: SavedCodes, second: Path | None, options: EditOptions) -> SavedCodes:
+        """The codes to go towards: those in the second file, or the start's moved by one along a direction."""
+        if (second is None) == (options.direction is None):
+            raise PixgraftError("edit: give a second file of codes, or --direction FILE, and not both")
+        if options.direction is None:
+            assert second is not None
+            for name in ("name", "amount"):
+                if getattr(options, name):
+                    raise PixgraftError(f"--{name}: goes with --direction alone: leave it out")
+            return self.read_codes(second)
+        found = read_direction(options.direction, options.name, tuple(self.method.start_codes.shape))
+        return replace(found, codes=start.codes + found.codes)
 
 
 def _outputs(label: str, samples: int) -> tuple[str, ...]:

@@ -69,7 +69,6 @@ class TrainConfig:
         warmup = (1 + number) / (10 + number) if self.average_warmup else 1.0
         return min(self.average_decay, warmup)
 
-
     def continued(self) -> "TrainConfig":
         """The settings of training that begins from trained networks: early averages have nothing to forget."""
         return replace(self, average_warmup=False, average_ramp=0.0)

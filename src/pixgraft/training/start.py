@@ -59,7 +59,9 @@ def _check(experiment: Experiment, model: Model) -> None:
         value = getattr(model.method.config, name)
         if value != getattr(config, name) and _specs_with(experiment, model, name, value) != own:
             settings.append((name, value))
-    problem = ", ".join(f"{name} is {value}, and {experiment.name}'s {getattr(config, name)}" for name, value in settings)
+    problem = ", ".join(
+        f"{name} is {value}, and {experiment.name}'s {getattr(config, name)}" for name, value in settings
+    )
     mend = " ".join(f"--set method.{name}={value}" for name, value in settings)
     raise PixgraftError(f"{model.name}: its {problem or reason}: {mend or 'choose another preset'}, or another model")
 
