@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused(
         (("edit", styled, file), "give a second file of codes, or --direction FILE, and not both"),
         (("edit", styled, file, file, "--direction", found), "and not both"),
         (("edit", styled, file, file, "--amount", "2"), "--amount: goes with --direction alone"),
-        ((*find, "hut=no"), "did you mean hat?"),
+        ((*find, "hut=no"), "(--label) named hut: choose one of hat, age"),
         ((*find, "hat=felt"), "no value of hat in"),
         ((*find, "age=30", "--layers", "fine"), "layers fine: begins at 8"),
         (("directions", styled, "--by", "labels", "--codes", people, "--csv", table), "label: give it too"),

@@ -154,9 +154,7 @@ def _by_labels(pipeline: SamplingPipeline, options: DirectionOptions, count: int
     return _Found(directions, codes[: options.samples], inputs, figures, remarks)
 
 
-def _labelled(
-    folder: Path, labels: Labels, shape: tuple[int, ...]
-) -> tuple[list[SavedCodes], list[Mapping[str, str]]]:
+def _labelled(folder: Path, labels: Labels, shape: tuple[int, ...]) -> tuple[list[SavedCodes], list[Mapping[str, str]]]:
     """The codes `shape` in a folder whose images have a row in the table, and those rows."""
     files = sorted(folder.glob(f"*{CODES}"))
     if not files:

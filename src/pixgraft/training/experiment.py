@@ -69,10 +69,6 @@ class TrainConfig:
         warmup = (1 + number) / (10 + number) if self.average_warmup else 1.0
         return min(self.average_decay, warmup)
 
-    def continued(self) -> "TrainConfig":
-        """The settings of training that begins from trained networks: early averages have nothing to forget."""
-        return replace(self, average_warmup=False, average_ramp=0.0)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
@@ -125,7 +121,7 @@ class Experiment:
 
     def continued(self, start: Start) -> "Experiment":
         """The experiment that begins from a trained model."""
-        return replace(self, start=start, method=self.method.continued(), train=self.train.continued())
+        return replace(self, start=start, method=self.method.continued())
 
     @classmethod
     def field_types(cls, values: Mapping[str, Any]) -> dict[str, type]:

@@ -100,7 +100,7 @@ def remarks(experiment: Experiment, method: Method, *, resumed: bool) -> list[st
     buffers = [name for name, _ in method.named_buffers(recurse=False)]
     lines = [
         f"{origin}: {', '.join(start.networks)}; fresh: {', '.join(fresh) or 'no network'}",
-        f"set anew: {', '.join(['the optimizers', *buffers])}; the averages begin at the weights taken, without a ramp",
+        f"set anew: {', '.join(['the optimizers', *buffers])}; the averages begin at the weights taken",
     ]
     if method.frozen:
         lines.append(f"{' and '.join(method.frozen)} are that model's: method.prior is not read")
