@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -10,10 +11,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from generators import pixels
+from generators import opened, pixels
 from pixgraft.cli import main
+from pixgraft.errors import PixgraftError
 from pixgraft.inversion.directions import boundary, sefa
 from pixgraft.models import load_model
+from pixgraft.pipelines.codes import read_direction
+from pixgraft.pipelines.directions import directions
+from pixgraft.pipelines.options import DirectionOptions, amounts
+from pixgraft.pipelines.sample import SamplingPipeline
 
 LAYERS, SIZE = 6, 5
 """Codes of an image of the `styled` prior, and their numbers."""
@@ -44,7 +50,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(styled: Path, people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of the direction to hats."""
     out = tmp_path_factory.mktemp("found")
-    flags = ("--codes", people, "--csv", people / "labels.csv", "--label", "hat=straw,wool", "--samples", 2)
+    flags = ("--codes", people, "--csv", people / "labels.csv", "--label", "hat=straw,wool", "--samples", 1)
     assert command("directions", styled, "--by", "labels", *flags, "--out", out) == 0
     return out / "directions.safetensors"
 
@@ -61,26 +67,26 @@ def test_sefa_finds_what_changes_the_styles_most() -> None:
 
 
 def test_directions_from_the_weights(styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ("--by", "sefa", "--count", 2, "--samples", 3)
+    flags = ("--by", "sefa", "--count", 2, "--samples", 1)
     assert command("directions", styled, *flags, "--out", tmp_path) == 0
     tensors = safetensors.torch.load_file(tmp_path / "directions.safetensors")
     assert sorted(tensors) == ["coarse-1", "coarse-2", "middle-1", "middle-2"]
     assert all(each.shape == (LAYERS, SIZE) and each.dtype == torch.float32 for each in tensors.values())
     assert tensors["coarse-1"][:4].any(1).all() and not tensors["coarse-1"][4:].any()
     assert not tensors["middle-2"][:4].any()
-    generator = load_model(styled).method.get_submodule("generator")
-    along = generator.mapping(torch.randn(2000, 6, generator=random())) @ tensors["coarse-2"][0]
+    w = opened(styled).method.codes(torch.randn(2000, 6, generator=random()))
+    along = w @ tensors["coarse-2"][0]
     assert along.std() / tensors["coarse-2"][0].square().sum() == pytest.approx(1, abs=0.1)  # the unit is a deviation
-    assert Image.open(tmp_path / "middle-1.png").size == (5 * 18 + 2, 3 * 18 + 2)
+    assert Image.open(tmp_path / "middle-1.png").size == (5 * 18 + 2, 18 + 2)
     capsys.readouterr()
     assert command("directions", styled, *flags, "--out", tmp_path) == 0
-    assert "60 finished before" in capsys.readouterr().out
+    assert "20 finished before" in capsys.readouterr().out
 
 
 def test_directions_of_a_prior_without_layers(grown: Path, tmp_path: Path) -> None:
-    assert command("directions", grown, "--by", "sefa", "--samples", 1, "--out", tmp_path) == 0
+    assert command("directions", grown, "--by", "sefa", "--samples", 1, "--count", 2, "--out", tmp_path) == 0
     tensors = safetensors.torch.load_file(tmp_path / "directions.safetensors")
-    assert {name: tuple(each.shape) for name, each in tensors.items()} == {f"all-{n}": (1, 6) for n in (1, 2, 3)}
+    assert {name: tuple(each.shape) for name, each in tensors.items()} == {f"all-{n}": (1, 6) for n in (1, 2)}
 
 
 def test_a_direction_by_labels(styled: Path, people: Path, found: Path) -> None:
@@ -89,7 +95,7 @@ def test_a_direction_by_labels(styled: Path, people: Path, found: Path) -> None:
     assert int(direction.abs().argmax()) == SIZE + 2 and direction[1, 2] > 0.8
     figures = json.loads(found.with_name("directions.json").read_text())["settings"]["directions"]["hat-straw-wool"]
     assert figures["held_out"] == 15 and figures["codes"] == 60 and figures["balanced_accuracy"] > 0.8
-    assert Image.open(found.with_name("hat-straw-wool.png")).size == (5 * 18 + 2, 2 * 18 + 2)
+    assert Image.open(found.with_name("hat-straw-wool.png")).size == (5 * 18 + 2, 18 + 2)
 
 
 def test_chance_is_called_chance() -> None:
@@ -122,44 +128,55 @@ def test_codes_are_moved_along_a_direction(styled: Path, people: Path, found: Pa
     torch.testing.assert_close(saved(out), [start + 1.5 * vector])
 
 
-def test_what_does_not_fit_is_refused(
-    styled: Path, grown: Path, people: Path, found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file, out, table = people / "03_codes.safetensors", tmp_path / "out", people / "labels.csv"
+def test_files_of_directions_are_checked(found: Path, people: Path, tmp_path: Path) -> None:
     several, other = tmp_path / "several.safetensors", tmp_path / "other.safetensors"
     tensors = {"old-1": torch.zeros(LAYERS, SIZE), "old-2": torch.zeros(LAYERS, SIZE)}
     safetensors.torch.save_file(tensors | {"new\n": torch.full((LAYERS, SIZE), torch.nan)}, several)
     safetensors.torch.save_file({"old": torch.zeros(2, 3)}, other)
-    edit = ("edit", styled, file, "--direction")
-    find = ("directions", styled, "--by", "labels", "--codes", people, "--csv", table, "--label")
+    for file, name, said in (
+        (several, "", "several directions: choose with --name one of new\\n, old-1, old-2"),
+        (several, "bald", "no direction bald: choose with --name one of"),
+        (several, "new", "new\\n holds numbers that are not finite"),
+        (other, "", "old is (2, 3), and the model's codes (6, 5): give a direction of the same prior"),
+        (people / "labels.csv", "", "not a safetensors file"),
+    ):
+        with pytest.raises(PixgraftError) as refused:
+            read_direction(file, name, (LAYERS, SIZE))
+        assert str(refused.value).startswith(f"{file}: ") and said in str(refused.value)
+        assert "\n" not in str(refused.value)
+    assert read_direction(several, "old-2", (LAYERS, SIZE)).tensor == "old-2"
+    assert amounts("-1..2", 4) == [-1, 0, 1, 2] and len(amounts("-3..3", None)) == 7 and amounts("2", None) == [2]
+    for text, steps in (("much", None), ("1...2", None), ("nan", None), ("2", 3)):
+        with pytest.raises(PixgraftError, match=r"choose a number such as 2|with one amount"):
+            amounts(text, steps)
+
+
+def test_what_does_not_fit_is_refused(
+    styled: Path, grown: Path, people: Path, found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, table = people / "03_codes.safetensors", people / "labels.csv"
+    few = tmp_path / "few.csv"
+    few.write_text("name,hat\n" + "".join(f"{number:02d}.jpg,{number > 52}\n" for number in range(60)))
+    priors = {path: SamplingPipeline(load_model(path), torch.device("cpu")) for path in (styled, grown)}
+    for prior, labels, options, said in (
+        (styled, ("hut=no",), {}, "(--label) named hut: choose one of hat, age"),
+        (styled, ("hat=felt",), {}, "no value of hat in"),
+        (styled, ("age=30",), {"layers": "fine"}, "layers fine: begins at 8"),
+        (styled, (), {}, "label: give it too"),
+        (styled, ("hat=no",), {"by": "sefa"}, "codes: leave it out with --by sefa"),
+        (grown, ("hat=no",), {}, "codes is (6, 5), the model takes (1, 6)"),
+        (styled, ("hat=no",), {"codes": tmp_path}, "no files NAME_codes"),
+        (styled, ("hat=True",), {"csv": few}, "7 codes with the label and 53 without are too few: give codes of more"),
+    ):
+        given: dict[str, Any] = {"by": "labels", "codes": people, "csv": table, "label": labels}
+        with pytest.raises(PixgraftError) as refused:
+            directions(priors[prior], DirectionOptions(**given | options))
+        assert said in str(refused.value)
+        assert "\n" not in str(refused.value)
     for arguments, said in (
-        ((*edit, found, "--amount", "much"), "amount much: choose a number such as 2, or a way such as -3..3"),
-        ((*edit, found, "--amount", "2", "--steps", 3), "steps 3: with one amount there is one image"),
-        ((*edit, several), "several directions: choose with --name one of new\\n, old-1, old-2"),
-        ((*edit, several, "--name", "bald"), "no direction bald: choose with --name one of"),
-        ((*edit, several, "--name", "new"), "new\\n holds numbers that are not finite"),
-        ((*edit, several, "--name", "old-1", "--layers", "coarse"), "layers coarse: the direction changes others"),
-        ((*edit, other), "old is (2, 3), and the model's codes (6, 5): give a direction of the same prior"),
-        ((*edit, table), "not a safetensors file"),
         (("edit", styled, file), "give a second file of codes, or --direction FILE, and not both"),
         (("edit", styled, file, file, "--direction", found), "and not both"),
         (("edit", styled, file, file, "--amount", "2"), "--amount: goes with --direction alone"),
-        ((*find, "hut=no"), "(--label) named hut: choose one of hat, age"),
-        ((*find, "hat=felt"), "no value of hat in"),
-        ((*find, "age=30", "--layers", "fine"), "layers fine: begins at 8"),
-        (("directions", styled, "--by", "labels", "--codes", people, "--csv", table), "label: give it too"),
-        (("directions", styled, "--by", "sefa", "--codes", people), "codes: leave it out with --by sefa"),
-        (("directions", grown, "--by", "sefa", "--layers", "middle"), "layers middle: begins at 4"),
-        (("directions", grown, *find[2:], "hat=no"), "codes is (6, 5), the model takes (1, 6)"),
-        (("directions", styled, *find[2:4], "--codes", tmp_path, *find[6:], "hat=no"), "no files NAME_codes"),
-    ):  # fmt: skip
-        assert command(*arguments, "--out", out) == 2, arguments
-        error = capsys.readouterr().err
-        assert said in error, error
-        assert error.count("\n") == 1
-        assert not out.exists()
-    few = tmp_path / "few.csv"
-    few.write_text("name,hat\n" + "".join(f"{number:02d}.jpg,{number > 52}\n" for number in range(60)))
-    flags = ("--codes", people, "--csv", few, "--label", "hat=True")
-    assert command("directions", styled, "--by", "labels", *flags, "--out", out) == 2
-    assert "7 codes with the label and 53 without are too few: give codes of more images" in capsys.readouterr().err
+    ):
+        assert command(*arguments, "--out", tmp_path / "out") == 2
+        assert said in capsys.readouterr().err

@@ -5,13 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from cases import CASES, Case, trainer_of
+from cases import CASES, Case
 from pixgraft.cli import main
+from pixgraft.errors import PixgraftError
+from pixgraft.methods import METHODS
 from pixgraft.models import Model, load_model
 from pixgraft.training.experiment import Experiment
-from pixgraft.training.start import started
+from pixgraft.training.start import remarks, started
 from pixgraft.training.trainer import Trainer
 from training import ALONE, CPU, assert_equal, experiment, make_images, newest, run
+
+FEW = ("train.samples=4", "train.sample_every=100")
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +25,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def base(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two steps."""
+    """A run of one step."""
     out = tmp_path_factory.mktemp("base") / "run"
-    assert run(data, out, "train.images=8") == 0
+    assert run(data, out, "train.images=4", *FEW) == 0
     return out
 
 
@@ -40,31 +44,31 @@ def test_a_run_from_a_run_resumes_exactly_and_without_from(
     base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, parts, folder = tmp_path / "whole", tmp_path / "parts", tmp_path / "folder"
-    assert run(data, whole, "train.images=16", flags=("--from", str(base))) == 0
+    assert run(data, whole, "train.images=8", *FEW, flags=("--from", str(base))) == 0
     said = capsys.readouterr().out
     assert after(f"from {base} (SHA-256 ", said).endswith(": generator, discriminator; fresh: no network")
     assert "set anew: the optimizers; the averages begin at the weights taken" in said
     model = str(exported(base, folder, "--with-discriminator"))
-    assert run(data, parts, "train.images=8", flags=("--from", model)) == 0
+    assert run(data, parts, "train.images=4", *FEW, flags=("--from", model)) == 0
     capsys.readouterr()
-    assert run(data, parts, "train.images=16") == 0  # knows where it began
+    assert run(data, parts, "train.images=8", *FEW) == 0  # knows where it began
     assert f"began from {model}" in capsys.readouterr().out
     assert_equal(newest(whole), newest(parts))
-    assert run(data, parts, "train.images=16", flags=("--from", model)) == 0
     assert load_model(parts).info["start"]["model"] == model
     assert not torch.equal(*(newest(each).groups["averages"]["generator.from_rgb.weight"] for each in (base, whole)))
 
+    again, opened = started(experiment(), parts, model)
+    assert opened is None and again.start is not None and again.start.model == model
     for out, name, origin in ((parts, "other", f"from {model}"), (base, str(base), "without --from")):
-        assert run(data, out, "train.images=16", flags=("--from", name)) == 2
-        assert f"{out}: this run began {origin}, not from {name}: choose another" in capsys.readouterr().err
+        with pytest.raises(PixgraftError) as refused:
+            started(experiment(), out, name)
+        assert str(refused.value) == f"{out}: this run began {origin}, not from {name}: choose another folder"
 
 
-def test_a_model_without_a_discriminator(
-    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_without_a_discriminator(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = exported(base, tmp_path / "model")
-    assert run(data, tmp_path / "run", "train.images=4", flags=("--from", str(model))) == 0
-    said = capsys.readouterr().out
+    begun, opened = started(experiment(), tmp_path / "run", str(model))
+    said = "\n".join(remarks(begun, Trainer(begun, CPU, ALONE, start=opened).method, resumed=False))
     assert ": generator; fresh: discriminator" in said
     assert "warning: an untrained discriminator first spoils" in said
     assert main(["export", str(model), str(tmp_path / "twice"), "--with-discriminator"]) == 2
@@ -92,14 +96,14 @@ def test_other_methods_and_sizes_are_refused(
 
 def trained(experiment: Experiment) -> Model:
     """A model with other weights than those that a run begins with."""
-    method = trainer_of(experiment).method
+    method = METHODS[experiment.kind](experiment.method)
     with torch.no_grad():
         for tensor in method.state_dict().values():
             tensor.add_(1)
     return Model("model", method, "0" * 64, {}, None, tuple(name for name, _ in method.named_children()))
 
 
-@pytest.mark.parametrize("name", ["i2ilr", "grit", "stylegan2-augmented", "progan", "psp", "ome"])
+@pytest.mark.parametrize("name", ["i2ilr", "grit", "stylegan2-augmented", "progan", "ome"])
 def test_networks_are_taken_and_all_else_begins_anew(name: str) -> None:
     case: Case = next(each for each in CASES if each.name == name)
     model = trained(case.experiment)

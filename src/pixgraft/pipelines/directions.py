@@ -111,13 +111,15 @@ def _by_sefa(pipeline: SamplingPipeline, options: DirectionOptions, count: int) 
         groups = {f"layers-{options.layers}" if options.layers not in LAYERS else options.layers: options.layers}
     else:
         groups = {name: name for name, (first, _) in LAYERS.items() if first < count} if count > 1 else {"all": "0"}
-    codes = pipeline.codes(pipeline.latents(options.seed, range(SPREAD)))
+    latents = pipeline.latents(options.seed, range(SPREAD))
+    codes = pipeline.method.codes(latents.to(pipeline.device)).cpu()
+    samples = pipeline.codes(latents[: options.samples])
     found = {}
     for name, layers in groups.items():
         first, last = layer_range(layers, count)
         for number, each in enumerate(sefa(weights[first : last + 1], options.count), 1):
             found[f"{name}-{number}"] = _within(each * (codes @ each).std(), count, first, last)
-    return _Found(found, codes[: options.samples].unsqueeze(1).expand(-1, count, -1))
+    return _Found(found, samples.unsqueeze(1).expand(-1, count, -1))
 
 
 # --- from labels ---

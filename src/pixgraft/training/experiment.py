@@ -71,7 +71,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class StartingModel:
     """The trained model that a run began from."""
 
     model: str
@@ -109,7 +109,7 @@ class Experiment:
     data: DataConfig = field(default_factory=DataConfig)
     frame: Frame | None = None
     """Where the landmarks of the faces in the images lie; None if that is not known. Training does not depend on it."""
-    start: Start | None = None
+    start: StartingModel | None = None
     """What the run began from; None: random weights."""
 
     def __post_init__(self) -> None:
@@ -119,7 +119,7 @@ class Experiment:
             if count % group:
                 raise PixgraftError(f"train.{name} is {count}: choose a multiple of {group}, which {self.kind} needs")
 
-    def continued(self, start: Start) -> "Experiment":
+    def continued(self, start: StartingModel) -> "Experiment":
         """The experiment that begins from a trained model."""
         return replace(self, start=start, method=self.method.continued())
 

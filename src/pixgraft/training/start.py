@@ -9,7 +9,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.methods.base import Method
 from pixgraft.methods.outline import outline
 from pixgraft.models import Model, load_model
-from pixgraft.training.experiment import Experiment, Start
+from pixgraft.training.experiment import Experiment, StartingModel
 from pixgraft.training.folder import former_run, has_checkpoints
 
 
@@ -31,11 +31,11 @@ def started(experiment: Experiment, folder: Path, name: str) -> tuple[Experiment
         return experiment, None
     model = load_model(name, whole=True)
     _check(experiment, model)
-    start = Start(model=name, weights_sha256=model.weights_sha256, networks=model.networks)
+    start = StartingModel(model=name, weights_sha256=model.weights_sha256, networks=model.networks)
     return experiment.continued(start), model
 
 
-def _is(start: Start, name: str) -> bool:
+def _is(start: StartingModel, name: str) -> bool:
     """Whether a name is that of a run's start, or its model has the same weights."""
     try:
         return name == start.model or load_model(name).weights_sha256 == start.weights_sha256
