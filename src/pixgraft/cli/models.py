@@ -189,7 +189,7 @@ def export(
     given = {} if frame is None else {"frame": dataclasses.asdict(read_frame(frame))}
     opened = load_model(model, whole=with_discriminator)
     networks = opened.networks if with_discriminator else None
-    if networks == opened.method.averaged + opened.method.frozen:
+    if networks is not None and {*networks} <= {*opened.method.averaged, *opened.method.frozen}:
         raise PixgraftError(f"{model}: has no discriminator: leave --with-discriminator out, or name its run")
     about = {key: value for key, value in opened.info.items() if key not in ("format", "method", "weights")}
     save_model(out, opened.method, info=about | given, networks=networks, half=half)
