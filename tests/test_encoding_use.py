@@ -171,7 +171,7 @@ def test_samples_differ_in_fine_styles_alone(ome: Path, images: Path, done: Path
 def test_the_layer_from_which_samples_differ_goes_with_the_generator(ome: Path) -> None:
     pipeline = opened(ome)
     for count, expected in ((8, 4), (14, 7), (16, 8), (18, 8)):
-        pipeline._style_layers = lambda option, count=count: count  # type: ignore[method-assign, misc]
+        pipeline.style_layers = lambda option, count=count: count  # type: ignore[method-assign, misc]
         assert pipeline.mix_from(None) == expected and pipeline.mix_from(3) == 3
 
 

@@ -56,6 +56,16 @@ def test_a_file_with_the_average_alone_is_read(tmp_path: Path) -> None:
     assert same(found["G_ema"].tensors, network)
 
 
+def test_networks_that_are_one_object_are_read(tmp_path: Path) -> None:
+    network = Network(1000)  # so large that most bytes of the file are its tensors
+    found = read_nvidia_pickle(written(tmp_path, {"G": network, "G_ema": network}))
+    assert list(found) == ["G", "G_ema"]
+    assert all(same(each.tensors, network) for each in found.values())
+    other = Network(1000)
+    other.b8 = network.b8  # a part that two networks share
+    assert same(read_nvidia_pickle(written(tmp_path, {"G": network, "G_ema": other}))["G_ema"].tensors, other)
+
+
 class Runs:
     """Pickled as a call of os.system, which leaves a mark."""
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,6 +84,8 @@ class Model:
     """Metadata of the weights: images seen, data, source."""
     frame: Frame | None = None
     """Where the landmarks of the faces in its training images lie; None if that is not known."""
+    networks: tuple[str, ...] = ()
+    """Names of the networks that the weights are of; the method's others are untrained."""
 
     @property
     def about(self) -> dict[str, Any]:
@@ -100,13 +103,16 @@ def _assets() -> Path:
     return Path(str(resources.files("pixgraft") / "assets"))
 
 
-def load_model(model: str | Path, *, device: torch.device | str = "cpu") -> Model:
+def load_model(model: str | Path, *, device: torch.device | str = "cpu", whole: bool = False) -> Model:
     """Open a bundled name, a model folder, a run folder or a Hugging Face repository id ("owner/name").
+
+    With `whole` a run's networks that training alone needs, such as a discriminator, are read too; a model folder's
+    always are, as far as it has them.
 
     Raises PixgraftError if `model` is none of these, or if its weights are truncated, edited or of another method.
     """
     folder = _resolve(str(model))
-    loaded = _load_folder(folder, str(model)) if (folder / DESCRIPTION).is_file() else _load_run(folder)
+    loaded = _load_folder(folder, str(model)) if (folder / DESCRIPTION).is_file() else _load_run(folder, whole)
     loaded.method.requires_grad_(False).eval().to(device)
     return loaded
 
@@ -205,16 +211,16 @@ def _load_folder(folder: Path, name: str) -> Model:
     except PixgraftError as error:
         raise PixgraftError(f"{weights}: {str(error).removeprefix(f'{weights}: ')}") from None
     method: Method = METHODS[description.method](config)
-    _load_weights(method, tensors)
+    networks = _load_weights(method, tensors)
     if description.images_seen is not None:
         method.set_progress(description.images_seen)
     rest = {key: value for key, value in info.items() if key not in ("config", "config_sha256")}
-    return Model(name, method, expected.sha256, rest, description.frame)
+    return Model(name, method, expected.sha256, rest, description.frame, networks)
 
 
-def _load_run(folder: Path) -> Model:
+def _load_run(folder: Path, whole: bool) -> Model:
     """The newest intact checkpoint; those that are passed over are named on the standard error."""
-    checkpoint, refused = checkpoints.latest(folder / "checkpoints", _check_run)
+    checkpoint, refused = checkpoints.latest(folder / "checkpoints", partial(_check_run, whole))
     if checkpoint is None:
         raise PixgraftError(refused[0] if refused else f"{folder}: no checkpoint yet: train on, then try again")
     for reason in refused:
@@ -223,32 +229,35 @@ def _load_run(folder: Path) -> Model:
         Terminal(stderr=True).say(f"{folder}: used as of {checkpoint.images_seen:,} images")
     experiment = from_dict(RunMeta, checkpoint.meta, "meta").experiment
     method: Method = METHODS[experiment.kind](experiment.method)
-    _load_weights(method, _run_weights(method, checkpoint.groups))
+    networks = _load_weights(method, _run_weights(method, checkpoint.groups, whole))
     method.set_progress(checkpoint.images_seen)
     info = {"method": experiment.kind, "images_seen": checkpoint.images_seen, "preset": experiment.name}
-    frame = {} if experiment.frame is None else {"frame": to_dict(experiment.frame)}
-    return Model(str(folder), method, checkpoint.sha256, info | frame, experiment.frame)
+    parts = {"frame": experiment.frame, "start": experiment.start}
+    info |= {name: to_dict(each) for name, each in parts.items() if each is not None}
+    return Model(str(folder), method, checkpoint.sha256, info, experiment.frame, networks)
 
 
-def _check_run(meta: dict[str, Any], tensors: dict[str, Specs]) -> Iterable[str]:
+def _check_run(whole: bool, meta: dict[str, Any], tensors: dict[str, Specs]) -> Iterable[str]:
     """Hold a run's checkpoint against its own configuration; returns the groups of tensors that a model is made of."""
     experiment = from_dict(RunMeta, meta, "meta").experiment
     outlined = outline(experiment.kind, experiment.method)
-    groups = ["averages", "networks"] if outlined.frozen else ["averages"]
+    live = whole or bool(outlined.frozen)
+    groups = ["averages", "networks"] if live else ["averages"]
     for group in groups:
         if group not in tensors:
             raise PixgraftError(f"{group} is missing")
-    if outlined.frozen and (reason := difference(specs_of(outlined.state_dict()), tensors["networks"])):
+    if live and (reason := difference(specs_of(outlined.state_dict()), tensors["networks"])):
         raise PixgraftError(f"the networks do not fit the configuration: {reason}")
-    _check_weights(outlined, _run_weights(outlined, tensors))
+    _check_weights(outlined, _run_weights(outlined, tensors, whole))
     return groups
 
 
-def _run_weights(method: Method, groups: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
-    """Of a checkpoint's groups the averages and the frozen networks."""
-    prefixes = tuple(f"{name}." for name in method.frozen)
-    frozen = groups["networks"].items() if prefixes else ()
-    return {**groups["averages"], **{key: value for key, value in frozen if key.startswith(prefixes)}}
+def _run_weights(method: Method, groups: Mapping[str, Mapping[str, T]], whole: bool) -> dict[str, T]:
+    """Of a checkpoint's groups the averages and the frozen networks, or all networks that have no average."""
+    others = [name for name, _ in method.named_children() if name not in method.averaged] if whole else method.frozen
+    prefixes = tuple(f"{name}." for name in others)
+    live = groups["networks"].items() if prefixes else ()
+    return {**groups["averages"], **{key: value for key, value in live if key.startswith(prefixes)}}
 
 
 def _method_config(kind: str, settings: dict[str, Any], where: str) -> Any:
@@ -280,13 +289,16 @@ def _widened(spec: TensorSpec) -> TensorSpec:
     return TensorSpec(torch.float32, spec.shape) if spec.dtype.is_floating_point else spec
 
 
-def _load_weights(method: Method, tensors: dict[str, Tensor]) -> None:
-    """Load what `_check_weights` accepted into the method's networks."""
+def _load_weights(method: Method, tensors: dict[str, Tensor]) -> tuple[str, ...]:
+    """Load what `_check_weights` accepted into the method's networks; returns their names."""
+    loaded = []
     for name, network in method.named_children():
         prefix = f"{name}."
         state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
         if state:
             network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+            loaded.append(name)
+    return tuple(loaded)
 
 
 def model_files(

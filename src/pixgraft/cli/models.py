@@ -19,8 +19,9 @@ LayoutName = Annotated[str, arg(metavar="NAME")]
 def train(
     preset: Preset, /, *, data: Path, out: Path, split: str = "",
     set: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="FIELD=VALUE")] = (),
-    weights: tuple[str, ...] = (), frame: Path | None = None, metric: str = "", metric_every: int = 0,
-    device: str = "auto", threads: int = 0, resume: bool = False, skip_bad: bool = False, quiet: bool = False,
+    from_: Annotated[str, arg(name="from", metavar="MODEL")] = "", weights: tuple[str, ...] = (),
+    frame: Path | None = None, metric: str = "", metric_every: int = 0, device: str = "auto", threads: int = 0,
+    resume: bool = False, skip_bad: bool = False, quiet: bool = False,
 ) -> int:  # fmt: skip
     """Train a preset on your images. The same command again resumes, also after ctrl-C or a crash.
 
@@ -32,6 +33,8 @@ def train(
         out: The run folder: configuration, log, sample grids, checkpoints.
         split: The folder within the data to train on, such as "train", or a text file that lists names.
         set: A field of the configuration as field=value, such as train.batch=8; give it once for each field.
+        from_: A trained model to begin from, in place of random weights: a run, a model folder, a bundled model or a
+            repository id, of the same method and sizes. To resume needs no --from.
         weights: Weights of the networks in the losses, or of what training begins from, each as NAME=FILE; without it
             the cache or a download is used.
         frame: A frame.json that says where the landmarks of the faces in the images lie; the default is the one beside
@@ -63,7 +66,9 @@ def train(
     if resume and not has_checkpoints(out):
         raise PixgraftError(f"{out}: no checkpoint to resume from: leave --resume out to begin")
     files = parse_weights(weights)
-    outcome = run(experiment, data, out, split=split, device=device, weights=files, skip_bad=skip_bad, quiet=quiet)
+    outcome = run(
+        experiment, data, out, split=split, device=device, weights=files, start=from_, skip_bad=skip_bad, quiet=quiet
+    )
     if outcome.interrupted:
         Terminal().say(
             f"stopped by {outcome.interrupted} after {outcome.images_seen:,} images: the same command resumes"
@@ -167,14 +172,16 @@ def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
 
 @app.command
 def export(
-    model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None, onnx: bool = False, best: bool = False
-) -> int:
+    model: Model, out: Out, /, *, half: bool = False, with_discriminator: bool = False, frame: Path | None = None,
+    onnx: bool = False, best: bool = False,
+) -> int:  # fmt: skip
     """Write a run's averaged weights as a model folder, to keep or to publish; or as ONNX files for other programs.
 
     Args:
         model: A run folder, or any other model that `translate` takes.
         out: The folder to make.
         half: In half precision.
+        with_discriminator: Write the networks that training alone needs too, for `train --from`.
         frame: A frame.json that says where the landmarks of the faces in its training images lie, for --align.
         onnx: Write ONNX files in float32, each compared with PyTorch, and onnx.json, which says what goes in and out.
         best: Of a run, not the newest weights but those that had the best metric (`train --metric`).
@@ -189,17 +196,21 @@ def export(
             raise PixgraftError(f"{model}: no run with a best model: train it with --metric fd, or leave --best out")
         model = str(folder)
     if onnx:
-        if half or frame is not None:
-            raise PixgraftError("--onnx: writes float32 and no frame: leave --half and --frame out")
+        if half or frame is not None or with_discriminator:
+            problem = "writes float32, no frame and no discriminator"
+            raise PixgraftError(f"--onnx: {problem}: leave --half, --frame and --with-discriminator out")
         from pixgraft.pipelines.onnx import export_onnx
 
         for name, largest in export_onnx(load_model(model), out).items():
             Terminal().say(f"{out / name}.onnx: differs from PyTorch by {largest:.1g} at most, of [-1, 1]")
         return 0
     given = {} if frame is None else {"frame": dataclasses.asdict(read_frame(frame))}
-    opened = load_model(model)
+    opened = load_model(model, whole=with_discriminator)
+    networks = opened.networks if with_discriminator else None
+    if networks is not None and {*networks} <= {*opened.method.averaged, *opened.method.frozen}:
+        raise PixgraftError(f"{model}: has no discriminator: leave --with-discriminator out, or name its run")
     about = {key: value for key, value in opened.info.items() if key not in ("format", "method", "weights")}
-    save_model(out, opened.method, info=about | given, half=half)
+    save_model(out, opened.method, info=about | given, networks=networks, half=half)
     Terminal().say(str(out))
     return 0
 

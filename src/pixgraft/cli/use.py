@@ -1,7 +1,7 @@
 """The verbs that use a trained model. Their options are the dataclasses of `pipelines/options.py`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, make_dataclass
+from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from pixgraft.cli.app import Model, app
 from pixgraft.errors import PixgraftError
 from pixgraft.inversion.settings import SearchSettings
 from pixgraft.pipelines.options import (
+    DirectionOptions,
     EditOptions,
     EncodingOptions,
     GraftOptions,
@@ -128,11 +129,32 @@ def invert(
 
 
 @app.command
-def edit(
-    model: Model, first: Codes, second: Codes, /, *, options: OmitArgPrefixes[EditOptions],
+def directions(
+    prior: Annotated[Positional[str], arg(metavar="PRIOR")], /, *, options: OmitArgPrefixes[DirectionOptions],
     run: OmitArgPrefixes[RunOptions],
 ) -> int:  # fmt: skip
-    """Mix the codes of two images, or go from one to the other.
+    """Find directions in a prior's codes along which its images change, for `edit --direction`.
+
+    OUT gets directions.safetensors, a sheet of images along each direction, and directions.json.
+
+    Args:
+        prior: A bundled prior, a run folder, a model folder or a Hugging Face repository id.
+        options: How to find them.
+        run: Where, and how.
+    """
+    from pixgraft.pipelines.codes import DIRECTIONS
+    from pixgraft.pipelines.directions import directions as plan
+
+    whole = replace(run, out=run.out / DIRECTIONS)  # its folder gets the rest, too
+    return _run(_opened(prior, run), lambda pipeline: plan(_sampling(pipeline), options), whole)
+
+
+@app.command
+def edit(
+    model: Model, first: Codes, second: Annotated[Positional[Path | None], arg(metavar="[CODES.safetensors]")] = None,
+    /, *, options: OmitArgPrefixes[EditOptions], run: OmitArgPrefixes[RunOptions],
+) -> int:  # fmt: skip
+    """Mix the codes of two images, go from one to the other, or move one along a direction.
 
     OUT gets the images, their codes, a strip of them all and reports; or it is a film, and ends in .mp4 or .gif.
 
@@ -140,11 +162,12 @@ def edit(
         model: A model that encodes, or a prior: a bundled one, a run folder, a model folder or a Hugging Face
             repository id.
         first: A file NAME_codes.safetensors that `translate` or `invert` wrote.
-        second: Another one.
+        second: Another one; none with --direction.
         options: What to change.
         run: Where, and how.
     """
     from pixgraft.models import task_of
+    from pixgraft.pipelines.edit import edit as plan_edit
     from pixgraft.pipelines.encode import EncodingPipeline
 
     # A prior makes images of codes as a search in it does; nothing is searched for.
@@ -153,7 +176,7 @@ def edit(
     def plan(pipeline: "Pipeline") -> "Plan":
         if not isinstance(pipeline, EncodingPipeline):
             raise PixgraftError(f"{model}: has no codes to edit: {pipeline.usage}")
-        return pipeline.edit(first, second, options, run.out)
+        return plan_edit(pipeline, first, second, options, run.out)
 
     return _run(_opened(model, run, **search), plan, run)
 

@@ -107,7 +107,9 @@ class _Reader:
     def __init__(self, size: int) -> None:
         self.parts_left = _MAX_PARTS
         self.reader = TensorReader(self._storage, size)
-        self.storages: dict[int, Tensor] = {}  # by the id of their bytes, which the records keep alive
+        # By the ids of their bytes and records, which the content keeps alive.
+        self.storages: dict[int, Tensor] = {}
+        self.tensors: dict[int, Tensor] = {}
 
     def networks(self, content: Any) -> dict[str, PickledNetwork]:
         calls = {}
@@ -161,10 +163,13 @@ class _Reader:
             raise RefusedError(f"describes more than {_MAX_PARTS:,} values, which no StyleGAN2 has: get another copy")
 
     def _tensor(self, value: Any) -> Tensor:
-        call = tensor_call(value)
-        if call is None:
-            raise TypeError(f"a {kind_of(value)} where a tensor belongs")
-        return self.reader.tensor(call).contiguous()
+        """The tensor of a record. Networks may share records, as G and G_ema do as one object: each counts once."""
+        if id(value) not in self.tensors:
+            call = tensor_call(value)
+            if call is None:
+                raise TypeError(f"a {kind_of(value)} where a tensor belongs")
+            self.tensors[id(value)] = self.reader.tensor(call).contiguous()
+        return self.tensors[id(value)]
 
     def _storage(self, call: Any) -> Tensor:
         (data,) = called(call, _STORAGE).arguments

@@ -6,7 +6,7 @@ A method never calls `.backward()`, moves devices, writes logs or knows its rank
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,9 @@ class Phase:
         return [each for each in every if each in chosen or not self.networks]
 
 
+Config = TypeVar("Config", bound="MethodConfig")
+
+
 class MethodConfig:
     """The base of all configurations; each is a frozen dataclass."""
 
@@ -100,6 +103,10 @@ class MethodConfig:
     def with_perceptual_network(self, name: str) -> "MethodConfig":
         """A copy with another feature network for the perceptual loss, if the configuration has the field."""
         return replace(self, perceptual=name)  # type: ignore[type-var]  # every configuration is a dataclass
+
+    def continued(self: Config) -> Config:
+        """The settings of training that begins from trained networks: schedules of an untrained start are over."""
+        return self
 
     @property
     def input_summary(self) -> str:

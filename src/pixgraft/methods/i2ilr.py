@@ -7,7 +7,7 @@ leaves open, and those in which its published code differs, are fields of `I2ILR
 Shape letters: N images, S side of an image, L side of an LR target, C channels of a target (3, or 1 for grey).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -134,6 +134,10 @@ class I2ILRConfig(GraftConfig):
             raise PixgraftError("lambda_cycle_start needs a lambda_cycle and a lambda_cycle_images above 0")
         if not self.difference_step > 0:
             raise PixgraftError(f"difference_step is {self.difference_step}: it must be above 0")
+
+    def continued(self) -> "I2ILRConfig":
+        """The cycle's weight has fallen."""
+        return replace(self, lambda_cycle_start=0.0)
 
     @property
     def lr_channels(self) -> int:

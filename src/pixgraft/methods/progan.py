@@ -9,7 +9,7 @@ each size, and the batch does not shrink at large sizes (microbatches limit the 
 Shape letters: N images, S final side of an image, s current side, Z dimension of a code z.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -69,6 +69,10 @@ class ProGANConfig(MethodConfig):
         if min(self.lambda_gradient, self.drift_weight) < 0:
             raise PixgraftError("lambda_gradient and drift_weight must be at least 0")
         check_adam((self.generator_lr, self.discriminator_lr), self.betas)
+
+    def continued(self) -> "ProGANConfig":
+        """The networks are fully grown."""
+        return replace(self, start_size=self.image_size)
 
     def grown(self, images_seen: int) -> tuple[int, float]:
         """The side s after `images_seen` images, and the weight in [0, 1] with which it is faded in."""
@@ -190,6 +194,10 @@ class ProGAN(Sampling):
 
     def generated(self, codes: Tensor, *, noise: Noise = "stored") -> Tensor:
         return self.generate_from(codes)
+
+    def code_weights(self) -> list[Tensor]:
+        weight = self.generator.layers[0].get_parameter("weight")  # (C, Z, 4, 4), a convolution of one pixel
+        return [weight.transpose(0, 1).flatten(1).T]
 
     def fused_channels(self, side: int) -> int:
         config = self.config

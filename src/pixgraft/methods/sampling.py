@@ -101,6 +101,10 @@ class Sampling(Method):
         """
         raise PixgraftError(f"{self.name} models cannot be searched: choose another prior")
 
+    def code_weights(self) -> list[Tensor]:
+        """For each of the codes that an image has, one or L, the weights (C, D) of the first layer that takes it."""
+        raise PixgraftError(f"{self.name} models do not tell how codes act: choose another prior")
+
     def fused_channels(self, side: int) -> int:
         """C, channels of the feature maps of that side that `fused` composes.
 

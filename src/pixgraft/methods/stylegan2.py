@@ -6,7 +6,7 @@ Non-saturating loss with lazy R1 (section 3.1), path length regularisation (sect
 letters: N images, S side of an image, Z dimension of a code z, D dimension of a code w, L layers that take a code w.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -93,6 +93,10 @@ class StyleGAN2Config(MethodConfig):
         if min(self.r1_gamma, self.path_weight) < 0:
             raise PixgraftError("r1_gamma and path_weight must be at least 0")
         check_adam((self.generator_lr, self.discriminator_lr), self.betas)
+
+    def continued(self) -> "StyleGAN2Config":
+        """The augmentation rises in at most 100,000 images, as in ADA's published code."""
+        return replace(self, augment_images=min(self.augment_images, 100_000))
 
 
 class _Known:
@@ -312,6 +316,9 @@ class StyleGAN2(Sampling):
     def mapped(self, z: Tensor) -> Tensor:
         w: Tensor = self.generator.mapping(z)
         return w
+
+    def code_weights(self) -> list[Tensor]:
+        return self.generator.synthesis.style_weights()
 
     def fused_channels(self, side: int) -> int:
         config = self.config

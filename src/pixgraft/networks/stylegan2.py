@@ -145,6 +145,12 @@ class Synthesis(nn.Module):
         maps, codes = self.noise_maps(noise, len(w_plus)), w_plus.unbind(1)
         return self._rest(*self._begin(codes, maps, 0), codes, maps, 0)
 
+    def style_weights(self) -> list[Tensor]:
+        """For each of the L layers the weights (C, D) by which its code becomes the style of a convolution."""
+        convolutions = [f"blocks.{number}.{name}" for number in range(len(self.blocks)) for name in ("up", "conv")]
+        layers = ["first.conv", *(f"{name}.conv" for name in convolutions), f"to_rgb.{len(self.blocks)}"]
+        return [self.get_parameter(f"{name}.affine.weight") for name in layers]
+
     def features(self, w_plus: Tensor, level: int) -> tuple[Tensor, Tensor | None]:
         """Features (N, C, s, s) of codes (N, L, D) after the layers of the side s = 4 * 2^level with the stored noise,
         and the RGB output (N, 3, s / 2, s / 2) of the sides below, None if there are none."""

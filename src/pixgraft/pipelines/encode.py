@@ -1,11 +1,11 @@
-"""Task "encode" in use: conditions to codes of a generator, images of the codes, and ways between them.
+"""Task "encode" in use: conditions to codes of a generator, and images of the codes.
 
 One condition at a time: PyTorch chooses its kernels by a batch's size, and an image's bytes should not depend on its
 company. Shape letters are those of `methods/tasks.py`; s is the side of a condition.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,18 +19,23 @@ from pixgraft.data.degrade import Degradation
 from pixgraft.data.images import from_uint8, to_uint8
 from pixgraft.data.outputs import labels
 from pixgraft.data.sources import open_sources
-from pixgraft.data.video import FILMS, FRAME_MS, check_film, film_bytes
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
 from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.models import Model
-from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, caption, png
+from pixgraft.pipelines.base import Job, Pipeline, Plan, Result
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
 from pixgraft.pipelines.condition_files import Condition, read_conditions
-from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, in_a_row, joined
+from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, joined
 from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
-from pixgraft.pipelines.options import IN_FLOAT32, Computing, EditOptions, EncodingOptions, Faces, at_least, layer_range
+from pixgraft.pipelines.options import (
+    IN_FLOAT32,
+    Computing,
+    EncodingOptions,
+    Faces,
+    at_least,
+)
 from pixgraft.pipelines.pasting import together, whole_settings
 from pixgraft.pipelines.photographs import (
     aligned_setting,
@@ -44,10 +49,6 @@ PHOTOGRAPHS = ("image", "lr")
 """Kinds of condition in which there may be a face to align."""
 FINE = 8
 """Default first layer of mixed styles: the first above 32 pixels, and of a generator of 1024 about the middle one."""
-EDITED_IMAGES = 8
-"""Default number of images on the way from one code to another."""
-FILMED_IMAGES = 50
-"""The same of a film, two seconds."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class EncodingPipeline(Pipeline):
 
     # --- styles ---
 
-    def _style_layers(self, option: str) -> int:
+    def style_layers(self, option: str) -> int:
         """M. Raises PixgraftError, which names the option, if the codes are no styles of layers."""
         if not self.method.layer_styles:
             raise PixgraftError(f"{option}: the codes of {self.model.name} are no styles of layers: leave it out")
@@ -225,7 +226,7 @@ class EncodingPipeline(Pipeline):
 
         Raises PixgraftError if there is no such layer.
         """
-        count = self._style_layers("samples")
+        count = self.style_layers("samples")
         if layer is None:
             return FINE if count >= 2 * FINE + 2 else count // 2
         if not 1 <= layer < count:
@@ -279,7 +280,7 @@ class EncodingPipeline(Pipeline):
                 raise PixgraftError(f"--codes does not go with --{name.replace('_', '-')}: leave one of them out")
         assert options.codes is not None
         codes = self.read_codes(options.codes)
-        notes = self._origin(codes)
+        notes = self.origin(codes)
         job = Job(f"{codes.label}_decoded", (f"{codes.label}_decoded.png",), lambda: codes, (codes.file,))
 
         def decoded(each: SavedCodes) -> Result:
@@ -292,63 +293,11 @@ class EncodingPipeline(Pipeline):
         """The codes in a file. Raises PixgraftError, which names it, if it is none or they do not fit the model."""
         return read_codes(path, tuple(self.method.start_codes.shape))
 
-    def _origin(self, codes: SavedCodes) -> list[str]:
+    def origin(self, codes: SavedCodes) -> list[str]:
         """A note on codes that another model found."""
         if codes.metadata.get("weights_sha256") == self.model.weights_sha256:
             return []
         return [f"{codes.path.name}: codes of another model, whose generator may differ"]
-
-    def edit(self, first: Path, second: Path, options: EditOptions, out: Path) -> Plan:
-        """Go from the codes in one file to those in another along a straight line, both ends included.
-
-        `out` is a folder, or a file that ends in .gif or .mp4 for a film of the way, by default of 50 images.
-
-        With `layers` only these change, and without `steps` there is one image: the first's but for those layers,
-        which are the second's; the strip then begins and ends with the two originals.
-
-        Raises PixgraftError if a setting or a file does not fit.
-        """
-        layers = options.layers
-        if options.steps is not None and options.steps < 2:
-            raise PixgraftError(f"steps {options.steps}: choose a number from 2, which gives both ends")
-        count = len(self.method.start_codes)
-        begin, end = (0, count - 1) if layers is None else layer_range(layers, self._style_layers("layers"))
-        a, b = self.read_codes(first), self.read_codes(second)
-        goal = a.codes.clone()
-        goal[begin : end + 1] = b.codes[begin : end + 1]
-        filmed = out.suffix.lower() in FILMS
-        number = options.steps or (FILMED_IMAGES if filmed else EDITED_IMAGES if layers is None else 1)
-        shares = [place / (number - 1) if number > 1 else 1.0 for place in range(number)]
-
-        def make(prepared: list[float]) -> Sequence[Result]:
-            codes = [torch.lerp(a.codes, goal, share) for share in prepared]
-            return [EncodingResult(pixels=self.decode(each).unsqueeze(0), codes=each.unsqueeze(0)) for each in codes]
-
-        def strip(finished: Finished) -> dict[str, bytes]:
-            images = [finished.image(done) for done in finished.results if done.report]
-            if layers is not None:
-                images = [from_uint8(self.decode(a.codes)), *images, from_uint8(self.decode(b.codes))]
-            return {"strip.png": png(in_a_row(images, self.strip_side), finished.head)}
-
-        jobs = []
-        for place, share in enumerate(shares):
-            label, settings = f"{place:06d}", {"share": round(share, 6)}
-            outputs = (f"{label}.png", f"{label}{CODES}")
-            jobs.append(Job(label, outputs, partial(float, share), (a.file, b.file), settings))
-        inputs = {"first_sha256": a.sha256, "second_sha256": b.sha256, "notes": [*self._origin(a), *self._origin(b)]}
-
-        def film(finished: Finished) -> dict[str, bytes]:
-            images = (each[0] for each in finished.images)
-            comment = caption(finished.head)
-            return {out.name: film_bytes(images, out.suffix, milliseconds=FRAME_MS, loop=True, comment=comment)}
-
-        if filmed:
-            check_film(out)
-            jobs = [replace(job, outputs=()) for job in jobs]
-            summary = Summary(out.stem, (out.name,), film, inputs | {"images": number})
-            return Plan(jobs, make, {"layers": [begin, end]}, 0, paths=[first, second], summary=summary, stored=False)
-        summary = Summary("edit", ("strip.png",), strip, inputs | {"images": number}, owns_folder=True)
-        return Plan(jobs, make, {"layers": [begin, end]}, 0, paths=[first, second], summary=summary)
 
 
 def _outputs(label: str, samples: int, pasted: bool) -> tuple[str, ...]:

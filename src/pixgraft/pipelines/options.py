@@ -44,6 +44,18 @@ def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise PixgraftError(f"{name} {value!r}: choose one of {', '.join(choices)}")
 
 
+def amounts(text: str, steps: int | None) -> list[float]:
+    """The amounts that "2" or "-3..3" names, the latter in 7 or `steps` steps. Raises PixgraftError for others."""
+    number = r"([+-]?\d{1,4}(?:\.\d{1,6})?)"
+    if (match := re.fullmatch(rf"{number}(?:\.\.{number})?", text, re.ASCII)) is None:
+        raise PixgraftError(f"amount {text}: choose a number such as 2, or a way such as -3..3")
+    first, last = float(match[1]), float(match[2] or match[1])
+    if match[2] is None and steps is not None:
+        raise PixgraftError(f"steps {steps}: with one amount there is one image: leave it out, or give a way as -3..3")
+    count = 1 if match[2] is None else steps or 7
+    return [first + (last - first) * place / max(count - 1, 1) for place in range(count)]
+
+
 LAYERS = {"coarse": (0, 3), "middle": (4, 7), "fine": (8, None)}
 """First and last layer of sides up to 8 pixels, of 16 and 32, and of all larger ones (Karras et al. 2019, Figure 3)."""
 
@@ -229,14 +241,46 @@ class WalkOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DirectionOptions:
+    """Options of finding directions in a prior's codes."""
+
+    by: Literal["sefa", "labels"]
+    """sefa: from the weights of the generator alone. labels: between the codes of images with a label and of others."""
+    layers: str | None = None
+    """Layers to change: coarse (layers 0-3), middle (4-7), fine (from 8) or a range such as 4-7. By default each of
+    these groups by itself for sefa, and all layers for labels."""
+    count: int = 3
+    """For sefa: directions of each group of layers."""
+    codes: Path | None = None
+    """For labels: a folder of codes that `translate` or `invert` wrote."""
+    csv: Path | None = None
+    """For labels: a table with a column "name", the images' file names, and a column for each attribute."""
+    label: Annotated[tuple[str, ...], UseAppendAction, arg(metavar="COLUMN=VALUE[,VALUE]")] = ()
+    """For labels: the values that the direction leads to, away from all others; give it once for each direction."""
+    samples: int = 4
+    """Rows of each sheet: samples of the seed, or the first codes of the folder."""
+    amount: float = 3.0
+    """The largest amount in the sheets, in standard deviations of codes along the direction."""
+    seed: int = 0
+    """Seed of the samples, and of the choice of codes that are held out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EditOptions:
     """Options of editing codes."""
 
     steps: int | None = None
-    """Images from the first to the second, both included: by default 8, or 1 with --layers; 50 of a film."""
+    """Images from the first to the second, both included: by default 8, or 1 with --layers; along a direction 7; 50 of
+    a film."""
     layers: str | None = None
-    """Take the second's codes in these layers alone: coarse (layers 0-3), middle (4-7), fine (from 8) or a range such
-    as 4-7."""
+    """Take the second's codes, or the direction's, in these layers alone: coarse (layers 0-3), middle (4-7), fine (from
+    8) or a range such as 4-7."""
+    direction: Path | None = None
+    """In place of the second codes: a file that `pixgraft directions` wrote."""
+    name: str = ""
+    """The direction in that file, or how its name begins, where there are several."""
+    amount: str | None = None
+    """How far to go along the direction: a number, or a way such as -3..3, which is the default."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,6 +127,11 @@ class SamplingPipeline(Pipeline):
             raise PixgraftError(f"noise {noise}: {self.method.name} models take no noise: leave it out")
         return "none"
 
+    @property
+    def code_size(self) -> int:
+        """D, numbers of a code that images are made from."""
+        return self.method.code_shapes[0][0]
+
     def styled(self) -> int:
         """L. Raises PixgraftError if the model's layers take no code each."""
         if not self.method.style_layers:

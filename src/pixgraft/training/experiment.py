@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pixgraft.data.frame import Frame
@@ -89,6 +89,17 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartingModel:
+    """The trained model that a run began from."""
+
+    model: str
+    """As it was named: a bundled name, a folder or a repository id."""
+    weights_sha256: str
+    networks: tuple[str, ...]
+    """Names of the networks that were taken from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The layout of data with conditions; a method that takes images alone ignores it."""
 
@@ -120,6 +131,8 @@ class Experiment:
     """The layout of the data."""
     frame: Frame | None = None
     """Where the landmarks of the faces in the images lie; None if that is not known. Training does not depend on it."""
+    start: StartingModel | None = None
+    """What the run began from; None: random weights."""
 
     def __post_init__(self) -> None:
         group = METHODS[self.kind].batch_multiple
@@ -127,6 +140,10 @@ class Experiment:
             count = getattr(self.train, name)
             if count % group:
                 raise PixgraftError(f"train.{name} is {count}: choose a multiple of {group}, which {self.kind} needs")
+
+    def continued(self, start: StartingModel) -> "Experiment":
+        """The experiment that begins from a trained model."""
+        return replace(self, start=start, method=self.method.continued())
 
     @classmethod
     def field_types(cls, values: Mapping[str, Any]) -> dict[str, type]:

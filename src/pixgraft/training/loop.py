@@ -47,6 +47,7 @@ from pixgraft.training.folder import (
 )  # fmt: skip
 from pixgraft.training.metric import Best, RunMetric
 from pixgraft.training.preview import Previews
+from pixgraft.training.start import remarks, started
 from pixgraft.training.trainer import Trainer
 
 
@@ -85,13 +86,14 @@ def with_available_networks(
 
 def train(
     experiment: Experiment, data: str | Path, out: str | Path, *, split: str = "", device: str = "auto",
-    weights: Mapping[str, Path] | None = None, skip_bad: bool = False, quiet: bool = False,
+    weights: Mapping[str, Path] | None = None, start: str = "", skip_bad: bool = False, quiet: bool = False,
 ) -> Outcome:  # fmt: skip
     """Train `experiment` on the images of `data` in the run folder `out`; a run that is there is resumed.
 
     `split` names a folder within `data` ("train"), or a list of names (a path that ends in .txt). `weights` are files
     of the losses' networks, by the names of `features.weights.WEIGHTS`; without one the cache or a download is used.
-    `skip_bad` excludes unusable files and lists them. A signal ends the run after its step, with a checkpoint.
+    `start` names a trained model whose networks a new run begins from; a run that is there knows its own. `skip_bad`
+    excludes unusable files and lists them. A signal ends the run after its step, with a checkpoint.
 
     Raises PixgraftError for unusable data, a batch that does not divide over the processes, a folder that holds another
     run or is in use, a full disk, and a gradient that is not finite.
@@ -101,6 +103,7 @@ def train(
         picked = devices.pick(device, world.local_rank)
         _check_shares(experiment, world)
         folder = Path(out)
+        experiment, model = started(experiment, folder, start)
         experiment = with_available_networks(experiment, weights, former_run(folder))
         with contextlib.ExitStack() as stack:
             feed = stack.enter_context(contextlib.closing(Feed(experiment, data, split=split, skip_bad=skip_bad)))
@@ -115,7 +118,7 @@ def train(
             if experiment.train.tensorboard:
                 packages("log", "train.tensorboard")
             # A network that is missing is an error here, before anything is written.
-            trainer = Trainer(experiment, picked, world, new=not has_checkpoints(folder), weights=weights)
+            trainer = Trainer(experiment, picked, world, new=not has_checkpoints(folder), weights=weights, start=model)
             if world.rank == 0:
                 prepare(folder, experiment, Split(split).folder(Path(data)))
                 stack.enter_context(run_lock(folder))
@@ -226,6 +229,8 @@ def _announce(progress: Progress, trainer: Trainer, feed: Feed, refused: list[st
         progress.note(f"passed over: {reason}")
     for reason in feed.excluded:
         progress.note(f"left out: {reason}", always=world.rank == 0)
+    for line in remarks(experiment, trainer.method, resumed=trainer.images_seen > 0):
+        progress.note(line)
     for role, name in trainer.features.items():
         progress.note(f"{role} network: {name.split()[0]}")
     progress.note(

@@ -26,9 +26,10 @@ from pixgraft.errors import PixgraftError, shown
 from pixgraft.features.networks import attach_features
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Batch, Method, Phase
-from pixgraft.models import load_model
+from pixgraft.models import Model, load_model
 from pixgraft.records import from_dict, to_dict
 from pixgraft.training.experiment import Experiment, RunMeta
+from pixgraft.training.start import take_networks
 from pixgraft.version import __version__
 
 MOST_UNCHECKED = 1000
@@ -51,9 +52,10 @@ class Trainer:
 
     def __init__(
         self, experiment: Experiment, device: torch.device, world: World, *, new: bool = True,
-        weights: Mapping[str, Path] | None = None, fetch: bool = True,
+        weights: Mapping[str, Path] | None = None, start: Model | None = None, fetch: bool = True,
     ) -> None:  # fmt: skip
-        """`new` loads the networks of the method's prior and backbone; a run that resumes has them in its checkpoint.
+        """`new` loads the networks of the method's prior and backbone; a run that resumes has them in its checkpoint,
+        and one that begins from the model `start` takes that model's.
 
         `weights` are the user's files of feature networks, by the names of `features.weights.WEIGHTS`; without `fetch`
         these networks are the caller's to attach.
@@ -63,8 +65,11 @@ class Trainer:
         torch.manual_seed(derive(train.seed, "weights"))
         self.method: Method = METHODS[experiment.kind](experiment.method)
         self.method.to(device)
-        self.features = attach_features(self.method, device, weights or {}, new=new) if fetch else {}
-        if new and self.method.prior:
+        fresh = new and start is None
+        self.features = attach_features(self.method, device, weights or {}, new=fresh) if fetch else {}
+        if start is not None:
+            take_networks(self.method, start)
+        elif new and self.method.prior:
             self.method.load_prior(_prior(self.method.prior))
         if train.channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
