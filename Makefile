@@ -17,7 +17,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/installed
-	$(BIN)/pixgraft translate i2ilr-portraits-64 --source examples/sources --target examples/targets --out out/demo --grid
+	$(BIN)/pixgraft demo out/demo
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -1,7 +1,5 @@
 """Where a face belongs in a crop, and crops that show things where they should be, free of aliasing."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,8 +7,7 @@ from PIL import Image
 from pixgraft.data import alignment
 from pixgraft.data.alignment import ARCFACE, TEMPLATES, Floats, Template, crop_matrix, head_square, similarity, warp
 from pixgraft.errors import PixgraftError
-
-REPOSITORY = Path(__file__).resolve().parents[1]
+from using import PHOTOGRAPHS
 
 FRONTAL = np.array([[40.0, 50.0], [70.0, 50.0], [55.0, 65.0], [43.0, 80.0], [67.0, 80.0]])
 """The points of an upright face that is the same on the left and on the right."""
@@ -124,11 +121,7 @@ def test_things_land_where_the_matrix_says(scale: float, degrees: float) -> None
 
 
 def test_a_crop_that_moves_nothing_changes_little() -> None:
-    image = (
-        Image.open(REPOSITORY / "examples" / "sources" / "face1.png")
-        .convert("RGB")
-        .resize((96, 96), Image.Resampling.BICUBIC)
-    )
+    image = Image.open(PHOTOGRAPHS[0]).resize((64, 64)).resize((96, 96), Image.Resampling.BICUBIC)
     crop = warp(image, np.eye(2, 3), 96)
     difference = np.asarray(crop).astype(int) - np.asarray(image)
     assert np.abs(difference).mean() < 0.5

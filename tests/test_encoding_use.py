@@ -21,9 +21,8 @@ from pixgraft.metrics.consistency import consistency
 from pixgraft.models import load_model
 from pixgraft.pipelines.encode import EncodingPipeline
 from training import make_images
-from using import refusal
+from using import PHOTOGRAPHS, refusal
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "sources"
 LAYERS = 8
 
 
@@ -285,7 +284,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One face, two of which the right one is larger, and none."""
     folder = tmp_path_factory.mktemp("faces") / "faces"
     folder.mkdir()
-    one, other = (Image.open(EXAMPLES / f"face{number}.png").convert("RGB").resize((160, 160)) for number in (1, 2))
+    one, other = (Image.open(each).resize((160, 160)) for each in PHOTOGRAPHS[:2])
     pair = Image.new("RGB", (360, 240), "grey")
     pair.paste(other.resize((110, 110)), (5, 60))
     pair.paste(one, (180, 40))

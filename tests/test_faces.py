@@ -1,6 +1,6 @@
 """Faces: found where they are, with points that stay put, and cut out upright, one by one and in files.
 
-What needs no photographs runs on the examples' synthetic faces. The rest is in `../shared/data` beside the repository,
+Most run on the bundled photographs. The rest is in `../shared/data` beside the repository,
 or $PIXGRAFT_DATA, and the published weights in `../shared/weights`, or $PIXGRAFT_WEIGHTS; without them it skips.
 """
 
@@ -21,15 +21,15 @@ from pixgraft.faces.detection import networks, shifted, squares, suppress
 from pixgraft.layouts.reading import read_tensors
 from pixgraft.networks.mtcnn import CELL, STRIDE, ONet, PNet, RNet
 from training import make_images
+from using import PHOTOGRAPHS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-EXAMPLES = REPOSITORY / "examples" / "sources"
 SHARED = REPOSITORY.parent / "shared"
 ASSETS = Path(pixgraft.__file__).parent / "assets" / "features"
 
 
 def example(number: int = 1) -> Image.Image:
-    return Image.open(EXAMPLES / f"face{number}.png").convert("RGB")
+    return Image.open(PHOTOGRAPHS[number - 1])
 
 
 def eye_distance(face: Face) -> float:
@@ -107,10 +107,10 @@ def test_the_bundled_weights_are_the_published_ones() -> None:
     assert not bundled
 
 
-# --- faces of the examples ---
+# --- faces of the bundled photographs ---
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("number", range(1, 9))
 def test_one_face_in_each_example(number: int) -> None:
     (face,) = detect(example(number))
     left_eye, right_eye, nose, left_mouth, right_mouth = face.landmarks

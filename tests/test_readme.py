@@ -12,6 +12,7 @@ from PIL import Image
 from cases import grit_method
 from encoders import saved
 from pixgraft.models import save_model
+from using import PHOTOGRAPHS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_each_task_is_called_as_readme_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = re.findall(r'^python -c "(.+)"$', (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(calls) == 4
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for folder in ("sources", "targets"):
+        shutil.copytree(PHOTOGRAPHS[0].parents[1] / folder, tmp_path / "pixgraft-demo" / "photographs" / folder)
     save_model(tmp_path / "runs" / "faces", grit_method(), info={})
     saved(tmp_path / "runs" / "ome", "ome")
-    shutil.copy(ROOT / "examples" / "sources" / "face1.png", tmp_path / "photo.png")
-    Image.open(tmp_path / "photo.png").convert("RGB").save(tmp_path / "photo.jpg")
+    shutil.copy(PHOTOGRAPHS[0], tmp_path / "photo.jpg")
     Image.fromarray((np.arange(32 * 32).reshape(32, 32) // 9 % 4).astype(np.uint8)).save(tmp_path / "mask.png")
     outputs = []
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,7 @@ from PIL import Image, ImageFilter
 from pixgraft.cli import main
 from pixgraft.study import make as making
 from pixgraft.study.key import Key, read_key
+from using import PHOTOGRAPHS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -45,10 +46,9 @@ def browser() -> Iterator["Browser"]:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
-    sources = sorted((Path(__file__).parents[1] / "examples" / "sources").glob("*.png"))
     for place in range(IMAGES + 4):
-        face = Image.open(sources[place % len(sources)]).convert("RGB").resize((SIDE, SIDE))
-        face = Image.fromarray(np.roll(np.asarray(face), 4 * (place // len(sources)), 1))
+        face = Image.open(PHOTOGRAPHS[place % len(PHOTOGRAPHS)]).resize((SIDE, SIDE))
+        face = Image.fromarray(np.roll(np.asarray(face), 4 * (place // len(PHOTOGRAPHS)), 1))
         for row, blur in {"HR": 0.0, **BLUR}.items():
             (folder / row).mkdir(exist_ok=True)
             face.filter(ImageFilter.GaussianBlur(blur)).save(folder / row / f"{place}.png")

@@ -183,6 +183,10 @@ def test_maps_in_colours_are_those_of_indices(grit: Path, tmp_path: Path) -> Non
     assert translate(grit, tmp_path / "color", tmp_path / "two", "--samples", 2, "--palette", palette) == 0
     one, two = (shown(tmp_path / each) for each in ("one", "two"))
     assert len(one) == 5 and one == two
+    first, *others = palette.read_text().splitlines(keepends=True)
+    palette.write_text("".join([*others, first]))  # other classes by the same colours: nothing finished holds
+    assert translate(grit, tmp_path / "color", tmp_path / "two", "--samples", 2, "--palette", palette) == 0
+    assert shown(tmp_path / "two") != one
 
 
 def write_palette(path: Path, count: int) -> Path:

@@ -10,10 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+import pixgraft
 from pixgraft.cli import main
 from pixgraft.methods.i2ilr import I2ILR
 from pixgraft.models import save_model
 from training import experiment, make_images
+
+PHOTOGRAPHS = sorted((Path(pixgraft.__file__).parent / "assets" / "examples").glob("*/*.jpg"))
+"""The bundled portraits, 128x128."""
 
 
 def random_method(*settings: str, seed: int = 0) -> I2ILR:

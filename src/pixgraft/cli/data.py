@@ -9,6 +9,7 @@ from pixgraft.cli.app import Data, Out, data_app
 from pixgraft.errors import PixgraftError
 
 if TYPE_CHECKING:
+    from pixgraft.data.alignment import Placement
     from pixgraft.data.conditions import ConditionKind
     from pixgraft.data.pairs import ItemSource
 
@@ -186,7 +187,9 @@ def lsun(path: Data, out: Out, /, *, size: int = 256, limit: int = 0) -> int:
 
 
 @data_app.command
-def align(path: Data, out: Out, /, *, size: int = 256, template: Literal["ffhq", "arcface"] = "ffhq") -> int:
+def align(
+    path: Data, out: Out, /, *, size: int = 256, template: Literal["ffhq", "arcface"] = "ffhq", like: str = ""
+) -> int:
     """Find the largest face of each image and cut it out upright.
 
     Args:
@@ -194,13 +197,20 @@ def align(path: Data, out: Out, /, *, size: int = 256, template: Literal["ffhq",
         out: The folder for the faces, named as the images.
         size: Their side in pixels.
         template: ffhq: the whole head, as FFHQ's pictures show it; arcface: the face alone, for identity networks.
+        like: In place of the template a model: cut as its training images are, as --align does.
     """
     from pixgraft.cli.results import print_findings
     from pixgraft.engine.bars import Bars
     from pixgraft.faces import align_files
 
+    to: Placement | None = template
+    if like:
+        from pixgraft.models import load_model
+        from pixgraft.pipelines.photographs import alignment_for
+
+        to = alignment_for(load_model(like), True)
     with Bars() as bars:
-        made = align_files(path, out, size=size, template=template, progress=bars.counting("aligning"))
+        made = align_files(path, out, size=size, template=to or template, progress=bars.counting("aligning"))
     return print_findings([*made.skipped, *made.notes], f"{made.written:,} faces: {out}")
 
 

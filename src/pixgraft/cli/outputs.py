@@ -90,9 +90,9 @@ def _resized(reports: Sequence[dict[str, Any]]) -> list[str]:
             continue  # a report that was edited
         kinds = {
             f"{role}: cropped to the square in the middle": cropped,
-            f"{role}: reduced to {side} x {side} pixels": square > side,
+            f"{role}: reduced to {side} x {side} pixels{', as the output' * (side == made)}": square > side,
             f"{role}: enlarged to {side} x {side} pixels": square < side,
-            f"{role}: larger than the output, whose side has {made} pixels": square > made,
+            f"{role}: larger than the output, whose side has {made} pixels": square > made != side,
         }
         for kind, holds in kinds.items():
             if holds:

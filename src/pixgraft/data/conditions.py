@@ -8,7 +8,7 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from torch import Tensor
 from pixgraft.data.degrade import enlarged
 from pixgraft.data.images import decode, fit, image_format, pixels, to_tensor, to_uint8, upright
 from pixgraft.errors import PixgraftError
-from pixgraft.files import read_bytes
+from pixgraft.files import json_sha256, read_bytes
 from pixgraft.layers.conditions import ConditionSpec, Enlarging
 
 Color = tuple[int, int, int]
@@ -116,6 +116,13 @@ class ConditionKind:
     def stored_channels(self) -> int:
         """Channels of the compact uint8 tensor."""
         return 3 if self.kind in ("image", "lr") else 1
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How colours are read as classes, for a report; nothing for other conditions."""
+        if self.kind != "color":
+            return {}
+        return {"palette_sha256": json_sha256({"colors": self.colors}), **({"nearest": True} if self.nearest else {})}
 
     def decode(self, data: bytes, name: str) -> Image.Image:
         """The file's picture at its original size: class indices or grey (mode L), or RGB. Errors begin with `name`.

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from pixgraft.data.alignment import TEMPLATES, Floats, Placement, Template, applied, crop_matrix, share_beyond, warp
+from pixgraft.data.alignment import TEMPLATES, Floats, Placement, applied, crop_matrix, share_beyond, warp
 from pixgraft.data.check import Finding, without_name
 from pixgraft.data.frame import Frame, frame_bytes, read_frame
 from pixgraft.data.images import decode, to_tensor
@@ -94,7 +94,7 @@ def align_files(
     out: str | Path,
     *,
     size: int = 256,
-    template: Template = "ffhq",
+    template: Placement = "ffhq",
     progress: Callable[[int, int], None] | None = None,
 ) -> AlignedFiles:
     """Write the aligned face of every image in a folder, a zip or a file to `out`, as a PNG of the image's name, and

@@ -44,6 +44,7 @@ from pixgraft.pipelines.photographs import (
     picture_of,
     report_alignments,
 )
+from pixgraft.pipelines.strips import STRIP, grid_of_strips
 
 PHOTOGRAPHS = ("image", "lr")
 """Kinds of condition in which there may be a face to align."""
@@ -148,7 +149,7 @@ class EncodingPipeline(Pipeline):
             "steps": self.method.steps if steps is None else steps, "samples": samples, "mix_alpha": alpha,
             "mix_from": self.mix_from(mix_from) if samples > 1 else None, "factor": factor,
             "aligned": aligned_setting(self._placement(options.align or options.faces)),
-            **({"nearest": True} if options.nearest else {}), **whole_settings(options),
+            **whole_settings(options),
         }  # fmt: skip
 
     def _placement(self, align: object) -> Placement | None:
@@ -240,8 +241,8 @@ class EncodingPipeline(Pipeline):
             return self._decoding(options)
         if not options.condition:
             raise PixgraftError(f"{self.model.name}: say what to translate: {self.usage}")
-        settings = self._settings(options)
         kind = condition_kind(self.condition, options.palette, nearest=options.nearest)
+        settings = self._settings(options) | kind.settings
         source, to = open_sources(options.condition), self._placement(options.align or options.faces)
         read = partial(
             self.read_conditions, kind=kind, factor=options.factor, to=to, faces=options.faces or "largest",
@@ -269,7 +270,9 @@ class EncodingPipeline(Pipeline):
 
         return Plan(
             jobs, make, settings, options.seed, paths=list(options.condition),
-            read=[options.palette] if options.palette else [], skipped=source.skipped, hint=hint,
+            read=[options.palette] if options.palette else [], skipped=source.skipped,
+            summary=grid_of_strips(options.grid, jobs[0].outputs), superseded=() if options.grid else ("grid",),
+            hint=hint,
         )  # fmt: skip
 
     def _decoding(self, options: EncodingOptions) -> Plan:
@@ -305,4 +308,4 @@ def _outputs(label: str, samples: int, pasted: bool) -> tuple[str, ...]:
     stems = [label] if samples == 1 else [f"{label}_{number}" for number in range(samples)]
     if pasted:
         return tuple(f"{stem}.png" for stem in stems)
-    return (*(f"{stem}{end}" for stem in stems for end in (".png", CODES)), f"{label}_strip.png")
+    return (*(f"{stem}{end}" for stem in stems for end in (".png", CODES)), f"{label}{STRIP}")

@@ -127,6 +127,8 @@ class SynthesisOptions:
     """What differs between the samples: the noise, or the style where none is given."""
     components: bool = False
     """Also write the parts of each sample, such as reconstruction and residual."""
+    grid: bool = False
+    """Also write grid.png: the strips of all conditions below each other, up to 32; for 2 samples or more."""
     seed: int = 0
     """Seed of noise and random styles."""
 
@@ -166,6 +168,8 @@ class EncodingOptions:
     """The first layer in which samples differ: by default layer 8 of 18, and the middle one of fewer."""
     mix_alpha: float = 1.0
     """The random style's share in these layers, above 0 and up to 1; the rest is the encoder's own code."""
+    grid: bool = False
+    """Also write grid.png: the strips of all conditions below each other, up to 32."""
     seed: int = 0
     """Seed of the random styles."""
 

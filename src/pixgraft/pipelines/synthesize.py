@@ -44,6 +44,7 @@ from pixgraft.pipelines.photographs import (
     elsewhere,
     report_alignments,
 )
+from pixgraft.pipelines.strips import grid_of_strips
 
 Vary = Literal["noise", "style"]
 SHOWN = 8
@@ -300,7 +301,7 @@ class SynthesisPipeline(Pipeline):
             return results
 
         settings = self._settings(options.samples, options.vary, len(codes), to) | {"components": options.components}
-        settings |= {"nearest": True} if options.nearest else {}
+        settings |= kind.settings
         jobs = [
             Job(label, self._outputs(label, options), partial(prepare, name), (files.file(name), *style_files))
             for name, label in named.items()
@@ -313,7 +314,11 @@ class SynthesisPipeline(Pipeline):
             )
 
         read = [options.palette] if options.palette else []
-        return Plan(jobs, make, settings, options.seed, paths=paths, read=read, skipped=source.skipped, hint=hint)
+        return Plan(
+            jobs, make, settings, options.seed, paths=paths, read=read, skipped=source.skipped,
+            summary=grid_of_strips(options.grid, jobs[0].outputs), superseded=() if options.grid else ("grid",),
+            hint=hint,
+        )  # fmt: skip
 
     def _outputs(self, label: str, options: SynthesisOptions) -> tuple[str, ...]:
         """Names of the files of one condition; those of different labels differ, since a number follows the label."""
