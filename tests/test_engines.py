@@ -93,7 +93,9 @@ def test_what_an_engine_cannot_do_is_refused_in_one_line(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install 'pixgraft[openvino]'" in refusal(capsys, *inputs, "--engine", "openvino")
     assert "pip install 'pixgraft[export]'" in refusal(capsys, "export", model, tmp_path / "onnx", "--onnx")
-    assert "leave --half and --frame out" in refusal(capsys, "export", model, tmp_path / "onnx", "--onnx", "--half")
+    assert "leave --half, --frame and --with-discriminator out" in refusal(
+        capsys, "export", model, tmp_path / "onnx", "--onnx", "--half"
+    )
     with pytest.raises(PixgraftError, match="computes on the CPU"):
         engines.on_engine(load_model(model), torch.device("meta"), Computing("float32", "openvino"))
     with pytest.raises(PixgraftError, match="engine"):

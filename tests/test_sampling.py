@@ -343,7 +343,7 @@ def test_what_progan_does_not_have(
         ("sample", "file", "file: cannot be made: File exists"),
         ("mix", "mix.jpg", "mix.jpg: a PNG file is written: end the name in .png"),
         ("mix", "folder.png", "folder.png: is a folder"),
-        ("walk", "walk.mp4", "walk.mp4: a walk is written as a GIF or as PNG files"),
+        ("walk", "walk.mov", "walk.mov: a walk is written as a film or as PNG files"),
         ("walk", "folder.gif", "folder.gif: is a folder"),
         ("walk", "file", "file: cannot be made: File exists"),
     ],

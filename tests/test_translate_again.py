@@ -24,7 +24,7 @@ def test_a_bad_source_loses_its_own_pairs_alone(
 ) -> None:
     (work / "s" / "01.png").write_bytes((work / "s" / "01.png").read_bytes()[:300])
     Path(os.fsdecode(os.fsencode(work / "s") + b"/\xff.png")).write_bytes(b"no image")  # a name that is no UTF-8
-    for name in (b"/photo.heic", b"/\xff.heic"):
+    for name in (b"/photo.cr2", b"/\xff.cr2"):
         Path(os.fsdecode(os.fsencode(work / "s") + name)).write_bytes(b"x")
     Image.new("RGB", (4, 4)).save(work / "t" / "tiny.png")
     assert main(command(model, work, tmp_path / "out", "--seed", 7, "--grid")) == 1
@@ -32,7 +32,7 @@ def test_a_bad_source_loses_its_own_pairs_alone(
     assert said.count("01.png: ") == 1
     assert said.count("\\udcff.png: a name that is no UTF-8") == 1
     assert said.count("tiny.png: 4 x 4 pixels are too few") == 1
-    assert beside.count("passed over, no images by their suffix: photo.heic, \\udcff.heic") == 1
+    assert beside.count("passed over, no images by their suffix: photo.cr2, \\udcff.cr2") == 1
     assert "12 made, 0 finished before, 13 failed" in said
     whole = pictures(done)
     assert pictures(tmp_path / "out") == {name: whole[name] for name in whole if not name.startswith("01")}
@@ -138,18 +138,18 @@ def test_the_next_inputs_are_read_while_the_networks_compute(
     model: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, waited = threading.Event(), []
-    batch, prepare = GraftPipeline.batch, GraftPipeline.read_source
+    batch, prepare = GraftPipeline.batch, GraftPipeline.read_sources
 
-    def reading(self: GraftPipeline, data: bytes, name: str, to: Any = None) -> GraftInput:
+    def reading(self: GraftPipeline, data: bytes, name: str, *args: Any, **options: Any) -> list[GraftInput]:
         if name == "01.png":
             read.set()
-        return prepare(self, data, name, to)
+        return prepare(self, data, name, *args, **options)
 
     def computing(self: GraftPipeline, *args: Any, **options: Any) -> GraftResult:
         waited.append(read.wait(10))  # the first pair is one of 00.png: nobody waits for the second source but a reader
         return batch(self, *args, **options)
 
-    monkeypatch.setattr(GraftPipeline, "read_source", reading)
+    monkeypatch.setattr(GraftPipeline, "read_sources", reading)
     monkeypatch.setattr(GraftPipeline, "batch", computing)
     (tmp_path / "s").mkdir()
     for name in ("00.png", "01.png"):

@@ -1,14 +1,15 @@
-"""The verb that shows how runs went, and what `train` says of one that ended."""
+"""The verbs that show how runs went and whether a model copies, and what `train` says of one that ended."""
 
 import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from pixgraft.cli.app import app
 from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.options import NearestOptions
 
 if TYPE_CHECKING:
     from pixgraft.training.loop import Outcome
@@ -40,6 +41,37 @@ def plot(runs: Runs, /, *, out: Path | None = None, samples: Path | None = None)
         written.append(write_curves(runs, out or Path("curves.png")))
     for path in written:
         Terminal().say(str(path))
+    return 0
+
+
+@app.command
+def nearest(
+    images: Annotated[Positional[Path], arg(metavar="IMAGES")], /, *, options: OmitArgPrefixes[NearestOptions],
+    device: str = "auto",
+) -> int:  # fmt: skip
+    """Show the training images that are nearest to a model's images: whether it has learnt them by heart.
+
+    OUT gets nearest.png, the nearest pairs first, an image left of its training image; and nearest.json.
+
+    Args:
+        images: What the model made: a folder or a zip, such as one of `pixgraft sample`.
+        options: What they are compared with.
+        device: auto, cpu, cuda, cuda:N or mps.
+    """
+    from pixgraft import devices
+    from pixgraft.engine.bars import Bars
+    from pixgraft.engine.terminal import Terminal
+    from pixgraft.evaluation.nearest import nearest as run
+
+    with Bars() as bars:
+        result = run(images, options, devices.pick(device), bars.counting("features"))
+    terminal = Terminal()
+    for name, summary in result["distances"].items():
+        figures = ", ".join(f"{key} {value:.4f}" for key, value in summary.items())
+        terminal.say(f"{name.replace('_', '-')}, distance to the nearest training image: {figures}")
+    if (share := result.get("closer_than_held_out")) is not None:
+        terminal.say(f"closer than any held-out image: {share:.1%}")
+    terminal.say(str(options.out))
     return 0
 
 

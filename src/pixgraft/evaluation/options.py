@@ -1,5 +1,5 @@
-"""Options of `pixgraft evaluate` and `card`, as dataclasses: the command line is made from them. Nothing heavy is
-imported."""
+"""Options of `pixgraft evaluate`, `card` and `nearest`, as dataclasses: the command line is made from them. Nothing
+heavy is imported."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -115,3 +115,25 @@ class CardOptions(MeasuringOptions):
     default is the labels.csv beside the images, in the folder or zip."""
     by: tuple[str, ...] = ()
     """The attributes to group by, such as race gender age; the default is every column with 2 to 20 values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestOptions:
+    """What is compared with what."""
+
+    data: Path
+    """The data that a model was trained on: a folder or a zip."""
+    split: str = "train"
+    """The folder within --data that was trained on; empty: all."""
+    held_out: str = ""
+    """The folder within --data that was not, such as "test", for comparison."""
+    size: int = 0
+    """Fit all images to this side; 0: the first image's."""
+    features: str = "squeezenet"
+    """The feature network: squeezenet, inception, vgg16, or mobilefacenet for faces."""
+    weights: tuple[str, ...] = ()
+    """The network's weights as NAME=FILE; without it the cache or a download is used."""
+    show: int = 24
+    """Pairs in the picture, the nearest first."""
+    out: Path
+    """Folder for the picture and the distances."""
