@@ -154,32 +154,44 @@ def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
 
 
 @app.command
-def export(model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None, onnx: bool = False) -> int:
-    """Write a run's averaged weights as a model folder, to keep or to publish; or as ONNX files for other programs.
+def export(
+    model: Model, out: Out, /, *, half: bool = False, frame: Path | None = None, license: str = "", credit: str = "",
+    onnx: bool = False,
+) -> int:  # fmt: skip
+    """Write a run's averaged weights as a model folder with a card, to keep or to publish; or as ONNX files for other
+    programs.
 
     Args:
         model: A run folder, or any other model that `translate` takes.
         out: The folder to make.
         half: In half precision.
         frame: A frame.json that says where the landmarks of the faces in its training images lie, for --align.
+        license: The licence's identifier on the Hugging Face hub, such as cc-by-4.0; the default is what the model says.
+        credit: Whom to credit, for example for the data; the default is what the model says.
         onnx: Write ONNX files in float32, each compared with PyTorch, and onnx.json, which says what goes in and out.
     """
     from pixgraft.data.frame import read_frame
     from pixgraft.engine.terminal import Terminal
-    from pixgraft.models import load_model, save_model
+    from pixgraft.models import find_model, load_model, save_model
+    from pixgraft.publishing.card import card as card_of
+    from pixgraft.publishing.card import linked
+    from pixgraft.publishing.hub import card_text, exported_info
 
     if onnx:
-        if half or frame is not None:
-            raise PixgraftError("--onnx: writes float32 and no frame: leave --half and --frame out")
+        if half or frame is not None or license or credit:
+            raise PixgraftError("--onnx: writes float32 and no frame or card: leave --half and --frame out")
         from pixgraft.pipelines.onnx import export_onnx
 
         for name, largest in export_onnx(load_model(model), out).items():
             Terminal().say(f"{out / name}.onnx: differs from PyTorch by {largest:.1g} at most, of [-1, 1]")
         return 0
-    given = {} if frame is None else {"frame": dataclasses.asdict(read_frame(frame))}
     opened = load_model(model)
-    about = {key: value for key, value in opened.info.items() if key not in ("format", "method", "weights")}
-    save_model(out, opened.method, info=about | given, half=half)
+    rights = {"license": license, "credit": credit}
+    text = card_of(out.resolve().name, opened, **rights, text=linked(card_text(find_model(model)), {}))
+    info = exported_info(opened) | {key: value for key, value in rights.items() if value}
+    if frame is not None:
+        info["frame"] = dataclasses.asdict(read_frame(frame))
+    save_model(out, opened.method, info=info, half=half, card=text)
     Terminal().say(str(out))
     return 0
 
