@@ -22,6 +22,7 @@ from pixgraft.cli import main
 from pixgraft.errors import PixgraftError
 from pixgraft.files import json_sha256, write_bytes
 from pixgraft.models import load_model, save_model
+from pixgraft.publishing.hub import files_to_publish
 from training import make_images, newest, run
 from using import random_method, random_model, refusal
 

@@ -208,7 +208,7 @@ def test_a_card_of_ones_own_stays_and_shows_its_pictures(tmp_path: Path) -> None
         ModelCard(files_to_publish(str(folder), "me/faces", license="cc0-1.0")[CARD].decode()).data.license == "cc0-1.0"
     )
     (folder / CARD).write_text("---\nlicense: [mit\n---\n")
-    with pytest.raises(PixgraftError, match="the YAML that begins its README.md"):
+    with pytest.raises(PixgraftError, match="the YAML that begins its README"):
         files_to_publish(str(folder), "me/faces")
     (folder / CARD).unlink()
     for wrong in ("CC BY", 3):

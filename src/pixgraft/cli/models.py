@@ -166,7 +166,7 @@ def export(
         out: The folder to make.
         half: In half precision.
         frame: A frame.json that says where the landmarks of the faces in its training images lie, for --align.
-        license: The licence's identifier on the Hugging Face hub, such as cc-by-4.0; the default is what the model says.
+        license: The licence's identifier on the hub, such as cc-by-4.0; the default is what the model says.
         credit: Whom to credit, for example for the data; the default is what the model says.
         onnx: Write ONNX files in float32, each compared with PyTorch, and onnx.json, which says what goes in and out.
     """

@@ -88,9 +88,10 @@ def card(
 ) -> str:  # fmt: skip
     """The text of README.md of a model that `pixgraft.load` opens by `name`.
 
-    `license` and `credit` replace what the model says. `text` is that of the card which it has: if somebody wrote it, it
-    stays, with the entries of its YAML; `license` and `figures` then stand in the YAML alone. Raises PixgraftError if
-    that YAML cannot be read.
+    `license` and `credit` replace what the model says. `text` is that of the card which it has: if a person wrote it, it
+    stays, with the entries of its YAML; `license` and `figures` then stand in the YAML alone.
+
+    Raises PixgraftError if that YAML cannot be read.
     """
     from huggingface_hub import ModelCard
     from huggingface_hub.utils import yaml_dump

@@ -79,7 +79,7 @@ def without_paths(value: Any) -> Any:
     if not isinstance(value, str) or not {"/", "\\"} & set(value):
         return value
     is_sentence = " " in value and not re.match(r"[~./\\]|[A-Za-z]:[/\\]", value)
-    if is_sentence or re.fullmatch(REPOSITORY, value) and not Path(value).exists():
+    if is_sentence or (re.fullmatch(REPOSITORY, value) and not Path(value).exists()):
         return value
     return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
 
