@@ -1,21 +1,29 @@
-"""Curves as SVG: power spectra over frequency, a measure over an encoder's steps, and a loss over training."""
+"""A result's plots as SVG: power spectra over frequency, a measure over an encoder's steps, a loss over training, and
+rows as points."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pixgraft.evaluation.pages import COLOURS, figure, text
+from pixgraft.evaluation.scatter import TITLE, scatter_svg
 
 TITLES = {
     "change": "Mean absolute change of the codes by step",
     "l2": "Mean squared difference to the target by step",
 }
+SCATTER = "distance-diversity.svg"
 WIDTH, HEIGHT = 640, 380
 
 
 def plot_names(metrics: Iterable[str]) -> list[str]:
     """The names of all files that there may be of these metrics."""
-    return ["spectra.svg", "training.svg", *dict.fromkeys(f"{metric.partition('-')[0]}.svg" for metric in metrics)]
+    return [
+        "spectra.svg",
+        "training.svg",
+        SCATTER,
+        *dict.fromkeys(f"{metric.partition('-')[0]}.svg" for metric in metrics),
+    ]
 
 
 def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -31,6 +39,8 @@ def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         curves = {name: each[loss] for name, each in training.items()}
         title = f"The {loss} loss over training, times its weight"
         drawn["training.svg"] = title, steps_svg(curves, longest, title=title, x="images seen")
+    if svg := scatter_svg(result):
+        drawn[SCATTER] = TITLE, svg
     if not result["protocol"].get("by_step"):
         return drawn
     rows = [row for row in result["rows"] if row["name"].startswith("step ")]

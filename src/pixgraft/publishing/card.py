@@ -88,8 +88,8 @@ def card(
 ) -> str:  # fmt: skip
     """The text of README.md of a model that `pixgraft.load` opens by `name`.
 
-    `license` and `credit` replace what the model says. `text` is that of the card which it has: if a person wrote it, it
-    stays, with the entries of its YAML; `license` and `figures` then stand in the YAML alone.
+    `license` and `credit` replace what the model says. `text` is that of the card which it has: if a person wrote it,
+    it stays, with the entries of its YAML; `license` and `figures` then stand in the YAML alone.
 
     Raises PixgraftError if that YAML cannot be read.
     """
