@@ -73,7 +73,7 @@ def test_the_fields_names_are_answered_with_ours(tmp_path: Path, capsys: pytest.
 def test_sets_of_other_sizes_are_told(tmp_path: Path) -> None:
     real, fake = make_images(tmp_path / "real", 3, side=32), make_images(tmp_path / "fake", 3, side=16)
     (note,) = folder_measurement(EvaluationOptions(real=real, fake=fake)).notes
-    assert "real's are 32 x 32, fake's are 16 x 16" in note and "--size N" in note
+    assert "real's are 32 x 36, fake's are 16 x 20" in note and "--size N" in note
     assert not folder_measurement(EvaluationOptions(real=real, fake=fake, size=16)).notes
 
 
