@@ -118,8 +118,8 @@ def test_a_preset_is_trained_on_each_class(
     two = (*table, "--classes", "cat", "dog", "--out", tmp_path / "out", "--device", "cpu")
     assert main([str(each) for each in two]) == 130
     assert trained == [("cat", "train/cat"), ("dog", "train/dog")]
-    said = capsys.readouterr().out.splitlines()
-    assert said == [f"row {n} of 2, {each}: {tmp_path / 'out' / each}" for n, each in enumerate(("cat", "dog"), 1)]
+    told = capsys.readouterr().out.splitlines()
+    assert told == [f"row {n} of 2, {each}: {tmp_path / 'out' / each}" for n, each in enumerate(("cat", "dog"), 1)]
     assert "no images under test/cow/" in refusal(capsys, *table, "--classes", "cat", "cow", "--out", tmp_path / "out")
     assert "--out" in refusal(capsys, *table, "--classes", "cat")
     for wrong in ("..", "a/b", "images.png"):

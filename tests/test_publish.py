@@ -87,7 +87,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 def is_private(created: dict[str, Any]) -> bool:
     """Whether the repository is made for its owner alone; newer versions of the hub's library name a visibility."""
-    return created.get("visibility", "private" if created.get("private") else "public") == "private"
+    return bool(created.get("private")) or created.get("visibility") == "private"
 
 
 def given_rights(folder: Path) -> Path:
@@ -204,9 +204,7 @@ def test_a_card_of_ones_own_stays_and_shows_its_pictures(tmp_path: Path) -> None
     entries = ModelCard(text).data.to_dict()
     assert (entries["license"], entries["language"], entries["library_name"]) == ("mit", "en", "pixgraft")
     assert "![Grid](grid.png) data log [paper](https://example.org) [below](#below)" in text and "# Mine" in text
-    assert (
-        ModelCard(files_to_publish(str(folder), "me/faces", license="cc0-1.0")[CARD].decode()).data.license == "cc0-1.0"
-    )
+    assert b"license: cc0-1.0" in files_to_publish(str(folder), "me/faces", license="cc0-1.0")[CARD]
     (folder / CARD).write_text("---\nlicense: [mit\n---\n")
     with pytest.raises(PixgraftError, match="the YAML that begins its README"):
         files_to_publish(str(folder), "me/faces")

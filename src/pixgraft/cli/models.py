@@ -187,7 +187,8 @@ def export(
         return 0
     opened = load_model(model)
     rights = {"license": license, "credit": credit}
-    text = card_of(out.resolve().name, opened, **rights, text=linked(card_text(find_model(model)), {}))
+    text = linked(card_text(find_model(model)), {})
+    text = card_of(out.resolve().name, opened, license=license, credit=credit, text=text)
     info = exported_info(opened) | {key: value for key, value in rights.items() if value}
     if frame is not None:
         info["frame"] = dataclasses.asdict(read_frame(frame))

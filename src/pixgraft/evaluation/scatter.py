@@ -33,15 +33,15 @@ def scatter_svg(result: Mapping[str, Any]) -> str:
     """
     first = {metric: next((c["label"] for c in result["columns"] if c["metric"] == metric), "") for metric in _METRICS}
     points = [
-        Point(row["name"], *(_figures(row["values"][label]) for label in first.values()))
+        Point(row["name"], _figures(row["values"][first["fd"]]), _figures(row["values"][first["diversity"]]))
         for row in result["rows"]
         if all(label in row["values"] for label in first.values())
     ]
     shared = {column.metric for column in published_columns(dict(result)) if column.label in first.values()}
     for entry in result["published"] if shared.issuperset(first) else ():
         if all(metric in entry["values"] for metric in first):
-            values = (float(entry["values"][metric].partition(" ")[0]) for metric in first)
-            points.append(Point(f"paper: {entry['name']}", *((value,) * 3 for value in values), published=True))
+            fd, diversity = (float(entry["values"][metric].partition(" ")[0]) for metric in first)
+            points.append(Point(f"paper: {entry['name']}", (fd,) * 3, (diversity,) * 3, published=True))
     points = [each for each in points if all(map(math.isfinite, (*each.distance, *each.diversity)))]
     return _drawn(points, *first.values()) if len(points) > 1 else ""
 

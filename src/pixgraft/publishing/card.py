@@ -3,14 +3,16 @@
 A model's folder that has a card keeps its text; what the YAML lacks is added.
 """
 
+import json
 import math
 import re
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixgraft.errors import PixgraftError, reason
+from pixgraft.errors import PixgraftError, printable, reason
 from pixgraft.evaluation.pages import cell, filled_columns, literal
 from pixgraft.evaluation.result import read_result
 from pixgraft.methods.base import Method
@@ -93,8 +95,7 @@ def card(
 
     Raises PixgraftError if that YAML cannot be read.
     """
-    from huggingface_hub import ModelCard
-    from huggingface_hub.utils import yaml_dump
+    from huggingface_hub import CardData, ModelCard
 
     rights = Rights(license or model.rights.license, credit or model.rights.credit)
     entries, body = _entries(name, model, rights, figures), ""
@@ -109,7 +110,7 @@ def card(
             entries |= {key: value for key, value in own.data.to_dict().items() if key not in asked}
             body = own.text
     body = body or _body(name, model, rights, figures)
-    return f"---\n{yaml_dump(entries).strip()}\n---\n\n{body.strip()}\n"
+    return f"---\n{CardData(**entries).to_yaml().strip()}\n---\n\n{body.strip()}\n"
 
 
 def linked(text: str, files: dict[str, bytes]) -> str:
@@ -176,11 +177,12 @@ def _body(name: str, model: Model, rights: Rights, figures: ModelFigures | None)
         "parameters": ", ".join(f"{each} {number / 1e6:.2f} M" for each, number in counts.items()),
         "training": _training(info),
     }
+    quoted = json.dumps(printable(name), ensure_ascii=False)
     lines = [
         MARK, "", f"# {literal(name.rpartition('/')[2])}", "", f"A model of pixgraft that {task.summary}.", "", "| | |",
         "| --- | --- |", *(f"| {key} | {value} |" for key, value in rows.items() if value), "", "## Use", "",
-        "```python", "import pixgraft", "", f'pixgraft.load("{name}")({task.call}).save("out")', "```", "",
-        "```bash", f"pixgraft {task.command.format(name)}", "```", "",
+        "```python", "import pixgraft", "", f'pixgraft.load({quoted})({task.call}).save("out")', "```", "",
+        "```bash", f"pixgraft {task.command.format(shlex.quote(printable(name)))}", "```", "",
     ]  # fmt: skip
     if figures is not None:
         lines += ["## Measured", "", f"{_data(figures)} By the protocol {literal(figures.protocol)} of `pixgraft "

@@ -52,7 +52,7 @@ def files_to_publish(
     description = without_paths(description) | {key: value for key, value in given.items() if value}
     description["config_sha256"] = json_sha256(description["config"])
     files[DESCRIPTION] = (json.dumps(description, indent=1) + "\n").encode()
-    readme = card(repository, model, **given, text=linked(text, files), figures=figures)
+    readme = card(repository, model, license=license, credit=credit, text=linked(text, files), figures=figures)
     return {CARD: readme.encode(), **dict(sorted(files.items()))}
 
 
