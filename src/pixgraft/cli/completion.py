@@ -33,7 +33,7 @@ def completion(shell: Positional[Shell], /) -> int:
         shell: The shell.
     """
     verbs, groups = _words(app), {name: _words(each) for name, each in app.groups.items()}
-    print((_fish if shell == "fish" else _bash)(verbs, groups, zsh=shell == "zsh"))
+    print(_fish(verbs, groups) if shell == "fish" else _bash(verbs, groups, zsh=shell == "zsh"))
     return 0
 
 
@@ -60,9 +60,8 @@ def _of(function: Callable[..., int]) -> Words:
             options.append(name)
         elif not names:
             shown = {str(getattr(each, "metavar", "")) for each in described}
-            names += [*bundled()] * bool(shown & {"MODEL", "[MODEL]"}) + [*PRESETS] * bool(
-                shown & {"PRESET", "[MODEL]"}
-            )
+            names += bundled() if shown & {"MODEL", "[MODEL]"} else []
+            names += PRESETS if shown & {"PRESET", "[MODEL]"} else []
             names += [*typing.get_args(kind)] if typing.get_origin(kind) is Literal else []
     if function.__name__ == "translate":
         options += [field.name for each in (*OPTIONS.values(), RunOptions) for field in dataclasses.fields(each)]
@@ -100,7 +99,7 @@ def _case(name: str, words: Words) -> str:
     return f'    {pattern}) place={place}; names="{" ".join(words.names)}"; options="{" ".join(words.options)}";;'
 
 
-def _fish(verbs: dict[str, Words], groups: dict[str, dict[str, Words]], *, zsh: bool) -> str:
+def _fish(verbs: dict[str, Words], groups: dict[str, dict[str, Words]]) -> str:
     """Lines of `complete` for fish."""
     seen = "__fish_seen_subcommand_from"
     lines = [f"complete -c pixgraft -f -n __fish_use_subcommand -a '{' '.join([*verbs, *groups])}'"]
