@@ -49,6 +49,11 @@ def test_rows_are_points_of_distance_and_diversity() -> None:
     assert same.count("<circle") == 6 and "paper: I2I-LR, 128" in same
     page = pages.page(table1(), b"", [(title, drawing)])
     assert drawing in page and "<th>paper: FID</th>" in page and "PSNR</th>" not in page  # nor an empty column
+    for distance in (1e-3, 9.99, 70.6, 1e5):  # axes of any size
+        other = table1()
+        other["rows"][1]["values"]["FD-SqueezeNet"] = figure_of(distance)
+        other["rows"][0]["values"]["FD-SqueezeNet"] = figure_of(0.0)
+        assert SCATTER in plots(other)
     alone = table1()
     alone["rows"] = alone["rows"][:1]
     assert SCATTER not in plots(alone)

@@ -57,7 +57,7 @@ def _figures(entry: Mapping[str, Any]) -> tuple[float, float, float]:
 def _round(high: float) -> list[float]:
     """Round numbers from 0 up to `high`, three to seven of them."""
     size = 10.0 ** math.floor(math.log10(high))
-    step = size * next(part for part in (0.2, 0.25, 0.5, 1) if high / (size * part) < 7)
+    step = size * next(part for part in (0.2, 0.25, 0.5, 1, 2) if high / (size * part) < 7)
     return [step * number for number in range(math.floor(high / step) + 1)]
 
 
