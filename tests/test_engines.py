@@ -93,7 +93,7 @@ def test_what_an_engine_cannot_do_is_refused_in_one_line(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install 'pixgraft[openvino]'" in refusal(capsys, *inputs, "--engine", "openvino")
     assert "pip install 'pixgraft[export]'" in refusal(capsys, "export", model, tmp_path / "onnx", "--onnx")
-    assert "leave --half, --frame and --with-discriminator out" in refusal(
+    assert "leave --half, --frame, --with-discriminator and --license out" in refusal(
         capsys, "export", model, tmp_path / "onnx", "--onnx", "--half"
     )
     with pytest.raises(PixgraftError, match="computes on the CPU"):

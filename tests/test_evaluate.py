@@ -150,7 +150,7 @@ def table1(model: Path, sets: Path, tmp_path_factory: pytest.TempPathFactory) ->
 TABLE1 = ("--protocol", "i2ilr-table1", "--samples", 2, "--bootstrap", 20)
 
 
-def test_a_model_stands_beside_its_floors_and_the_paper(table1: Path) -> None:
+def test_a_model_stands_beside_its_references_and_the_paper(table1: Path) -> None:
     result = json.loads((table1 / "result.json").read_text())
     own, bicubic, source = result["rows"]
     assert own["name"] == "wild"
@@ -175,7 +175,7 @@ def test_the_report_can_be_read_and_looked_at(table1: Path) -> None:
     for report in (page, text):
         assert "15.52 FID" in report
         assert "paper: I2I-LR, 128" in report
-        assert "floor: bicubic target" in report
+        assert "reference: bicubic target" in report
     with Image.open(table1 / "images.png") as sheet:
         assert sheet.height > 8 * 128
     assert "data:image/png;base64," in page

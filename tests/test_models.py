@@ -22,6 +22,7 @@ from pixgraft.cli import main
 from pixgraft.errors import PixgraftError
 from pixgraft.files import json_sha256, write_bytes
 from pixgraft.models import load_model, save_model
+from pixgraft.publishing.hub import files_to_publish
 from training import make_images, newest, run
 from using import random_method, random_model, refusal
 
@@ -160,6 +161,7 @@ def test_every_bundled_model_opens() -> None:
         assert opened.method.name == name.split("-")[0]
         card = (models._assets() / name / "README.md").read_text(encoding="utf-8")
         assert opened.weights_sha256 in card and "attribution" in card
+        assert opened.rights.license == "apache-2.0" and "Lisa DeBruine" in opened.rights.credit
 
 
 def test_a_run_opens_as_its_newest_averages(trained: Path, tmp_path: Path) -> None:
@@ -194,6 +196,11 @@ def test_a_run_is_exported(trained: Path, tmp_path: Path, capsys: pytest.Capture
     for name in (models.WEIGHTS, models.DESCRIPTION):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
     assert "not empty" in refusal(capsys, "export", trained, out)
+    # A run goes up as it is exported, without its log and samples.
+    files = files_to_publish(str(trained), "me/tiny")
+    assert set(files) == {models.CARD, models.DESCRIPTION, models.WEIGHTS}
+    assert files[models.DESCRIPTION] == (out / models.DESCRIPTION).read_bytes() or half
+    assert b"preset `i2ilr-tiny-32`, 8 images seen" in files[models.CARD]
 
 
 def test_a_run_translates_as_what_it_exports(trained: Path, tmp_path: Path) -> None:

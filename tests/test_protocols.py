@@ -88,8 +88,8 @@ def test_rows_of_classes_are_measured_on_their_own_images_and_reals(
     table = ("i2ilr-table3", "--real-split", "train", *asked)
     both = measured(tmp_path / "both", classes / "runs", classes / "data", *table, "--classes", "cat", "dog")
     rows = {row["name"]: row for row in both["rows"]}
-    floors = ("floor: bicubic target", "reference: source as it is")
-    each = {name: [name, *(f"{floor}, {name}" for floor in floors)] for name in ("cat", "dog")}
+    references = ("reference: bicubic target", "reference: source as it is")
+    each = {name: [name, *(f"{reference}, {name}" for reference in references)] for name in ("cat", "dog")}
     assert named(both) == [*each["cat"], *each["dog"], "reals", "reals of dog"]
     alone = (classes / "runs" / "dog", "--data", classes / "data", "--split", "test/dog", "--real-split", "train/dog")
     command = ["evaluate", *alone, "--protocol", "i2ilr-table3", *asked, "--out", tmp_path / "dog", "--device", "cpu"]
@@ -118,6 +118,8 @@ def test_a_preset_is_trained_on_each_class(
     two = (*table, "--classes", "cat", "dog", "--out", tmp_path / "out", "--device", "cpu")
     assert main([str(each) for each in two]) == 130
     assert trained == [("cat", "train/cat"), ("dog", "train/dog")]
+    told = capsys.readouterr().out.splitlines()
+    assert told == [f"row {n} of 2, {each}: {tmp_path / 'out' / each}" for n, each in enumerate(("cat", "dog"), 1)]
     assert "no images under test/cow/" in refusal(capsys, *table, "--classes", "cat", "cow", "--out", tmp_path / "out")
     assert "--out" in refusal(capsys, *table, "--classes", "cat")
     for wrong in ("..", "a/b", "images.png"):
@@ -136,11 +138,11 @@ def test_the_colour_s_rows_have_targets_of_their_own(classes: Path, tmp_path: Pa
     command = ["evaluate", tmp_path / "runs", "--data", classes / "data", "--protocol", table.name, *split]
     assert main([str(each) for each in [*command, "--device", "cpu", "--bootstrap", 0]]) == 0
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    floors = ["floor: bicubic target, LR 8", "floor: bicubic target, LR 8 grey", "reference: source as it is, LR 8"]
-    assert named(result) == ["colour", floors[0], "grey", *floors[1:]]
+    bicubic = ["reference: bicubic target, LR 8", "reference: bicubic target, LR 8 grey"]
+    assert named(result) == ["colour", bicubic[0], "grey", bicubic[1], "reference: source as it is, LR 8"]
     assert result["protocol"]["targets"]["channels"] == [3, 1]
     found = values(result, "LR difference")
-    assert found[floors[0]] != found[floors[1]]
+    assert found[bicubic[0]] != found[bicubic[1]]
 
 
 # --- GRIT ---

@@ -192,7 +192,7 @@ def test_outputs_of_a_graft_are_named_after_the_target_or_both_inputs(tmp_path: 
     finer = random_model(tmp_path / "finer", "method.lr_size=16")  # its own targets; measured by those of the table
     rows = ("--row", f"a={tmp_path / 'numbered'}", "--row", f"b={tmp_path / 'both'}", "--row", f"finer={finer}")
     table = measured(tmp_path, tmp_path / "out", model, *rows, *asked, protocol="i2ilr-table1")
-    names = ["model", "a", "b", "finer", "floor: bicubic target", "reference: source as it is"]
+    names = ["model", "a", "b", "finer", "reference: bicubic target", "reference: source as it is"]
     assert [row["name"] for row in table["rows"]] == names
     assert [table["rows"][place] for place in (0, 4, 5)] == single["rows"]
     assert table["rows"][1]["values"] == table["rows"][2]["values"] == table["rows"][5]["values"]

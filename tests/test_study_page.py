@@ -6,9 +6,7 @@ It needs playwright and a Chromium, as Debian's package has it: `make browser`.
 import functools
 import http.server
 import json
-import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,18 +27,6 @@ BLUR = {"sharp": 0.8, "soft": 1.6, "vague": 3.0}
 LEVELS = {"HR": 5, "sharp": 4, "soft": 3, "vague": 1}
 """What raters think of a row; each is stricter by their number's remainder of 2."""
 IMAGES, REPEATS, SIDE = 6, 6, 128
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    sync = pytest.importorskip("playwright.sync_api")
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    with sync.sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

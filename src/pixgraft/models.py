@@ -24,7 +24,7 @@ from pixgraft.data.frame import Frame
 from pixgraft.engine import checkpoint as checkpoints
 from pixgraft.engine.tensors import Specs, TensorSpec, difference, parsed, read_specs, specs_of
 from pixgraft.engine.terminal import Terminal
-from pixgraft.errors import PixgraftError, shown, unknown
+from pixgraft.errors import PixgraftError, printable, shown, unknown
 from pixgraft.files import json_sha256, new_folder, read_bytes, read_json, write_bytes
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
@@ -53,6 +53,25 @@ class _Weights:
 
 
 @dataclass(frozen=True)
+class Rights:
+    """Under what licence a model is passed on, and whom to credit; the fields of model.json of these names.
+
+    Raises PixgraftError for what is no identifier of a licence, or no single line.
+    """
+
+    license: str = ""
+    """The identifier that the Hugging Face hub has for the licence, such as apache-2.0 or cc-by-4.0."""
+    credit: str = ""
+    """Makers of the data to be named, such as "FairFace, Kärkkäinen and Joo 2021, CC BY 4.0"."""
+
+    def __post_init__(self) -> None:
+        if self.license and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,60}", self.license):
+            raise PixgraftError(f"licence {shown(self.license)}: write its identifier, such as cc-by-4.0 or apache-2.0")
+        if printable(self.credit) != self.credit or len(self.credit) > 1000:
+            raise PixgraftError(f"credit {shown(self.credit)}: write one line of at most 1,000 characters")
+
+
+@dataclass(frozen=True)
 class _ModelDescription:
     """The fields of model.json that are used; it may have others, such as the source."""
 
@@ -63,6 +82,8 @@ class _ModelDescription:
     weights: _Weights
     images_seen: int | None = None
     frame: Frame | None = None
+    license: str = ""
+    credit: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,7 @@ class Model:
     """Where the landmarks of the faces in its training images lie; None if that is not known."""
     networks: tuple[str, ...] = ()
     """Names of the networks that the weights are of; the method's others are untrained."""
+    rights: Rights = Rights()
 
     @property
     def about(self) -> dict[str, Any]:
@@ -111,7 +133,7 @@ def load_model(model: str | Path, *, device: torch.device | str = "cpu", whole: 
 
     Raises PixgraftError if `model` is none of these, or if its weights are truncated, edited or of another method.
     """
-    folder = _resolve(str(model))
+    folder = find_model(str(model))
     loaded = _load_folder(folder, str(model)) if (folder / DESCRIPTION).is_file() else _load_run(folder, whole)
     loaded.method.requires_grad_(False).eval().to(device)
     return loaded
@@ -119,7 +141,7 @@ def load_model(model: str | Path, *, device: torch.device | str = "cpu", whole: 
 
 def task_of(model: str | Path) -> str:
     """Task of a model, read from its description alone. Takes and raises the same as `load_model`."""
-    folder = _resolve(str(model))
+    folder = find_model(str(model))
     if (folder / DESCRIPTION).is_file():
         return METHODS[_read_description(folder / DESCRIPTION)[0].method].task
     file = folder / "config.toml"
@@ -129,8 +151,8 @@ def task_of(model: str | Path) -> str:
     return METHODS[from_dict(Experiment, values, str(file)).kind].task
 
 
-def _resolve(model: str) -> Path:
-    """The folder of a model, downloaded if `model` is a repository id."""
+def find_model(model: str) -> Path:
+    """The folder of a model, downloaded if `model` is a repository id. Raises PixgraftError if there is none."""
     path = Path(model)
     if "\0" in model or len(model) > 4096 or any(len(os.fsencode(each)) > 255 for each in path.parts):
         raise PixgraftError(f"{shown(model)}: no name of a model: give a bundled name, a folder or a repository id")
@@ -195,6 +217,10 @@ def _load_folder(folder: Path, name: str) -> Model:
     if description.config_sha256 != json_sha256(description.config):
         raise PixgraftError(f"{file}: its configuration was edited (SHA-256 differs): fetch or convert it anew")
     config = _method_config(description.method, description.config, str(file))
+    try:
+        rights = Rights(description.license, description.credit)
+    except PixgraftError as error:
+        raise PixgraftError(f"{file}: {error}") from None
     outlined = _outline(description.method, config, str(file))
     expected = description.weights
     try:
@@ -215,7 +241,7 @@ def _load_folder(folder: Path, name: str) -> Model:
     if description.images_seen is not None:
         method.set_progress(description.images_seen)
     rest = {key: value for key, value in info.items() if key not in ("config", "config_sha256")}
-    return Model(name, method, expected.sha256, rest, description.frame, networks)
+    return Model(name, method, expected.sha256, rest, description.frame, networks, rights)
 
 
 def _load_run(folder: Path, whole: bool) -> Model:

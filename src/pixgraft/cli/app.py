@@ -19,16 +19,17 @@ class Verbs:
 
     def __init__(self, kind: str) -> None:
         self._app, self._kind = SubcommandApp(), kind
-        self._verbs: dict[str, Verbs | None] = {}
+        self.functions: dict[str, Callable[..., int]] = {}
+        self.groups: dict[str, Verbs] = {}
 
     def command(self, function: Callable[..., int]) -> Callable[..., int]:
         """Add a function as the verb of its name."""
-        self._verbs[function.__name__] = None
+        self.functions[function.__name__] = function
         return self._app.command(function)
 
     def group(self, name: str) -> "Verbs":
         """A new group of verbs."""
-        verbs = self._verbs[name] = Verbs(f"{name} verb")
+        verbs = self.groups[name] = Verbs(f"{name} verb")
         self._app.command(verbs._app, name=name)
         return verbs
 
@@ -37,10 +38,10 @@ class Verbs:
         first = next(iter(arguments), "-")
         if first.startswith("-"):
             return
-        if first not in self._verbs:
-            raise unknown(self._kind, first, self._verbs)
-        if (verbs := self._verbs[first]) is not None:
-            verbs.check_verb(arguments[1:])
+        if first not in self.functions and first not in self.groups:
+            raise unknown(self._kind, first, [*self.functions, *self.groups])
+        if first in self.groups:
+            self.groups[first].check_verb(arguments[1:])
 
     def cli(self, **options: Any) -> Any:
         """Parse a command line and call its verb; its exit status."""

@@ -173,9 +173,10 @@ def convert(paths: Paths, /, *, layout: LayoutName = "") -> int:
 @app.command
 def export(
     model: Model, out: Out, /, *, half: bool = False, with_discriminator: bool = False, frame: Path | None = None,
-    onnx: bool = False, best: bool = False,
+    license: str = "", credit: str = "", onnx: bool = False, best: bool = False,
 ) -> int:  # fmt: skip
-    """Write a run's averaged weights as a model folder, to keep or to publish; or as ONNX files for other programs.
+    """Write a run's averaged weights as a model folder with a card, to keep or to publish; or as ONNX files for other
+    programs.
 
     Args:
         model: A run folder, or any other model that `translate` takes.
@@ -183,12 +184,17 @@ def export(
         half: In half precision.
         with_discriminator: Write the networks that training alone needs too, for `train --from`.
         frame: A frame.json that says where the landmarks of the faces in its training images lie, for --align.
+        license: The licence's identifier on the hub, such as cc-by-4.0; the default is what the model says.
+        credit: Whom to credit, for example for the data; the default is what the model says.
         onnx: Write ONNX files in float32, each compared with PyTorch, and onnx.json, which says what goes in and out.
         best: Of a run, not the newest weights but those that had the best metric (`train --metric`).
     """
     from pixgraft.data.frame import read_frame
     from pixgraft.engine.terminal import Terminal
-    from pixgraft.models import load_model, save_model
+    from pixgraft.models import find_model, load_model, save_model
+    from pixgraft.publishing.card import card as card_of
+    from pixgraft.publishing.card import linked
+    from pixgraft.publishing.hub import card_text, exported_info
     from pixgraft.training.folder import BEST
 
     if best:
@@ -196,21 +202,25 @@ def export(
             raise PixgraftError(f"{model}: no run with a best model: train it with --metric fd, or leave --best out")
         model = str(folder)
     if onnx:
-        if half or frame is not None or with_discriminator:
-            problem = "writes float32, no frame and no discriminator"
-            raise PixgraftError(f"--onnx: {problem}: leave --half, --frame and --with-discriminator out")
+        if half or frame is not None or with_discriminator or license or credit:
+            problem = "writes float32 and neither frame, discriminator nor card"
+            raise PixgraftError(f"--onnx: {problem}: leave --half, --frame, --with-discriminator and --license out")
         from pixgraft.pipelines.onnx import export_onnx
 
         for name, largest in export_onnx(load_model(model), out).items():
             Terminal().say(f"{out / name}.onnx: differs from PyTorch by {largest:.1g} at most, of [-1, 1]")
         return 0
-    given = {} if frame is None else {"frame": dataclasses.asdict(read_frame(frame))}
     opened = load_model(model, whole=with_discriminator)
     networks = opened.networks if with_discriminator else None
     if networks is not None and {*networks} <= {*opened.method.averaged, *opened.method.frozen}:
         raise PixgraftError(f"{model}: has no discriminator: leave --with-discriminator out, or name its run")
-    about = {key: value for key, value in opened.info.items() if key not in ("format", "method", "weights")}
-    save_model(out, opened.method, info=about | given, networks=networks, half=half)
+    rights = {"license": license, "credit": credit}
+    text = linked(card_text(find_model(model)), {})
+    text = card_of(out.resolve().name, opened, license=license, credit=credit, text=text)
+    info = exported_info(opened) | {key: value for key, value in rights.items() if value}
+    if frame is not None:
+        info["frame"] = dataclasses.asdict(read_frame(frame))
+    save_model(out, opened.method, info=info, networks=networks, half=half, card=text)
     Terminal().say(str(out))
     return 0
 

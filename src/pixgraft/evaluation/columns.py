@@ -12,6 +12,8 @@ from pixgraft.errors import PixgraftError, unknown
 from pixgraft.evaluation.metrics_table import METRICS, Metric
 from pixgraft.features import BUNDLED, KINDS, Role
 
+OTHER_NAMES = {"fid": ("fd", "inception"), "kid": ("kd", "inception"), "lpips": ("perceptual", "lpips-alex")}
+"""Metrics that have the standard's name with the standard's network alone: their names here, and that network."""
 MEASURING = [name for name, kind in KINDS.items() if kind.roles != ("backbone",)]
 """The networks that some metric takes."""
 
@@ -58,6 +60,14 @@ def columns(metrics: Iterable[str], features: Sequence[str], *, all_used: bool =
     asked: list[Column] = []
     for text in metrics:
         name, colon, network = text.partition(":")
+        if (lower := name.lower()) in OTHER_NAMES:
+            known, standard = OTHER_NAMES[lower]
+            bundled, other = Column(known, BUNDLED).label, Column(known, standard).label
+            file = KINDS[standard].weights
+            raise PixgraftError(
+                f"--metrics {text}: write {known}, which is {bundled} with the bundled network, or {known}:{standard}, "
+                f"which is {other}: its weights are fetched once, or read from --weights {file}=FILE"
+            )
         if name not in METRICS:
             listing = f"choose one of {', '.join(METRICS)}, each with :NETWORK if you like"
             raise unknown("metric", name, METRICS, listing)

@@ -10,6 +10,7 @@ from pixgraft import devices
 from pixgraft.data.outputs import Given, check_outside, check_spared, check_writable, write_image
 from pixgraft.engine import distributed
 from pixgraft.engine.bars import Bars
+from pixgraft.engine.terminal import Terminal
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.columns import columns
 from pixgraft.evaluation.measure import measure, output_names, write
@@ -52,7 +53,11 @@ def evaluate(model: str, options: EvaluationOptions) -> tuple[dict[str, Any], li
             columns(options.metrics or chosen.metrics, options.features, all_used=False)  # before hours of training
             layout = {"images": options.images, "conditions": options.conditions, "palette": options.palette or ""}
             settings = [f"data.{name}={json.dumps(str(value))}" for name, value in layout.items()]
-            of_rows = trained(model, chosen, options, weights, settings=(*settings, *options.set))
+            speaks = world.rank == 0 and not options.quiet
+            of_rows = trained(
+                model, chosen, options, weights, settings=(*settings, *options.set),
+                note=Terminal().say if speaks else lambda line: None,
+            )  # fmt: skip
             curves = losses_over_training(of_rows, chosen.curve) if chosen.curve else {}
             rows = [NamedRow(name, str(run), True) for name, run in of_rows]
         with Bars(quiet=options.quiet or world.rank > 0) as bars:

@@ -80,7 +80,7 @@ class GraftTable(ModelTable[GraftPipeline]):
                 made = partial(subject, samples=outputs.samples)(name, partial(_given, outputs), outputs.identity)
             else:
                 made = subject(name, partial(self._translate, row, images[0]), self.identity(row))
-            bicubic = subject(f"floor: bicubic target{mark}", partial(bicubic_target, lr))
+            bicubic = subject(f"reference: bicubic target{mark}", partial(bicubic_target, lr))
             source = subject(f"reference: source as it is{mark}", unchanged_source)
             if self.protocol.by_class:
                 subjects += [made, bicubic, source]
@@ -185,7 +185,7 @@ class GraftTable(ModelTable[GraftPipeline]):
 
 
 def bicubic_target(lr: tuple[int, int], unit: int, sources: Tensor, target: Tensor) -> Tensor:
-    """The floor that knows only the LR target of side and channels `lr`: its bicubic enlargement."""
+    """The reference that knows only the LR target of side and channels `lr`: its bicubic enlargement."""
     small = downscale(target, *lr).expand(len(sources), 3, -1, -1)
     return to_uint8(F.interpolate(small, sources.shape[-2:], mode="bicubic"))
 

@@ -149,12 +149,19 @@ def _flat(content: dict[str, Any], where: str = "") -> Iterator[tuple[str, str]]
 
 
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1a1a1a;background:#fff}
-table{border-collapse:collapse;margin:1rem 0}th,td{padding:.35rem .8rem;text-align:right;border-bottom:1px solid #ddd}
+:root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--soft:#5c5c5c;--line:#ddd;--rule:#444}
+@media (prefers-color-scheme:dark){:root{--ink:#e6e6e6;--paper:#191919;--soft:#a8a8a8;--line:#3a3a3a;--rule:#999}
+svg{filter:invert(.9) hue-rotate(180deg)}}
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:var(--ink);
+background:var(--paper);overflow-wrap:anywhere}
+table{border-collapse:collapse;margin:1rem 0}
+th,td{padding:.35rem .8rem;text-align:right;border-bottom:1px solid var(--line);overflow-wrap:normal}
 th:first-child,td:first-child{text-align:left;white-space:nowrap}
-th{border-bottom:2px solid #444}small{display:block;color:#666}
-tr.paper td{color:#555;font-style:italic}img{max-width:100%}dt{font-weight:600}
-dd{margin:0 0 .3rem 1rem;overflow-wrap:anywhere}.wide{overflow-x:auto}svg{max-width:40rem}
+th{border-bottom:2px solid var(--rule)}small{display:block;color:var(--soft);white-space:nowrap}
+tr.paper td{color:var(--soft);font-style:italic}img{max-width:100%}dt{font-weight:600}
+dd{margin:0 0 .3rem 1rem}.wide{overflow-x:auto}svg{display:block;width:100%;max-width:40rem;height:auto}
+@media (max-width:40rem){body{margin:1rem auto}ul{padding-left:1.2rem}th,td{padding:.3rem .5rem}
+th:first-child,td:first-child{white-space:normal;min-width:8rem;position:sticky;left:0;background:var(--paper)}}
 """.strip()
 
 
@@ -191,7 +198,7 @@ def page(result: dict[str, Any], sheet_png: bytes, plots: Iterable[tuple[str, st
     version = f"pixgraft {result['made_by']['pixgraft']}, code {result['made_by']['code_sha256'][:12]}"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style>'
         f'<h1>{title}</h1><div class="wide"><table><tr><th></th><th>images</th>{head}{paper}</tr>'
         f"{''.join(body)}</table></div><p>Small figures are 95 % bootstrap intervals.</p>{pairs}<ul>{notes}</ul>{image}"
         + "".join(f"<h2>{text(heading)}</h2>{svg}" for heading, svg in plots)

@@ -1,22 +1,25 @@
-"""Curves as SVG: power spectra over frequency, a measure over an encoder's steps, and a loss over training."""
+"""A result's plots as SVG: power spectra over frequency, a measure over an encoder's steps, a loss over training, and
+rows as points."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pixgraft.data.charts import chart, indexed, logarithmic, steps_svg
+from pixgraft.evaluation.scatter import TITLE, scatter_svg
 
 TRADEOFF = "Quality against time"
 TITLES = {
     "change": "Mean absolute change of the codes by step",
     "l2": "Mean squared difference to the target by step",
 }
+SCATTER = "distance-diversity.svg"
 
 
 def plot_names(metrics: Iterable[str]) -> list[str]:
     """The names of all files that there may be of these metrics."""
     families = dict.fromkeys(f"{metric.partition('-')[0]}.svg" for metric in metrics)
-    return ["spectra.svg", "training.svg", "tradeoff.svg", *families]
+    return ["spectra.svg", "training.svg", "tradeoff.svg", SCATTER, *families]
 
 
 def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -35,6 +38,8 @@ def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     clock, panels = _against_time(result)
     if panels:
         drawn["tradeoff.svg"] = TRADEOFF, logarithmic(panels, title=TRADEOFF, x=f"{clock} an image")
+    if svg := scatter_svg(result):
+        drawn[SCATTER] = TITLE, svg
     if not result["protocol"].get("by_step"):
         return drawn
     rows = [row for row in result["rows"] if row["name"].startswith("step ")]

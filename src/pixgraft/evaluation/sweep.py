@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,12 +24,12 @@ from pixgraft.training.loop import train
 
 def trained(
     model: str, protocol: Protocol, options: EvaluationOptions, weights: Mapping[str, Path], *,
-    settings: tuple[str, ...],
+    settings: tuple[str, ...], note: Callable[[str], None] = lambda line: None,
 ) -> list[tuple[str, Path]]:  # fmt: skip
     """Each row's name and run folder. A preset is trained for every row, in --out; a folder has the runs already.
 
     `weights` are the user's files of feature networks, by which the rows are trained as they are measured. `settings`
-    are fields of the preset. A finished run stays as it is, a stopped one resumes.
+    are fields of the preset; `note` is told which row is trained. A finished run stays as it is, a stopped one resumes.
 
     Raises PixgraftError if `model` is neither, a run cannot be made, or the data to measure on is unusable, which is
     checked before any training; and KeyboardInterrupt, with the signal's name, if a run was stopped, after its state is
@@ -59,7 +59,8 @@ def trained(
     distinct = {(classes[name], each.method.training_size, each.method.condition_spec): each for name, each, _ in rows}
     for (of_class, *_), experiment in distinct.items():
         _check_measurable(model, experiment, protocol, options, of_class)
-    for name, experiment, run in rows:
+    for number, (name, experiment, run) in enumerate(rows, 1):
+        note(f"row {number} of {len(rows)}, {name}: {run}")
         split = within(options.train_split, classes[name])
         outcome = train(
             experiment, options.data, run, split=split, device=options.device, weights=weights, quiet=options.quiet

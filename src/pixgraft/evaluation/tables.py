@@ -68,7 +68,10 @@ def folder_measurement(options: EvaluationOptions) -> Measurement:
         return Measurement(f"{name} {title}, in pairs", [subject], asked, described, reals)
     name += f"/{fake.split}" if fake.split else ""
     described["real"] = real.description()
-    return Measurement(f"{name} {title}", [single_images(name, fake)], asked, described, real)
+    sizes = [f"{each.path.name}'s are {each[0].shape[2]} x {each[0].shape[1]}" for each in (real, fake)]
+    notes = [f"The images differ in size: {', '.join(sizes)}. Each network resizes them from there; --size N fits all "
+             "to one size first."] if real[0].shape != fake[0].shape else []  # fmt: skip
+    return Measurement(f"{name} {title}", [single_images(name, fake)], asked, described, real, notes=notes)
 
 
 def model_table(rows: Rows, protocol: Protocol, options: MeasuringOptions) -> ModelTable[Any]:

@@ -1,0 +1,1 @@
+"""Models passed on: their cards, and their upload to a Hugging Face hub."""
