@@ -69,8 +69,8 @@ def nearest(
     for name, summary in result["distances"].items():
         figures = ", ".join(f"{key} {value:.4f}" for key, value in summary.items())
         terminal.say(f"{name.replace('_', '-')}, distance to the nearest training image: {figures}")
-    if (share := result.get("closer_than_held_out")) is not None:
-        terminal.say(f"closer than any held-out image: {share:.1%}")
+    if (share := result.get("closer")) is not None:
+        terminal.say(f"closer than 99 % of the held-out images: {share:.1%}, where 1 % is chance")
     terminal.say(str(options.out))
     return 0
 
