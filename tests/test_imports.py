@@ -40,6 +40,7 @@ FLOORS = {
     "training": (5, ()),
     "pipelines": (5, ()),
     "evaluation": (6, ()),
+    "app": (6, ()),
     "study": (6, ("evaluation",)),
     "cli": (7, ()),
     "__init__": (7, ()),

@@ -73,7 +73,7 @@ def script() -> None:
 
 
 def _run(arguments: list[str]) -> object:
-    from pixgraft.cli import data, models, study, use  # noqa: F401 - each adds its verbs to the app
+    from pixgraft.cli import browser, data, models, study, use  # noqa: F401 - each adds its verbs to the app
     from pixgraft.cli.app import app
 
     if arguments == ["--version"]:
