@@ -28,6 +28,8 @@ STYLES = 2
 """Pictures of a field that takes several."""
 OTHER_FILES = ("palette", "codes", "latents", "first", "second")
 """Fields of paths that are no pictures."""
+FOLDERS = ": a file, a folder (searched) or a zip"
+"""The part of a help that speaks of more than a page takes."""
 FOR_FOLDERS = ("pairs", "grid")
 """Fields that say nothing of a single picture."""
 
@@ -101,8 +103,9 @@ def _control(options: type, name: str, hint: Any, default: Any, text: str, pipel
     label = name.replace("_", " ").capitalize()
     about: dict[str, Any] = {"name": name, "label": label, "help": text, "default": default, "shown": default}
     if Path in types_:
-        several = STYLES if tuple in types_ else 1
-        return Control(kind=_file_kind(name, pipeline), count=several, **about)
+        several, kind = STYLES if tuple in types_ else 1, _file_kind(name, pipeline)
+        plain = text if kind == "file" else text.replace(FOLDERS, "")
+        return Control(kind=kind, count=several, **about | {"help": plain})
     if choices := tuple(each for each in types_ if isinstance(each, str)):
         return Control(kind="choice", choices=choices, **about | {"shown": default or choices[0]})
     if name == "domain":

@@ -26,11 +26,11 @@ LIFETIME = 30 * 60
 """Seconds after which uploads and results are deleted."""
 SWEPT = 60
 """Seconds between two looks for those that are due."""
-IMAGE_HEIGHT = 280
 STYLES = """
 .gradio-container { max-width: 1200px !important; }
 .figures table { border-collapse: collapse; }
-.figures td { padding: 2px 12px 2px 0; border: 0; }
+.figures td { padding: 2px 12px 2px 0 !important; border: 0 !important; }
+.help p { font-size: var(--block-info-text-size); color: var(--block-info-text-color); margin: 0; }
 .figures p { margin: 4px 0; }
 button:focus-visible, input:focus-visible, [tabindex]:focus-visible { outline: 2px solid var(--color-accent); }
 @media (max-width: 480px) { .gradio-container { padding: 4px !important; } }
@@ -53,6 +53,19 @@ class Canvas(gr.ImageEditor):
 
     def preprocess(self, payload: Any) -> Any:
         return None if payload is None or payload.composite is None else payload.composite.path
+
+
+def theme() -> gr.Theme:
+    """Gradio's default with the system's fonts, and with contrasts of 4.5 and more."""
+    plain = gr.themes.Default(
+        primary_hue="blue", font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")
+    )
+    return plain.set(
+        block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300",
+        button_primary_background_fill="*primary_700", button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700", button_primary_background_fill_hover_dark="*primary_800",
+    )  # fmt: skip
 
 
 def page(pipelines: Sequence[Pipeline]) -> gr.Blocks:
@@ -175,39 +188,49 @@ def _figures(outcome: Outcome) -> str:
 
 
 def _components(control: Control, action: Action, name: str) -> list[Any]:
-    """The components of one control."""
-    about = {"label": control.label, "elem_id": f"{name}{control.name}"}
-    if control.kind in ("picture", "drawing"):
-        made: list[Any] = []
-        for number in range(control.count):
-            place = dict(about) if number == 0 else {"label": f"{control.label} {number + 1}", "elem_id": f"{name}{control.name}{number + 1}"}
-            if control.kind == "drawing":
-                place["label"] += " as a file, in place of a drawing"
-            made.append(
-                Upload(
-                    type="filepath", height=IMAGE_HEIGHT if control.kind == "picture" else 160,
-                    sources=["upload", "webcam", "clipboard"], alt_text=control.label, buttons=["fullscreen"],
-                    image_mode=None, **place,
-                )
-            )  # fmt: skip
-        if control.kind == "drawing":
-            made.append(_canvas(control, action, f"{name}canvas"))
-        return made
-    if control.kind == "file":
-        return [gr.File(type="filepath", height=120, **about) for _ in range(control.count)]
+    """The components of one control, beneath them its help."""
+    if control.kind not in ("picture", "drawing", "file"):
+        return [_component(control, {"label": control.label, "info": control.help, "elem_id": f"{name}{control.name}"})]
+    made: list[Any] = []
+    for number in range(1, control.count + 1):
+        about = {"label": control.label, "elem_id": f"{name}{control.name}"}
+        if number > 1:
+            about = {key: f"{text}{' ' * (key == 'label')}{number}" for key, text in about.items()}
+        if control.kind == "file":
+            made.append(gr.File(type="filepath", height=120, **about))
+        else:
+            made.append(_upload(control, about))
+    if control.kind == "drawing":
+        made.append(_canvas(control, action, f"{name}canvas"))
+    text = control.help
+    if control.kind == "drawing" and action.pipeline.condition.kind == "labels":  # type: ignore[attr-defined]
+        text += " Each colour of the brush is a class, from the first; what is not drawn on is the first class."
+    gr.Markdown(text, elem_classes="help")
+    return made
+
+
+def _upload(control: Control, about: dict[str, str]) -> Upload:
+    drawing = control.kind == "drawing"
+    label = f"{control.label} as a file, in place of a drawing" if drawing else about["label"]
+    return Upload(
+        type="filepath", height=160 if drawing else 280, sources=["upload", "webcam", "clipboard"], image_mode=None,
+        alt_text=label, buttons=["fullscreen"], **about | {"label": label},
+    )  # fmt: skip
+
+
+def _component(control: Control, about: dict[str, str]) -> Any:
+    """The component of a control of one value."""
     if control.kind == "switch":
-        return [gr.Checkbox(value=control.shown, info=control.help, **about)]
+        return gr.Checkbox(value=control.shown, **about)
     if control.kind == "choice":
-        return [gr.Dropdown(choices=list(control.choices), value=control.shown, info=control.help, **about)]
+        return gr.Dropdown(choices=list(control.choices), value=control.shown, **about)
     if control.kind == "number" and control.least is not None and control.most is not None:
         if control.least >= control.most:
-            return [gr.Number(value=control.shown, info=control.help, interactive=False, **about)]
-        return [
-            gr.Slider(control.least, control.most, value=control.shown, step=control.step, info=control.help, **about)
-        ]
+            return gr.Number(value=control.shown, interactive=False, **about)
+        return gr.Slider(control.least, control.most, value=control.shown, step=control.step, **about)
     if control.kind == "number":
-        return [gr.Number(value=control.shown, precision=0 if control.step == 1 else None, info=control.help, **about)]
-    return [gr.Textbox(value=control.shown, info=control.help, max_length=200, **about)]
+        return gr.Number(value=control.shown, precision=0 if control.step == 1 else None, **about)
+    return gr.Textbox(value=control.shown, max_length=200, **about)
 
 
 def _canvas(control: Control, action: Action, name: str) -> Canvas:

@@ -41,6 +41,8 @@ from gradio.events import Dependency
 class Upload(gr.Image):
     """A picture as it was given: nothing decodes it before the product does."""
 
+    is_template = True  # gradio's own front end shows it
+
     def preprocess(self, payload: Any) -> Any:
         return None if payload is None else payload.path
     from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
@@ -52,6 +54,8 @@ class Upload(gr.Image):
 
 class Canvas(gr.ImageEditor):
     """A drawing as the file that the browser sent."""
+
+    is_template = True
 
     def preprocess(self, payload: Any) -> Any:
         return None if payload is None or payload.composite is None else payload.composite.path

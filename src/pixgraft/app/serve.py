@@ -60,14 +60,13 @@ def served(pipelines: Sequence[Pipeline], *, port: int = 0, share: bool = False)
             problem = f"the page needs the package {error.name}, which is not installed"
             raise PixgraftError(f"{problem}: pip install 'pixgraft[app]'") from None
         from pixgraft.app.limits import Limits
-        from pixgraft.app.page import STYLES, page
+        from pixgraft.app.page import STYLES, page, theme
 
         blocks = page(pipelines)
-        plain = gradio.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))
         try:
             _, local, public = blocks.launch(
                 server_name=ADDRESS, server_port=port or None, share=share, quiet=True, prevent_thread_lock=True,
-                max_file_size=UPLOAD_LIMIT, show_error=True, footer_links=[], theme=plain, css=STYLES, ssr_mode=False,
+                max_file_size=UPLOAD_LIMIT, show_error=True, footer_links=[], theme=theme(), css=STYLES, ssr_mode=False,
                 enable_monitoring=False, mcp_server=False, pwa=False,
                 app_kwargs={"middleware": [Middleware(partial(Limits, folder=folder, share=share))]},
             )  # fmt: skip
