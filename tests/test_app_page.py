@@ -66,7 +66,7 @@ def page(browser: "Browser", at: Served) -> Iterator["Page"]:
 def visit(browser: "Browser", at: Served, **options: Any) -> Iterator["Page"]:
     """The page, ready; afterwards: no error in a script, and nothing but this server was asked for anything."""
     context = browser.new_context(**options)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(120_000)
     shown = context.new_page()
     faults: list[str] = []
     shown.on("pageerror", lambda error: faults.append(str(error)))
@@ -186,7 +186,7 @@ def test_sample_and_mix(page: "Page") -> None:
     page.locator("#sample_0_truncation input[type=number]").fill("0.5")
     page.keyboard.press("Tab")
     report = make(page, "sample_0")
-    assert (report["count"], report["settings"]["truncation"]) == (2, 0.5)
+    assert (report["settings"]["count"], report["settings"]["truncation"]) == (2, 0.5)
     tab(page, "Mix styles")
     for name in ("rows", "columns"):
         page.locator(f"#sample_1_{name} input[type=number]").fill("1")
@@ -297,7 +297,7 @@ def test_a_file_of_200_mb_is_refused(page: "Page", at: Served, tmp_path: Path) -
     page.set_input_files("#graft_source input[type=file]", tmp_path / "huge.png")
     assert "size" in refused(page)
     assert sum(each.stat().st_size for each in at.folder.rglob("*") if each.is_file()) < 100 * 10**6
-    boundary = b"--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.png\"\r\n\r\n"
+    boundary = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
     request = urllib.request.Request(
         f"{at.local}gradio_api/upload", boundary + bytes(40 * 2**20) + b"\r\n--x--\r\n",
         {"Content-Type": "multipart/form-data; boundary=x"},

@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -79,7 +80,11 @@ class Control:
     def _number(self, given: Any) -> float:
         number = isinstance(given, int | float) and not isinstance(given, bool)
         whole = number and (self.step != 1 or (abs(given) < 2**53 and given == int(given)))
-        if not whole or not (self.least is None or given >= self.least) or not (self.most is None or given <= self.most):
+        if (
+            not whole
+            or not (self.least is None or given >= self.least)
+            or not (self.most is None or given <= self.most)
+        ):
             limits = "" if self.least is None else f" from {self.least:g}"
             limits += "" if self.most is None else f" to {self.most:g}"
             raise PixgraftError(f"{self.label} {shown(given)}: choose a {'whole ' * (self.step == 1)}number{limits}")
@@ -149,7 +154,7 @@ def _can_align(pipeline: Pipeline) -> bool:
 
 
 def _styled(pipeline: Any) -> bool:
-    """Whether codes can be mixed by layer; true of tasks without codes, whose fields of that name mean another thing."""
+    """Whether codes can be mixed by layer; true of tasks without codes, whose fields mean another thing."""
     return bool(getattr(pipeline.method, "layer_styles", True))
 
 
@@ -195,7 +200,11 @@ def docstrings(options: type) -> dict[str, str]:
             body: Sequence[ast.stmt] = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body  # type: ignore[attr-defined]
         except (OSError, TypeError):  # a class that was made at run time
             continue
-        for statement, after in zip(body, body[1:], strict=False):
-            if isinstance(statement, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+        for statement, after in pairwise(body):
+            if (
+                isinstance(statement, ast.AnnAssign)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+            ):
                 found[ast.unparse(statement.target)] = " ".join(str(after.value.value).split())
     return found

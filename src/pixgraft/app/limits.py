@@ -66,7 +66,7 @@ class Limits:
                 body = await _body(receive)
                 _check_paths(body)
                 receive = _once(body, receive)
-        except _Refused as refused:
+        except _RefusalError as refused:
             await _answer(sent, refused.status, str(refused))
             return
         await self.app(scope, receive, sent)
@@ -74,21 +74,21 @@ class Limits:
     def _check_address(self, host: str, path: str) -> None:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if name not in ("127.0.0.1", "localhost", "[::1]") and not (self.share and name.endswith(SHARED)):
-            raise _Refused(421, "this page is at 127.0.0.1 alone")
+            raise _RefusalError(421, "this page is at 127.0.0.1 alone")
         for marker in ("/file=", "/proxy=", "/file/"):
             _, found, rest = path.partition(marker)
             if found and ("://" in rest or marker == "/proxy=" or rest.lower().startswith(("http:", "https:", "//"))):
-                raise _Refused(403, "no address: nothing is fetched from elsewhere")
+                raise _RefusalError(403, "no address: nothing is fetched from elsewhere")
 
     def _check_upload(self, length: str) -> None:
         if not length.isdigit() or int(length) > UPLOAD_LIMIT + FORM_EXTRA:
-            raise _Refused(413, f"a file of more than the {UPLOAD_LIMIT:,} bytes allowed: shrink it")
+            raise _RefusalError(413, f"a file of more than the {UPLOAD_LIMIT:,} bytes allowed: shrink it")
         stored = sum(each.stat().st_size for each in self.folder.rglob("*") if each.is_file())
         if stored + int(length) > STORED_LIMIT:
-            raise _Refused(507, "too many files for now: try again in some minutes")
+            raise _RefusalError(507, "too many files for now: try again in some minutes")
 
 
-class _Refused(Exception):
+class _RefusalError(Exception):
     """The status and the line of a refusal."""
 
     def __init__(self, status: int, line: str) -> None:
@@ -97,15 +97,15 @@ class _Refused(Exception):
 
 
 async def _body(receive: Receive) -> bytes:
-    """All of a request. Raises _Refused for a large one."""
+    """All of a request. Raises _RefusalError for a large one."""
     body = b""
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            raise _Refused(400, "the request was cut short")
+            raise _RefusalError(400, "the request was cut short")
         body += message.get("body", b"")
         if len(body) > REQUEST_LIMIT:
-            raise _Refused(413, f"a request of more than the {REQUEST_LIMIT:,} bytes allowed")
+            raise _RefusalError(413, f"a request of more than the {REQUEST_LIMIT:,} bytes allowed")
         if not message.get("more_body"):
             return body
 
@@ -121,7 +121,7 @@ def _once(body: bytes, receive: Receive) -> Receive:
 
 
 def _check_paths(body: bytes) -> None:
-    """Raise _Refused if a file's path is a URL, which would be fetched."""
+    """Raise _RefusalError if a file's path is a URL, which would be fetched."""
     try:
         values = [json.loads(body or b"null")]
     except (ValueError, RecursionError):
@@ -131,7 +131,7 @@ def _check_paths(body: bytes) -> None:
         if isinstance(value, dict):
             path = value.get("path")
             if isinstance(path, str) and ("://" in path or path.lower().startswith(("http:", "https:", "//"))):
-                raise _Refused(403, "a file's path is an address: give the file itself")
+                raise _RefusalError(403, "a file's path is an address: give the file itself")
             values += value.values()
         elif isinstance(value, list):
             values += value

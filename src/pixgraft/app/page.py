@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from pixgraft.app.actions import COMPARED, NEEDED, Action, Outcome, actions
 from pixgraft.app.controls import Control
 from pixgraft.app.drawing import SIDE, colours
+from pixgraft.app.limits import Limits
 from pixgraft.errors import PixgraftError, printable
 from pixgraft.files import write_bytes
 from pixgraft.pipelines.base import Pipeline
@@ -37,22 +39,15 @@ button:focus-visible, input:focus-visible, [tabindex]:focus-visible { outline: 2
 """
 
 
-class Upload(gr.Image):
-    """A picture as it was given: nothing decodes it before the product does."""
-
-    is_template = True  # gradio's own front end shows it
-
-    def preprocess(self, payload: Any) -> Any:
-        return None if payload is None else payload.path
+def as_given(component: Any, path: Callable[[Any], str | None]) -> Any:
+    """The component, which hands on a path of what the browser sent: nothing decodes it before the product does."""
+    component.preprocess = lambda payload: None if payload is None else path(payload)
+    return component
 
 
-class Canvas(gr.ImageEditor):
-    """A drawing as the file that the browser sent."""
-
-    is_template = True
-
-    def preprocess(self, payload: Any) -> Any:
-        return None if payload is None or payload.composite is None else payload.composite.path
+def limits(folder: Path, *, share: bool) -> list[Middleware]:
+    """What stands before the page's server; `folder` holds uploads and results."""
+    return [Middleware(Limits, folder=folder, share=share)]
 
 
 def theme() -> gr.Theme:
@@ -163,7 +158,13 @@ def respond(action: Action, values: dict[str, Any], cache: str) -> tuple[Any, ..
 
         pictures = [(stored(path), caption) for path, caption in outcome.images]
         slides = None if outcome.compared is None else tuple(map(stored, outcome.compared))
-        return pictures, slides, _figures(outcome), list(map(stored, outcome.files)), json.dumps(outcome.report, indent=1)
+        return (
+            pictures,
+            slides,
+            _figures(outcome),
+            list(map(stored, outcome.files)),
+            json.dumps(outcome.report, indent=1),
+        )
     except PixgraftError as error:
         raise _refusal(str(error)) from None
     except MemoryError:
@@ -182,7 +183,9 @@ def _refusal(line: str) -> gr.Error:
 
 
 def _figures(outcome: Outcome) -> str:
-    rows = "".join(f"<tr><td>{html.escape(each)}</td><td>{html.escape(text)}</td></tr>" for each, text in outcome.figures)
+    rows = "".join(
+        f"<tr><td>{html.escape(each)}</td><td>{html.escape(text)}</td></tr>" for each, text in outcome.figures
+    )
     notes = "".join(f"<p>{html.escape(printable(note))}</p>" for note in outcome.notes)
     return f"<table>{rows}</table>{notes}" if rows or notes else ""
 
@@ -209,13 +212,14 @@ def _components(control: Control, action: Action, name: str) -> list[Any]:
     return made
 
 
-def _upload(control: Control, about: dict[str, str]) -> Upload:
+def _upload(control: Control, about: dict[str, str]) -> Any:
     drawing = control.kind == "drawing"
     label = f"{control.label} as a file, in place of a drawing" if drawing else about["label"]
-    return Upload(
+    picture = gr.Image(
         type="filepath", height=160 if drawing else 280, sources=["upload", "webcam", "clipboard"], image_mode=None,
         alt_text=label, buttons=["fullscreen"], **about | {"label": label},
     )  # fmt: skip
+    return as_given(picture, lambda payload: payload.path)
 
 
 def _component(control: Control, about: dict[str, str]) -> Any:
@@ -233,10 +237,10 @@ def _component(control: Control, about: dict[str, str]) -> Any:
     return gr.Textbox(value=control.shown, max_length=200, **about)
 
 
-def _canvas(control: Control, action: Action, name: str) -> Canvas:
+def _canvas(control: Control, action: Action, name: str) -> Any:
     spec = action.pipeline.condition  # type: ignore[attr-defined]
     palette = colours(spec)
-    return Canvas(
+    canvas = gr.ImageEditor(
         label=f"{control.label}: draw it", type="filepath", format="png", sources=(), transforms=(), layers=False,
         canvas_size=(SIDE, SIDE), fixed_canvas=True, elem_id=name, buttons=[],
         brush=gr.Brush(
@@ -244,3 +248,4 @@ def _canvas(control: Control, action: Action, name: str) -> Canvas:
             color_mode="fixed",
         ),
     )  # fmt: skip
+    return as_given(canvas, lambda payload: payload.composite and payload.composite.path)

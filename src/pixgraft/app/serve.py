@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path, PurePath
 
 from pixgraft.app.actions import UPLOAD_LIMIT
@@ -54,21 +53,16 @@ def served(pipelines: Sequence[Pipeline], *, port: int = 0, share: bool = False)
     )  # fmt: skip
     try:
         try:
-            import gradio
-            from starlette.middleware import Middleware
+            from pixgraft.app.page import STYLES, limits, page, theme
         except ImportError as error:
-            problem = f"the page needs the package {error.name}, which is not installed"
-            raise PixgraftError(f"{problem}: pip install 'pixgraft[app]'") from None
-        from pixgraft.app.limits import Limits
-        from pixgraft.app.page import STYLES, page, theme
-
+            raise PixgraftError(f"pixgraft app: needs {error.name}: pip install 'pixgraft[app]'") from None
         blocks = page(pipelines)
         try:
             _, local, public = blocks.launch(
                 server_name=ADDRESS, server_port=port or None, share=share, quiet=True, prevent_thread_lock=True,
                 max_file_size=UPLOAD_LIMIT, show_error=True, footer_links=[], theme=theme(), css=STYLES, ssr_mode=False,
                 enable_monitoring=False, mcp_server=False, pwa=False,
-                app_kwargs={"middleware": [Middleware(partial(Limits, folder=folder, share=share))]},
+                app_kwargs={"middleware": limits(folder, share=share)},
             )  # fmt: skip
         except OSError as error:
             raise PixgraftError(f"port {port}: taken or not to be had: choose another with --port") from error

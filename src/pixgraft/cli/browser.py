@@ -10,7 +10,9 @@ Models = Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL")]
 
 
 @verbs.command
-def app(models: Models = (), /, *, port: int = 7860, share: bool = False, device: str = "auto", threads: int = 0) -> int:
+def app(
+    models: Models = (), /, *, port: int = 7860, share: bool = False, device: str = "auto", threads: int = 0
+) -> int:
     """Use models in a browser, on this machine.
 
     A tab for each task; uploads and results are deleted after half an hour and at the end, which is Ctrl-C. Needs
