@@ -11,7 +11,7 @@ from PIL import Image
 
 from pixgraft.app.controls import Control, controls
 from pixgraft.app.drawing import drawn
-from pixgraft.data.images import SUFFIXES, decode, fit, image_format
+from pixgraft.data.images import SUFFIXES, decode, fit, image_format, pixels, png_bytes
 from pixgraft.errors import PixgraftError
 from pixgraft.files import read_bytes, read_json, write_bytes
 from pixgraft.pipelines.base import Pipeline, Plan
@@ -21,6 +21,8 @@ from pixgraft.pipelines.options import EditOptions, MixOptions, WalkOptions
 
 UPLOAD_LIMIT = 32 * 2**20
 """Bytes of an upload."""
+DRAWING = "drawing.png"
+"""Name of a drawn condition, which is square; so are its styles."""
 REPORT_LIMIT = 2**24
 """Bytes of a report."""
 NAME_LIMIT = 60
@@ -36,7 +38,7 @@ ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Answer:
     """What came of a request: files in the request's folder."""
 
     images: list[tuple[Path, str]]
@@ -69,7 +71,7 @@ class Action:
         """The controls of its options."""
         return controls(self.options, self.pipeline)
 
-    def perform(self, given: Mapping[str, Any], folder: Path) -> Outcome:
+    def perform(self, given: Mapping[str, Any], folder: Path) -> Answer:
         """Do it with what the controls send, by their names; `folder` is empty, and gets inputs and outputs.
 
         Of pictures and files a list of paths is given, in which None is nothing; of a drawing a file in its place and
@@ -99,18 +101,20 @@ class Action:
         if control.kind == "drawing" and given and given[0] is None and given[1] is not None:
             spec = self.pipeline.condition  # type: ignore[attr-defined]
             data = drawn(read_bytes(Path(given[1]), UPLOAD_LIMIT), spec)
-            return _stored(folder / "in" / "drawing.png", data)
+            return _stored(folder / "in" / DRAWING, data)
         paths = []
         for number, each in enumerate(given or []):
             if each is not None and number < control.count:
                 data = read_bytes(Path(each), UPLOAD_LIMIT)
-                place = folder / "in" / f"{control.name}{number}"
-                paths.append(_stored(place / _name(Path(each), data, control.kind), data))
+                place = folder / "in" / f"{control.name}{number}" / _name(Path(each), data, control.kind)
+                if control.name == "style" and (folder / "in" / DRAWING).exists():
+                    place, data = place.with_suffix(".png"), _square(data, place.name)
+                paths.append(_stored(place, data))
         return control.value(paths)
 
     def _outcome(
         self, plan: Plan, reports: Sequence[dict[str, Any]], values: Mapping[str, Any], folder: Path
-    ) -> Outcome:
+    ) -> Answer:
         out = folder / "out"
         summary = [out / name for name in plan.summary.outputs] if plan.summary else []
         named = [out / each["file"] for report in reports for each in report.get("outputs", [])]
@@ -129,7 +133,7 @@ class Action:
         given = next((values[name] for name in COMPARED if values.get(name)), None)
         if given is not None and images and not values.get("align"):
             compared = _beside(given, images[0][0], folder)
-        return Outcome(images, sorted(out.iterdir()), report, figures, notes, compared)
+        return Answer(images, sorted(out.iterdir()), report, figures, notes, compared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +170,12 @@ def _stored(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, data)
     return path
+
+
+def _square(data: bytes, name: str) -> bytes:
+    """The centred square of a picture, which is all that a model takes, as a PNG."""
+    picture = decode(data, name)
+    return png_bytes(pixels(fit(picture, min(picture.size))), {})
 
 
 def _name(path: Path, data: bytes, kind: str) -> str:

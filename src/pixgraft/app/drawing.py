@@ -27,11 +27,6 @@ def colours(spec: ConditionSpec) -> list[str]:
     return ["#" + bytes(each).hex() for each in _levels(spec)]
 
 
-def paper(spec: ConditionSpec) -> str:
-    """The colour of an empty canvas: the first class, or white."""
-    return colours(spec)[0] if spec.kind == "labels" else PAPER
-
-
 def _levels(spec: ConditionSpec) -> Bytes:
     levels: Bytes = ((class_colors(spec.classes).numpy() + 1) * 127.5).round().astype(np.uint8)
     return levels
@@ -50,7 +45,7 @@ def drawn(canvas: bytes, spec: ConditionSpec) -> bytes:
         rgba = picture.convert("RGBA")
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
         raise PixgraftError(f"the drawing cannot be read: {reason(error)}: draw it anew") from error
-    flat = Image.alpha_composite(Image.new("RGBA", rgba.size, paper(spec)), rgba).convert("RGB")
+    flat = Image.alpha_composite(Image.new("RGBA", rgba.size, PAPER), rgba).convert("RGB")
     if len(flat.getcolors(2) or ()) == 1:
         raise PixgraftError("the drawing is empty: draw, or give a file")
     image = Image.fromarray(_classes(np.asarray(flat), _levels(spec))) if spec.kind == "labels" else flat.convert("L")
@@ -60,13 +55,20 @@ def drawn(canvas: bytes, spec: ConditionSpec) -> bytes:
 
 
 def _classes(pixels: Bytes, levels: Bytes) -> Bytes:
-    """The class (H, W) of each pixel (H, W, 3), by its colour, or by its neighbours' where that is none's."""
+    """The class (H, W) of each pixel (H, W, 3), by its colour, or by its neighbours' where that is none's; paper is of
+    the first class."""
     unknown = 255
     classes = np.full(pixels.shape[:2], unknown, np.int16)
     for index, level in reversed(list(enumerate(levels[:unknown].astype(np.int16)))):
-        classes[(np.abs(pixels - level) <= TOLERANCE).all(-1)] = index
+        classes[_near(pixels, level)] = index
+    classes[_near(pixels, np.full(3, 255, np.int16))] = 0  # paper
     while (edge := classes == unknown).any() and not edge.all():
         around = np.pad(classes, 1, constant_values=unknown)
         for beside in (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]):
             classes = np.where((classes == unknown) & (beside != unknown), beside, classes)
     return np.where(classes == unknown, 0, classes).astype(np.uint8)
+
+
+def _near(pixels: Bytes, colour: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    near: npt.NDArray[np.bool_] = (np.abs(pixels - colour) <= TOLERANCE).all(-1)
+    return near

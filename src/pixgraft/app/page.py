@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from pixgraft.app.actions import COMPARED, NEEDED, Action, Outcome, actions
+from pixgraft.app.actions import COMPARED, NEEDED, Action, Answer, actions
 from pixgraft.app.controls import Control
 from pixgraft.app.drawing import SIDE, colours
 from pixgraft.app.limits import Limits
@@ -182,7 +182,7 @@ def _refusal(line: str) -> gr.Error:
     return gr.Error(html.escape(printable(line)), duration=None, title="Not made", print_exception=False)
 
 
-def _figures(outcome: Outcome) -> str:
+def _figures(outcome: Answer) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(each)}</td><td>{html.escape(text)}</td></tr>" for each, text in outcome.figures
     )
