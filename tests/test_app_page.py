@@ -5,7 +5,6 @@ It needs gradio, playwright and a Chromium, as Debian's package has it: `make br
 
 import json
 import shutil
-import time
 import urllib.error
 import urllib.request
 import zlib
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from PIL import Image
 
 from cases import grit_method
 from encoders import saved
@@ -275,7 +273,7 @@ def test_bad_files_are_a_line_and_run_nothing(page: "Page", at: Served, photos: 
         "text.png": (b"no image at all", "text.png: not an image"),
         "large.png": (large_png(20_000), "20000 x 20000 pixels"),
         "picture.svg": (b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', "not an image"),
-        "page.html": (b"<script>alert(1)</script><img src=x onerror=alert(2)>", "not an image"),
+        "page.html": (b"<script>alert(1)</script><img src=x onerror=alert(2)>", "Only image/* allowed"),
         "<img src=x onerror=alert(3)>.png": (b"x", "not an image"),
     }
     give(page, "graft_target", photos / "01.png")
@@ -285,10 +283,11 @@ def test_bad_files_are_a_line_and_run_nothing(page: "Page", at: Served, photos: 
         page.wait_for_selector("#graft_run")
         give(page, "graft_target", photos / "01.png")
         page.set_input_files("#graft_source input[type=file]", tmp_path / name)
-        page.wait_for_timeout(1500)
-        page.click("#graft_run")
+        if not name.endswith(".html"):  # the page itself refuses it
+            page.wait_for_selector("#graft_source img")
+            page.click("#graft_run")
         said = refused(page)
-        assert line in said or ("Source: is empty" in said and name.endswith((".svg", ".html"))), (name, said)
+        assert line in said, (name, said)
 
 
 def test_a_file_of_200_mb_is_refused(page: "Page", at: Served, tmp_path: Path) -> None:
@@ -356,7 +355,7 @@ def test_requests_at_once_give_what_each_alone_would(at: Served, photos: Path) -
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda number: ask(at, "graft_run", pairs[number % 2]), range(8)))
     assert [result(at, each) for each in together] == alone * 4
-    assert pixels_of(alone[0]).shape == (32, 32, 3)
+    assert pixels_of(alone[0]).shape == (32, 32, 3) and b"not a photograph" in alone[0]
 
 
 def test_fifty_requests_at_once_are_made_or_refused(at: Served) -> None:
@@ -387,13 +386,4 @@ def test_nothing_stays(tmp_path: Path, styled: Path) -> None:
         assert "event: complete" in answer
         assert list(place.folder.rglob("*.png"))
         assert not list(place.folder.glob("request-*"))
-        time.sleep(0.1)
     assert not place.folder.exists()
-
-
-def test_pictures_are_upright(at: Served, photos: Path) -> None:
-    """What the page shows is the file that the command line writes."""
-    file = uploaded(at, photos / "00.png")
-    data = result(at, ask(at, "graft_run", [file, file, False, 0]))
-    assert b"not a photograph" in data
-    assert Image.open(photos / "00.png").size

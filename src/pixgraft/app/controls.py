@@ -5,6 +5,7 @@ A field's type says which control it gets, its docstring is the help. What a mod
 
 import ast
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ STYLES = 2
 """Pictures of a field that takes several."""
 OTHER_FILES = ("palette", "codes", "latents", "first", "second")
 """Fields of paths that are no pictures."""
-FOLDERS = ": a file, a folder (searched) or a zip"
+FOLDERS = re.compile(r": a file, a folder( \(searched\))? or a zip")
 """The part of a help that speaks of more than a page takes."""
 FOR_FOLDERS = ("pairs", "grid")
 """Fields that say nothing of a single picture."""
@@ -109,7 +110,7 @@ def _control(options: type, name: str, hint: Any, default: Any, text: str, pipel
     about: dict[str, Any] = {"name": name, "label": label, "help": text, "default": default, "shown": default}
     if Path in types_:
         several, kind = STYLES if tuple in types_ else 1, _file_kind(name, pipeline)
-        plain = text if kind == "file" else text.replace(FOLDERS, "")
+        plain = text if kind == "file" else FOLDERS.sub("", text)
         return Control(kind=kind, count=several, **about | {"help": plain})
     if choices := tuple(each for each in types_ if isinstance(each, str)):
         return Control(kind="choice", choices=choices, **about | {"shown": default or choices[0]})

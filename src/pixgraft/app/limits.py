@@ -98,7 +98,7 @@ class _RefusalError(Exception):
 
 async def _body(receive: Receive) -> bytes:
     """All of a request. Raises _RefusalError for a large one."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] != "http.request":
@@ -107,7 +107,7 @@ async def _body(receive: Receive) -> bytes:
         if len(body) > REQUEST_LIMIT:
             raise _RefusalError(413, f"a request of more than the {REQUEST_LIMIT:,} bytes allowed")
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

@@ -30,10 +30,12 @@ SWEPT = 60
 """Seconds between two looks for those that are due."""
 STYLES = """
 .gradio-container { max-width: 1200px !important; }
-.figures table { border-collapse: collapse; }
+.figures table, .figures tr { border: 0 !important; }
 .figures td { padding: 2px 12px 2px 0 !important; border: 0 !important; }
 .help p { font-size: var(--block-info-text-size); color: var(--block-info-text-color); margin: 0; }
 .figures p { margin: 4px 0; }
+button[role=tab][aria-selected=true] { color: var(--primary-700) !important; }
+.dark button[role=tab][aria-selected=true] { color: var(--primary-300) !important; }
 button:focus-visible, input:focus-visible, [tabindex]:focus-visible { outline: 2px solid var(--color-accent); }
 @media (max-width: 480px) { .gradio-container { padding: 4px !important; } }
 """

@@ -46,8 +46,8 @@ def served(pipelines: Sequence[Pipeline], *, port: int = 0, share: bool = False)
 
     Raises PixgraftError if gradio is not installed, or the port is taken.
     """
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER))
-    os.environ.update(
+    folder, before = Path(tempfile.mkdtemp(prefix=FOLDER)), dict(os.environ)
+    os.environ.update(  # gradio reads these, some at each request
         GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1",
         GRADIO_EXAMPLES_CACHE=str(folder / "examples"), GRADIO_SSR_MODE="False",
     )  # fmt: skip
@@ -71,6 +71,8 @@ def served(pipelines: Sequence[Pipeline], *, port: int = 0, share: bool = False)
         finally:
             blocks.close(verbose=False)
     finally:
+        os.environ.clear()
+        os.environ.update(before)
         shutil.rmtree(folder, ignore_errors=True)
 
 
