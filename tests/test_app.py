@@ -29,7 +29,7 @@ from pixgraft.models import save_model
 from pixgraft.pipelines.base import Pipeline
 from test_fifth_method import Tracing, experiment
 from training import make_images
-from using import opened
+from using import opened, refusal
 
 LABELS, SKETCH = ConditionSpec("labels", 32, classes=4), ConditionSpec("sketch", 32)
 
@@ -277,6 +277,10 @@ def test_files_of_others_run_nothing(tmp_path: Path) -> None:
     assert page[b"content-security-policy"].startswith(b"default-src 'self'")
     assert file[b"content-security-policy"].startswith(b"sandbox; default-src 'none'")
     assert file[b"x-content-type-options"] == b"nosniff" and page[b"X-Frame"] == b"1"
+
+
+def test_a_port_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "port 70000: choose a number" in refusal(capsys, "app", "--port", 70000)
 
 
 def test_a_missing_gradio_is_one_line(

@@ -5,6 +5,7 @@ It needs gradio, playwright and a Chromium, as Debian's package has it: `make br
 
 import json
 import shutil
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -17,6 +18,7 @@ import pytest
 
 from cases import grit_method
 from encoders import saved
+from pixgraft.app import serve
 from pixgraft.app.serve import Served, opened, served
 from pixgraft.models import save_model
 from training import make_images
@@ -387,3 +389,18 @@ def test_nothing_stays(tmp_path: Path, styled: Path) -> None:
         assert list(place.folder.rglob("*.png"))
         assert not list(place.folder.glob("request-*"))
     assert not place.folder.exists()
+
+
+def test_old_files_are_deleted(styled: Path, model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gradio")
+    monkeypatch.setattr(serve, "SWEPT", 1)
+    monkeypatch.setattr(serve, "LIFETIME", 1)
+    with served(opened([str(styled), str(model)], "cpu")) as place:
+        file = uploaded(place, photos / "00.png")
+        ask(place, "graft_run", [file, file, False, 0])
+        ask(place, "sample_0_run", [1, 0, 1, "stored", None])
+        for _ in range(60):
+            if not (left := [each for each in place.folder.rglob("*") if each.is_file()]):
+                break
+            time.sleep(0.5)
+        assert not left

@@ -1,6 +1,5 @@
 """The page: a tab for each task, in it each model, and in that what the model can be asked for."""
 
-import hashlib
 import html
 import json
 import logging
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio import processing_utils
 from starlette.middleware import Middleware
 
 from pixgraft.app.actions import COMPARED, NEEDED, Action, Answer, actions
@@ -24,10 +24,6 @@ from pixgraft.pipelines.base import Pipeline
 TITLES = {"graft": "Graft", "synthesize": "Synthesize", "encode": "Encode", "sample": "Sample"}
 QUEUE = 20
 """Requests that may wait; further ones are refused."""
-LIFETIME = 30 * 60
-"""Seconds after which uploads and results are deleted."""
-SWEPT = 60
-"""Seconds between two looks for those that are due."""
 STYLES = """
 .gradio-container { max-width: 1200px !important; }
 .figures table, .figures tr { border: 0 !important; }
@@ -70,7 +66,7 @@ def page(pipelines: Sequence[Pipeline]) -> gr.Blocks:
     by_task: dict[str, list[Pipeline]] = {}
     for pipeline in pipelines:
         by_task.setdefault(pipeline.model.method.task, []).append(pipeline)
-    with gr.Blocks(title="pixgraft", analytics_enabled=False, delete_cache=(SWEPT, LIFETIME)) as blocks:
+    with gr.Blocks(title="pixgraft", analytics_enabled=False) as blocks:
         gr.Markdown("# pixgraft\nImages are made by neural networks, on the computer that serves this page.")
         with gr.Tabs():
             for task, models in by_task.items():
@@ -92,7 +88,7 @@ def _each(parts: Sequence[Any], title: Callable[[Any], str], show: Callable[[Any
 
 def _model(pipeline: Pipeline, name: str) -> None:
     task = pipeline.model.method.task
-    gr.Markdown(f"Model `{pipeline.model.name}`")
+    gr.Markdown("Model `{}`".format(printable(pipeline.model.name).replace("`", "'")))
     _each(actions(pipeline), lambda each: each.title, _action, f"{task}_{name}")
 
 
@@ -153,7 +149,7 @@ def respond(action: Action, values: dict[str, Any], cache: str) -> tuple[Any, ..
 
         def stored(path: Path) -> str:
             data = path.read_bytes()
-            place = Path(cache) / hashlib.sha256(data).hexdigest()
+            place = Path(cache) / processing_utils.hash_bytes(data)  # seeded at random: nobody guesses it
             place.mkdir(exist_ok=True)
             write_bytes(place / path.name, data)  # renamed into place: another request may be reading the same file
             return str(place / path.name)

@@ -1,12 +1,13 @@
 """Serve the page until a signal ends it; what was given and made is deleted then."""
 
+import contextlib
 import os
 import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -19,6 +20,10 @@ from pixgraft.pipelines.loading import load
 ADDRESS = "127.0.0.1"
 FOLDER = "pixgraft-app-"
 """How the name of the temporary folder begins."""
+LIFETIME = 30 * 60
+"""Seconds after which uploads and results are deleted."""
+SWEPT = 60
+"""Seconds between two looks for those that are due."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def opened(models: Sequence[str], device: str = "auto") -> list[Pipeline]:
     return pipelines
 
 
-@contextmanager
+@contextlib.contextmanager
 def served(pipelines: Sequence[Pipeline], *, port: int = 0, share: bool = False) -> Iterator[Served]:
     """The page of these models at a port (0: any that is free) of 127.0.0.1, and with `share` at a public address.
 
@@ -66,9 +71,12 @@ def served(pipelines: Sequence[Pipeline], *, port: int = 0, share: bool = False)
             )  # fmt: skip
         except OSError as error:
             raise PixgraftError(f"port {port}: taken or not to be had: choose another with --port") from error
+        ended = threading.Event()
+        threading.Thread(target=_sweep, args=(folder, ended), daemon=True).start()
         try:
             yield Served(local, public, folder)
         finally:
+            ended.set()
             blocks.close(verbose=False)
     finally:
         os.environ.clear()
@@ -76,8 +84,19 @@ def served(pipelines: Sequence[Pipeline], *, port: int = 0, share: bool = False)
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _sweep(folder: Path, ended: threading.Event) -> None:
+    """Delete files as they become due. Gradio's own deletion leaves out what its components do not hand on."""
+    while not ended.wait(SWEPT):
+        for each in folder.rglob("*"):
+            with contextlib.suppress(OSError):  # another request may have deleted it
+                if each.is_file() and time.time() - each.stat().st_ctime > LIFETIME:
+                    each.unlink()
+
+
 def serve(models: Sequence[str], *, port: int, share: bool, device: str, say: Callable[[str], None]) -> str:
     """Serve until SIGINT or SIGTERM comes; returns its name. `say` is told where the page is."""
+    if not 0 <= port < 2**16:
+        raise PixgraftError(f"port {port}: choose a number from 0 to {2**16 - 1}")
     ended = threading.Event()
     names: list[str] = []
 
