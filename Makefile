@@ -1,5 +1,5 @@
 # make demo: see it work.  make test, make lint: what CI runs.  make slow: the slow tests.  make fuzz: 10,000 spoilt
-# files.  make crash: 350 kills.  make browser: the rating page in Chromium.  make gpu: the plan for a machine with a GPU.
+# files.  make crash: 350 kills.  make browser: the pages in Chromium.  make gpu: the plan for a machine with a GPU.
 # Each makes .venv if it is missing.
 
 PYTHON ?= python3
@@ -33,7 +33,9 @@ crash: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python tests/hostile/crash.py
 
 browser: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow tests/test_study_page.py
+	$(PYTHON) -m venv $(VENV)-app
+	$(VENV)-app/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,app]'
+	$(VENV)-app/bin/python -m pytest -m slow tests/test_study_page.py tests/test_app_page.py
 
 # In pieces of at most nine minutes: call it again until it says that all is done. DATA and PAIRS are for the trainings.
 gpu: $(VENV)/installed
@@ -45,4 +47,4 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) out build
+	rm -rf $(VENV) $(VENV)-app out build

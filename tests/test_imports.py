@@ -41,6 +41,7 @@ FLOORS = {
     "pipelines": (5, ()),
     "evaluation": (6, ()),
     "publishing": (6, ("evaluation",)),
+    "app": (6, ()),
     "study": (6, ("evaluation",)),
     "cli": (7, ()),
     "__init__": (7, ()),

@@ -73,7 +73,8 @@ def script() -> None:
 
 
 def _run(arguments: list[str]) -> object:
-    from pixgraft.cli import completion, data, demo, models, runs, share, study, use  # noqa: F401 - each adds its verbs
+    # Each adds its verbs to the app.
+    from pixgraft.cli import browser, completion, data, demo, models, runs, share, study, use  # noqa: F401
     from pixgraft.cli.app import app
 
     if arguments == ["--version"]:

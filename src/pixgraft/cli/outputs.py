@@ -9,6 +9,7 @@ from rich.table import Table
 from pixgraft.engine.bars import Bars
 from pixgraft.engine.terminal import wide
 from pixgraft.pipelines.base import Done, Pipeline
+from pixgraft.pipelines.figures import figure_at, figure_text, number_of
 
 MOST = 20
 """Most rows of a table of outputs."""
@@ -54,26 +55,26 @@ def print_outputs(
 def _table(columns: Mapping[str, str], reports: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     """The figures of the first reports, and of all; columns without any are left out."""
     figures = {
-        heading: (path, [_at(report.get("measures"), path) for _, report in reports])
+        heading: (path, [figure_at(report.get("measures"), path) for _, report in reports])
         for heading, path in columns.items()
     }
-    figures = {heading: each for heading, each in figures.items() if any(map(_figure, each[1]))}
+    figures = {heading: each for heading, each in figures.items() if any(map(figure_text, each[1]))}
     table = Table(box=None, pad_edge=False)
     table.add_column("output", overflow="fold")
     for column in (*figures, "seconds"):
         table.add_column(column, justify="right")
     for number, (label, report) in enumerate(reports[:MOST]):
-        texts = [_figure(values[number]) for _, values in figures.values()]
-        table.add_row(label, *texts, f"{_number(report.get('seconds')):.3f}")
+        texts = [figure_text(values[number]) for _, values in figures.values()]
+        table.add_row(label, *texts, f"{number_of(report.get('seconds')):.3f}")
     if len(reports) > MOST:
         table.add_row(f"... {len(reports) - MOST:,} more")
     if len(reports) > 1:
         table.add_section()
         totals = [
-            _total(path, [each for each in values if isinstance(each, int | float) and _number(each) == each])
+            _total(path, [each for each in values if isinstance(each, int | float) and number_of(each) == each])
             for path, values in figures.values()
         ]
-        seconds = sum(_number(report.get("seconds")) for _, report in reports)
+        seconds = sum(number_of(report.get("seconds")) for _, report in reports)
         table.add_row(f"all {len(reports):,}", *totals, f"{seconds:.3f}")
     return table
 
@@ -106,35 +107,10 @@ def _resized(reports: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _at(measures: Any, path: str) -> Any:
-    """The figure at a dotted path within measures; None if it is not there."""
-    for part in path.split("."):
-        try:
-            measures = measures[int(part) if isinstance(measures, list) else part]
-        except (LookupError, TypeError, ValueError):
-            return None
-    return measures
-
-
-def _number(value: Any) -> float:
-    """A number of a report, which may have been edited, as a float; 0 for what is none."""
-    try:
-        return float(value) if isinstance(value, int | float) else 0.0
-    except OverflowError:
-        return 0.0
-
-
-def _figure(value: Any) -> str:
-    """A number, or several, as text; nothing for what is none."""
-    if isinstance(value, list):
-        return ", ".join(f"{_number(each):.3f}" for each in value if isinstance(each, int | float))
-    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if isinstance(value, float) else ""
-
-
 def _total(path: str, values: Sequence[float]) -> str:
     """The largest of largest figures, the sum of counts, and the mean of others."""
     if not values:
         return ""
     if path.endswith("largest"):
-        return _figure(max(values))
-    return _figure(sum(values) if isinstance(values[0], int) else sum(values) / len(values))
+        return figure_text(max(values))
+    return figure_text(sum(values) if isinstance(values[0], int) else sum(values) / len(values))

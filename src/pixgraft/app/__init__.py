@@ -1,0 +1,1 @@
+"""The models in a browser: a page made from the options of their pipelines, served on this machine."""
