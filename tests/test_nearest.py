@@ -38,8 +38,6 @@ def test_a_copy_is_shown_first(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (first["image"], Path(first["training"]).stem, first["distance"]) == ("b.png", PHOTOGRAPHS[2].stem, 0)
     assert result["pairs"][1]["distance"] > 0.01 and result["sets"]["training"]["images"] == 4
     assert Image.open(tmp_path / "out" / "nearest.png").size == (4 * 66 + 2, 66 + 2)
-    assert main([*command, "--out", str(tmp_path / "out"), "--show", "1"]) == 0
-    assert Image.open(tmp_path / "out" / "nearest.png").size == (2 * 66 + 2, 66 + 2)
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(

