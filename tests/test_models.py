@@ -155,7 +155,7 @@ def test_a_bundled_model_opens_by_its_name(tmp_path: Path, model: Path, monkeypa
 
 
 def test_every_bundled_model_opens() -> None:
-    assert len(models.bundled()) == 2
+    assert len(models.bundled()) == 3
     for name in models.bundled():
         opened = load_model(name)
         assert opened.method.name == name.split("-")[0]
