@@ -469,7 +469,8 @@ def test_stopped_and_resumed_is_one_run(name: str, data: Path, tmp_path: Path) -
     assert torch.equal(opened.encode(condition).images[-1], again.encode(condition).images[-1])
 
 
-@pytest.mark.parametrize("name", [pytest.param("psp", marks=pytest.mark.slow), "ome"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["psp", "ome"])
 def test_two_processes_train_one_model(name: str, data: Path, tmp_path: Path) -> None:
     """Batch normalisation sees each process's share alone, so this is not what one process would do."""
     done = torchrun(*arguments(name, data, tmp_path / "run", "train.checkpoint_every=4", "train.images=8"))

@@ -161,7 +161,9 @@ def test_every_bundled_model_opens() -> None:
         assert opened.method.name == name.split("-")[0]
         card = (models._assets() / name / "README.md").read_text(encoding="utf-8")
         assert opened.weights_sha256 in card and "attribution" in card
-        assert opened.rights.license == "apache-2.0" and "Lisa DeBruine" in opened.rights.credit
+        expected = {"faces": ("cc-by-4.0", "FairFace"), "portraits": ("apache-2.0", "Lisa DeBruine")}
+        licence, maker = expected[name.split("-")[1]]
+        assert opened.rights.license == licence and maker in opened.rights.credit
 
 
 def test_a_run_opens_as_its_newest_averages(trained: Path, tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ def test_the_input_s_side_is_that_of_the_comparison(models: Path, data: Path, tm
     assert values(result, "PSNR")["wide"] == pytest.approx(by_hand(made, references), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_rows_of_table_3_are_trained_and_measured_again(
     models: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

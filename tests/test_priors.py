@@ -344,7 +344,7 @@ def test_two_processes_average_their_gradients_and_what_they_saw(kind: str, data
         torch.testing.assert_close(gradient, (alone[0][name] + alone[1][name]) / 2, rtol=1e-3, atol=1e-5, msg=name)
 
 
-@EACH
+@pytest.mark.parametrize("kind", ["stylegan2", pytest.param("progan", marks=pytest.mark.slow)])
 def test_a_few_pictures_are_learned(kind: str) -> None:
     """Overfitting: to each of four pictures some sample comes nearer than their mean is, the best of blurs."""
     settings = {
