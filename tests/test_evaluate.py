@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from pixgraft.cli import main
-from using import refusal
+from using import CURVE, refusal
 
 COUNT, SIDE = 12, 32
 
@@ -126,7 +126,7 @@ def test_a_spectrum_shows_what_noise_adds(sets: Path, tmp_path: Path) -> None:
     assert len(real) == SIDE // 2 + 1
     assert (fake[-6:] > real[-6:] * 4).all()
     assert real[1] / 2 < fake[1] < real[1] * 2
-    assert (tmp_path / "spectra.svg").read_text().count("<polyline") == 2
+    assert (tmp_path / "spectra.svg").read_text().count(CURVE) == 2
 
 
 def test_the_interval_holds_the_value_and_is_wider_for_fewer(sets: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from pixgraft.metrics.estimate import Estimate
 from pixgraft.models import load_model, save_model
 from pixgraft.presets import preset
 from test_paired_runs import torchrun
-from using import refusal
+from using import CURVE, refusal
 
 COUNT = 3
 
@@ -234,7 +234,7 @@ def test_figure_7_is_the_change_of_the_codes(models: Path, data: Path, tmp_path:
     assert any("coarse ones" in note for note in result["notes"])
     page = (tmp_path / "report.html").read_text()
     assert "Mean absolute change of the codes by step" in page
-    assert page.count("<polyline") == 3
+    assert page.count(CURVE) == 3
     assert (tmp_path / "change.svg").read_text() in page
 
 
@@ -270,7 +270,7 @@ def test_other_metrics_stand_beside_the_steps(models: Path, data: Path, tmp_path
     result = measured(tmp_path, models / "lr", data, "ome-figure7", *more)
     assert values(result, "FD-SqueezeNet").keys() == {"step 1", "step 2"}
     assert (tmp_path / "fd.svg").is_file()
-    assert (tmp_path / "spectra.svg").read_text().count("<polyline") == 3  # two steps and the references
+    assert (tmp_path / "spectra.svg").read_text().count(CURVE) == 3  # two steps and the references
 
 
 # --- statements ---

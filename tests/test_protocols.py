@@ -32,7 +32,7 @@ from pixgraft.pipelines.synthesize import SynthesisPipeline
 from pixgraft.training.loop import Outcome
 from test_ome_evaluation import saved, shrunk, values
 from training import make_images, make_pairs
-from using import random_model, refusal
+from using import CURVE, random_model, refusal
 
 Captured = pytest.CaptureFixture[str]
 COUNT = 3
@@ -330,7 +330,7 @@ def test_figure_6_draws_the_identity_loss_over_training(
     assert result["rows"][2]["training"]["identity"] == [0.1, 0.1 / 9, 0.1 / 17]
     assert "training" not in result["rows"][3]
     drawing = (tmp_path / "out" / "training.svg").read_text()
-    assert drawing.count("<polyline") == 3
+    assert drawing.count(CURVE) == 3
     assert "images seen" in drawing
     command = ("evaluate", runs, "--data", flat, "--protocol", table.name, "--device", "cpu", "--metrics", "psnr")
     RunLog(runs / "ob-mc" / "log.jsonl").write(images=20, identity_2=0.1)

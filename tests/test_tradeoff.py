@@ -15,9 +15,10 @@ from cases import tiny_prior
 from encoders import codes, pixels
 from encoders import saved as perturbed
 from pixgraft.cli import main
-from pixgraft.data.charts import logarithmic
+from pixgraft.data.charts import Axis
 from pixgraft.data.grids import tiled, tiles
 from pixgraft.errors import PixgraftError
+from pixgraft.evaluation.plots import tradeoff_svg
 from pixgraft.evaluation.rows import OutputFolder
 from pixgraft.evaluation.subjects import Pictures
 from pixgraft.evaluation.tradeoff import Searches
@@ -28,7 +29,7 @@ from pixgraft.models import load_model, save_model
 from pixgraft.pipelines.base import UNFINISHED
 from test_ome_evaluation import values
 from training import make_images
-from using import refusal, report
+from using import CURVE, refusal, report
 
 COUNT = 2
 PLAIN = ("--perceptual", "none", "--device", "cpu", "--quiet")
@@ -112,7 +113,7 @@ def test_passes_and_pictures_are_measured_with_what_they_took(work: Path, tmp_pa
     ]  # fmt: skip
     assert any(note.startswith("pulse: pulse in w, 2 steps, for images shrunk by 8; seconds") for note in two["notes"])
     drawn = (out / "tradeoff.svg").read_text()
-    assert drawn.count("<polyline") == 2 * 3 and drawn in (out / "report.html").read_text()
+    assert drawn.count(CURVE) == 2 * 3 and drawn in (out / "report.html").read_text()
     # Another row leaves those as they were measured, seconds too.
     three = measured(work, out, "ome", "wplus", "pulse", "hybrid")
     assert [row for row in three["rows"] if row.get("curve") != "hybrid"] == two["rows"]
@@ -220,10 +221,28 @@ def test_a_row_of_tiles_is_taken_apart() -> None:
     assert tiles(sheet, 2) is None and tiles(sheet[:, :3], 3) is None
 
 
-def test_a_logarithmic_axis_has_whole_decades() -> None:
+def test_axes_end_at_round_numbers() -> None:
+    for given, logarithmic, ends, labels in (
+        ([0.02, 0.2, 20.0], True, (0.01, 100.0), ["0.01", "0.1", "1", "10", "100"]),
+        ([3.0], True, (2.0, 5.0), ["2", "5"]),
+        ([999.9999999999999], True, (500.0, 1000.0), ["500", "1 k"]),
+        ([0.0, 7.1], None, (0.0, 8.0), ["0", "2", "4", "6", "8"]),
+        ([5.0], None, (2.0, 8.0), ["2", "4", "6", "8"]),
+        ([1.0, 30.0], None, (1.0, 50.0), ["1", "2", "5", "10", "20", "50"]),
+        ([], None, (0.0, 1.0), ["0", "0.25", "0.5", "0.75", "1"]),
+    ):
+        axis = Axis.around(given, logarithmic=logarithmic)
+        assert (axis.low, axis.high) == pytest.approx(ends) and [*axis.labels.values()] == labels
+        assert [axis.share(each) for each in (*ends, -1.0, 1e9)] == pytest.approx([0, 1, 0, 1])
+    decades = Axis.around([0.02, 20.0], logarithmic=True)
+    assert decades.share(1.0) == pytest.approx(0.5)
+    assert decades.until(5.0).high == 5.0 and [*decades.until(5.0).labels] == pytest.approx([0.01, 0.1, 1.0])
+
+
+def test_the_tradeoff_is_drawn_over_decades() -> None:
     points = [(0.02, 10.0), (0.2, 20.0), (20.0, 30.0)]
-    drawn = logarithmic({"PSNR": {"a <b>": points}}, title="T", x="seconds")
-    for label in (">0.01<", ">0.1<", ">1<", ">10<", ">100<", ">a &lt;b&gt;<", ">seconds<"):
+    drawn = tradeoff_svg({"PSNR": {"a <b>": points}}, "seconds")
+    for label in (">0.01<", ">100<", ">a &lt;b&gt;<", ">seconds, logarithmic<", ">PSNR<"):
         assert label in drawn
-    assert drawn.count("<circle") == 3 and 'points="98.8,' in drawn.replace("98.7,", "98.8,")
-    assert "NaN" not in drawn and "nan," not in logarithmic({"PSNR": {"one": [(1.0, 5.0)]}}, title="T", x="seconds")
+    assert drawn.count("<circle") == 3 and drawn.count(CURVE) == 1
+    assert "nan" not in tradeoff_svg({"PSNR": {"one": [(1.0, 5.0)]}}, "seconds").replace("dominant", "")

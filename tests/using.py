@@ -16,6 +16,8 @@ from pixgraft.methods.i2ilr import I2ILR
 from pixgraft.models import save_model
 from training import experiment, make_images
 
+CURVE = ' stroke-width="2" '
+"""What each curve of a chart has, and neither its axes nor its name."""
 PHOTOGRAPHS = sorted((Path(pixgraft.__file__).parent / "assets" / "examples").glob("*/*.jpg"))
 """The bundled portraits, 128x128."""
 

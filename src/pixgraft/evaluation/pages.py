@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pixgraft.data.charts import figure, text
+from pixgraft.data.charts import figure
+from pixgraft.data.drawing import escaped
 from pixgraft.errors import printable
 from pixgraft.evaluation.metrics_table import METRICS
 
@@ -169,38 +170,38 @@ def page(result: dict[str, Any], sheet_png: bytes, plots: Iterable[tuple[str, st
     """One HTML page that needs no other file; `plots` are titles and SVGs."""
     layout = _layout(result)
     columns = layout.measured
-    head = "".join(f'<th title="{text(c["about"])}">{text(c["heading"])}</th>' for c in columns)
-    paper = "".join(f"<th>paper: {text(column.heading)}</th>" for column in layout.extra)
+    head = "".join(f'<th title="{escaped(c["about"])}">{escaped(c["heading"])}</th>' for c in columns)
+    paper = "".join(f"<th>paper: {escaped(column.heading)}</th>" for column in layout.extra)
     body = []
     for row in result["rows"]:
         texts = (cell(row["values"], c["label"]) for c in columns)
         cells = "".join(f"<td>{value}<small>{interval}</small></td>" for value, interval in texts)
         cells += "<td></td>" * len(layout.extra)
-        body.append(f"<tr><td>{text(row['name'])}</td><td>{row['images']:,}</td>{cells}</tr>")
+        body.append(f"<tr><td>{escaped(row['name'])}</td><td>{row['images']:,}</td>{cells}</tr>")
     for entry in result["published"]:
-        cells = "".join(f"<td>{text(each)}</td>" for each in layout.cells(entry))
-        body.append(f'<tr class="paper"><td>paper: {text(entry["name"])}</td><td></td>{cells}</tr>')
+        cells = "".join(f"<td>{escaped(each)}</td>" for each in layout.cells(entry))
+        body.append(f'<tr class="paper"><td>paper: {escaped(entry["name"])}</td><td></td>{cells}</tr>')
     of_pairs = []
     for pair in result.get("pairs", []):
         texts = (pair_cell(pair["values"], c["label"]) for c in columns)
         cells = "".join(f"<td>{value}<small>{interval}</small></td>" for value, interval in texts)
-        of_pairs.append(f"<tr><td>{text(pair_name(pair))}</td>{cells}</tr>")
+        of_pairs.append(f"<tr><td>{escaped(pair_name(pair))}</td>{cells}</tr>")
     pairs = f'<div class="wide"><table><tr><th></th>{head}</tr>{"".join(of_pairs)}</table></div>'
     pairs = f"<h2>{PAIRS}</h2>{pairs}<p>{MARKED}.</p>" if of_pairs else ""
     data = base64.b64encode(sheet_png).decode()
     image = f'<h2>Images</h2><img alt="Sheet of images" src="data:image/png;base64,{data}">'
-    notes = "".join(f"<li>{text(note)}</li>" for note in result["notes"])
+    notes = "".join(f"<li>{escaped(note)}</li>" for note in result["notes"])
     described, protocol = (
-        "".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in terms)
+        "".join(f"<dt>{escaped(key)}</dt><dd>{escaped(value)}</dd>" for key, value in terms)
         for terms in ([(c["label"], c["about"]) for c in result["columns"]], _flat(result["protocol"]))
     )
-    title = text(result["title"])
+    title = escaped(result["title"])
     version = f"pixgraft {result['made_by']['pixgraft']}, code {result['made_by']['code_sha256'][:12]}"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style>'
         f'<h1>{title}</h1><div class="wide"><table><tr><th></th><th>images</th>{head}{paper}</tr>'
         f"{''.join(body)}</table></div><p>Small figures are 95 % bootstrap intervals.</p>{pairs}<ul>{notes}</ul>{image}"
-        + "".join(f"<h2>{text(heading)}</h2>{svg}" for heading, svg in plots)
+        + "".join(f"<h2>{escaped(heading)}</h2>{svg}" for heading, svg in plots)
         + f"<h2>Columns</h2><dl>{described}</dl><h2>Protocol</h2><dl>{protocol}</dl><p>{version}</p></html>\n"
     )

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pixgraft.data.charts import chart, indexed, logarithmic, steps_svg
+from pixgraft.data.charts import Axis, Panel, Points, chart, charts, steps_svg
 from pixgraft.evaluation.scatter import TITLE, scatter_svg
 
 TRADEOFF = "Quality against time"
@@ -34,10 +34,10 @@ def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         longest = [int(each) for each in max((each["images"] for each in training.values()), key=len)]
         curves = {name: each[loss] for name, each in training.items()}
         title = f"The {loss} loss over training, times its weight"
-        drawn["training.svg"] = title, steps_svg(curves, longest, title=title, x="images seen")
+        drawn["training.svg"] = title, steps_svg(curves, longest, title=title, up=loss, across="images seen")
     clock, panels = _against_time(result)
     if panels:
-        drawn["tradeoff.svg"] = TRADEOFF, logarithmic(panels, title=TRADEOFF, x=f"{clock} an image")
+        drawn["tradeoff.svg"] = TRADEOFF, tradeoff_svg(panels, f"{clock} an image")
     if svg := scatter_svg(result):
         drawn[SCATTER] = TITLE, svg
     if not result["protocol"].get("by_step"):
@@ -51,8 +51,16 @@ def plots(result: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
             families.setdefault(column["metric"].partition("-")[0], {})[column["label"]] = values
     for family, curves in families.items():
         title = TITLES.get(family, f"{', '.join(curves)} by step")
-        drawn[f"{family}.svg"] = title, steps_svg(curves, numbers, title=title)
+        drawn[f"{family}.svg"] = title, steps_svg(curves, numbers, title=title, up=", ".join(curves))
     return drawn
+
+
+def tradeoff_svg(panels: Mapping[str, Mapping[str, Points]], clock: str) -> str:
+    """Curves by their name by the quantity that goes up, over a logarithmic axis of times, which are above 0."""
+    points = {up: [point for curve in curves.values() for point in curve] for up, curves in panels.items()}
+    times = Axis.around((time for each in points.values() for time, _ in each), logarithmic=True)
+    axes = {up: Axis.around((value for _, value in each), logarithmic=False) for up, each in points.items()}
+    return charts([(Panel(up, clock, axes[up], times), panels[up]) for up in panels], title=TRADEOFF, dots=True)
 
 
 def _against_time(result: Mapping[str, Any]) -> tuple[str, dict[str, dict[str, list[tuple[float, float]]]]]:
@@ -77,12 +85,9 @@ def spectra_svg(spectra: Mapping[str, Sequence[float]]) -> str:
     Frequencies are cycles an image, from 1 to half its side.
     """
     curves = {name: [10 * math.log10(max(p, 1e-12)) for p in power[1:]] for name, power in spectra.items()}
-    low = math.floor(min(map(min, curves.values())) / 10) * 10
-    high = math.ceil(max(map(max, curves.values())) / 10) * 10
     bins = max(map(len, curves.values()))
-    across: dict[float, str] = {
-        index: str(index + 1) for index in sorted({0, bins // 4, bins // 2, 3 * bins // 4, bins - 1})
-    }
-    up = {float(level): str(level) for level in range(low, max(high, low + 10) + 1, 10)}
-    title = "Azimuthally averaged power spectra"
-    return chart(indexed(curves), across, up, title=title, x="frequency (cycles an image)", y="dB")
+    labels = {float(at): str(at) for at in sorted({1, bins // 4 + 1, bins // 2 + 1, 3 * bins // 4 + 1, bins})}
+    levels = Axis.around((level for curve in curves.values() for level in curve), logarithmic=False)
+    panel = Panel("power, dB", "frequency (cycles an image)", levels, Axis(1.0, bins, labels))
+    placed = {name: [*enumerate(levels, 1)] for name, levels in curves.items()}
+    return chart(placed, panel, title="Azimuthally averaged power spectra")

@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pixgraft.data.charts import COLOURS, text
+from pixgraft.data.charts import Axis, Panel, Sheet
 from pixgraft.evaluation.pages import published_columns
 
 TITLE = "Distance and diversity"
-WIDTH, HEIGHT, LINE = 640, 380, 20
-LOGARITHMIC = 20.0
-"""Distances whose largest is more times the smallest are drawn on a logarithmic axis."""
 
 
 @dataclass(frozen=True)
@@ -55,67 +52,21 @@ def _figures(entry: Mapping[str, Any]) -> tuple[float, float, float]:
     return value, low, high
 
 
-def _round(high: float) -> list[float]:
-    """Round numbers from 0 up to `high`, three to seven of them."""
-    size = 10.0 ** math.floor(math.log10(high))
-    step = size * next(part for part in (0.2, 0.25, 0.5, 1, 2) if high / (size * part) < 7)
-    return [step * number for number in range(math.floor(high / step) + 1)]
-
-
 def _drawn(points: Sequence[Point], x: str, y: str) -> str:
-    """The points over the axes' labels `x` and `y`, with their names below."""
-    left, top, right, bottom = 72, 16, WIDTH - 16, HEIGHT - 46
-    values = [each.distance[0] for each in points]
-    logarithmic = min(values) > 0 and max(values) / min(values) > LOGARITHMIC
-    most = max(each.diversity[2] for each in points) or 1.0
-    if logarithmic:
-        low, high = min(values) / 1.5, max(values) * 1.5
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        ticks = [
-            factor * 10.0**power for power in powers for factor in (1, 2, 5) if low <= factor * 10.0**power <= high
-        ]
-    else:
-        low, high = 0.0, max(each.distance[2] for each in points) * 1.05 or 1.0
-        ticks = _round(high)
-
-    def across(value: float) -> float:
-        value = min(max(value, low), high)
-        part = math.log(value / low) / math.log(high / low) if logarithmic else (value - low) / (high - low)
-        return left + (right - left) * part
-
-    def up(value: float) -> float:
-        return bottom - (bottom - top) * max(value, 0.0) / (most * 1.05)
-
-    height = HEIGHT + LINE * len(points) + 8
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
-        f'font-size="12" role="img" aria-label="{text(f"{TITLE} of {len(points)} rows")}">',
-        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-    ]
-    for tick in ticks:
-        parts.append(f'<line x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="{top}" y2="{bottom}" stroke="#ddd"/>')
-        parts.append(f'<text x="{across(tick):.1f}" y="{bottom + 16}" text-anchor="middle">{tick:,g}</text>')
-    for level in _round(most * 1.05):
-        parts.append(f'<line x1="{left}" x2="{right}" y1="{up(level):.1f}" y2="{up(level):.1f}" stroke="#ddd"/>')
-        place = f'x="{left - 6}" y="{up(level):.1f}" text-anchor="end" dominant-baseline="middle"'
-        parts.append(f"<text {place}>{level:,g}</text>")
-    axis = f"{x}, logarithmic: better to the left" if logarithmic else f"{x}: better to the left"
-    parts.append(f'<text x="{(left + right) / 2}" y="{bottom + 36}" text-anchor="middle">{text(axis)}</text>')
-    turned = f'transform="rotate(-90 14 {(top + bottom) / 2})" x="14" y="{(top + bottom) / 2}" text-anchor="middle"'
-    parts.append(f"<text {turned}>{text(y)}: better upwards</text>")
-    for number, point in enumerate(points):
-        colour = COLOURS[number % len(COLOURS)]
-        dot = f'r="5" fill="{"white" if point.published else colour}" stroke="{colour}" stroke-width="2"'
-        at = across(point.distance[0]), up(point.diversity[0])
-        spread = [(*map(across, point.distance[1:]), at[1], at[1]), (at[0], at[0], *map(up, point.diversity[1:]))]
-        for x1, x2, y1, y2 in spread:
-            ends = f'x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"'
-            parts.append(f'<line {ends} stroke="{colour}" stroke-width="2"/>')
-        line = HEIGHT + LINE * number + 8
-        parts.append(f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" {dot}/><circle cx="{left + 6}" cy="{line}" {dot}/>')
-        for place, said in (
-            (f'x="{at[0] + 8:.1f}" y="{at[1] - 9:.1f}"', str(number + 1)),
-            (f'x="{left + 20}" y="{line}"', text(f"{number + 1}: {point.name}")),
-        ):
-            parts.append(f'<text {place} dominant-baseline="middle">{said}</text>')
-    return "".join([*parts, "</svg>"])
+    """The points over the quantities `x` and `y`, numbered, with their intervals."""
+    distances = Axis.around([each.distance[0] for each in points])
+    if not distances.logarithmic:
+        distances = Axis.around([0.0, *(each.distance[2] for each in points)], logarithmic=False)
+    diversities = Axis.around([0.0, *(each.diversity[2] for each in points)], logarithmic=False)
+    panel = Panel(f"{y}: better upwards", f"{x}: better to the left", diversities, distances)
+    names = [f"{number}: {point.name}" for number, point in enumerate(points, 1)]
+    sheet = Sheet(f"{TITLE} of {len(points)} rows", names, [panel])
+    (plane,) = sheet.planes
+    for number, (point, colour) in enumerate(zip(points, sheet.colours.values(), strict=True), 1):
+        (distance, *nearest), (diversity, *least) = point.distance, point.diversity
+        at = plane.at(distance, diversity)
+        sheet.drawing.line([plane.at(each, diversity) for each in nearest], colour, width=2)
+        sheet.drawing.line([plane.at(distance, each) for each in least], colour, width=2)
+        sheet.drawing.dot(at, colour, filled=not point.published, radius=5)
+        sheet.drawing.text((at[0] + 8, at[1] - 9), str(number))
+    return sheet.drawing.svg().decode()

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixgraft.data.charts import figure, text
+from pixgraft.data.charts import figure
 from pixgraft.data.check import Finding
+from pixgraft.data.drawing import GREY, INK, Drawing, escaped
 from pixgraft.data.images import decode, pixels, png_bytes
 from pixgraft.data.outputs import write_together
 from pixgraft.evaluation.command import check_out
@@ -35,6 +36,7 @@ PUBLISHED = tuple(
 """Table 1 of pSp; HR's score is in the text."""
 COLOURS = ("#b2472f", "#e3a27c", "#cfcfcf", "#86b4d4", "#1b6ca8")
 """Of the scores 1 to 5."""
+ENDS = {1: " worst", 5: " best"}
 
 
 def read(
@@ -175,7 +177,7 @@ def _sections(result: dict[str, Any]) -> list[tuple[str, str]]:
         "that are as close. Correlation: Spearman's with the mean of the other raters, and how likely it is by chance."
     )
     return [
-        (TESTS, f"{tests}<p>{text(TESTS_MARKED)}.</p>"),
+        (TESTS, f"{tests}<p>{escaped(TESTS_MARKED)}.</p>"),
         ("Shares of the scores", shares_svg(result["rows"])),
         ("Raters", f"{_table(heads, raters)}<p>{about}</p>"),
     ]
@@ -186,8 +188,8 @@ def _maybe(value: float | None) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["".join(f"<th>{text(each)}</th>" for each in heads)]
-    lines += ["".join(f"<td>{text(each)}</td>" for each in row) for row in rows]
+    lines = ["".join(f"<th>{escaped(each)}</th>" for each in heads)]
+    lines += ["".join(f"<td>{escaped(each)}</td>" for each in row) for row in rows]
     return f'<div class="wide"><table><tr>{"</tr><tr>".join(lines)}</tr></table></div>'
 
 
@@ -197,29 +199,21 @@ def shares_svg(rows: Sequence[dict[str, Any]]) -> str:
     left, width, step, top = 130, 640, 46, 34
     reach = width - left - 16
     rated = [row for row in rows if MOS in row["values"]]
-    height = top + step * len(rated) + 8
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-        'font-size="12" role="img" aria-label="Shares of the scores by row">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-    ]
+    drawing = Drawing(width, top + step * len(rated) + 8, "Shares of the scores by row")
     for place, (score, colour) in enumerate(zip(SCORES, COLOURS, strict=True)):
         x = left + place * 90
-        end = {1: " worst", 5: " best"}.get(score, "")
-        parts.append(f'<rect x="{x}" y="8" width="14" height="14" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 20}" y="20">{score}{end}</text>')
+        drawing.box((x, 8), (14, 14), colour)
+        drawing.text((x + 20, 15), f"{score}{ENDS.get(score, '')}")
     for place, row in enumerate(rated):
         y, edge, counts = top + step * place, float(left), row["scores"]
-        parts.append(f'<text x="{left - 8}" y="{y + 16}" text-anchor="end">{text(row["name"][:18])}</text>')
+        drawing.text((left - 8, y + 12), row["name"][:18], anchor="end")
         for count, colour in zip(counts, COLOURS, strict=True):
             share = reach * count / sum(counts)
-            parts.append(f'<rect x="{edge:.1f}" y="{y}" width="{share:.1f}" height="24" fill="{colour}"/>')
+            drawing.box((edge, y), (share, 24), colour)
             edge += share
-        value, low, high = (float(row["values"][MOS][each]) for each in ("value", "low", "high"))
-        at, start, end_at = (left + reach * (each - 1) / 4 for each in (value, low, high))
-        parts.append(
-            f'<line x1="{start:.1f}" x2="{end_at:.1f}" y1="{y + 31}" y2="{y + 31}" stroke="#1a1a1a" stroke-width="2"/>'
-        )
-        parts.append(f'<circle cx="{at:.1f}" cy="{y + 31}" r="4" fill="#1a1a1a"/>')
-        parts.append(f'<text x="{left - 8}" y="{y + 34}" text-anchor="end" fill="#555">{figure(value)}</text>')
-    return "".join([*parts, "</svg>"])
+        value, *ends = (float(row["values"][MOS][each]) for each in ("value", "low", "high"))
+        at, *spread = ((left + reach * (each - 1) / 4, y + 31) for each in (value, *ends))
+        drawing.line(spread, INK, width=2)
+        drawing.dot(at, INK, filled=True)
+        drawing.text((left - 8, y + 31), figure(value), anchor="end", colour=GREY)
+    return drawing.svg().decode()

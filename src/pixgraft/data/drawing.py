@@ -1,5 +1,6 @@
-"""Lines, marks and text, as SVG and as PNG alike."""
+"""Lines, boxes, dots and text, as SVG and as PNG alike."""
 
+import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,6 @@ from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from pixgraft.data.charts import text as escaped
 from pixgraft.errors import printable
 
 Point = tuple[float, float]
@@ -15,6 +15,7 @@ Anchor = Literal["start", "middle", "end"]
 
 FINE, SCALE = 4, 2
 """A PNG has SCALE pixels for each unit of the drawing; its lines are drawn FINE times as large, and then averaged."""
+INK, GREY = "#222222", "#555555"
 MARK = "pixgraft"
 """What says in a file that this program wrote it."""
 
@@ -31,6 +32,14 @@ class _Dot:
     at: Point
     colour: str
     filled: bool
+    radius: float
+
+
+@dataclass(frozen=True)
+class _Box:
+    corner: Point
+    size: Point
+    colour: str
 
 
 @dataclass(frozen=True)
@@ -42,23 +51,32 @@ class _Text:
     colour: str
 
 
+def escaped(outside: str) -> str:
+    """Text for HTML and SVG, of which nothing is taken for markup or hides."""
+    return html.escape(printable(outside))
+
+
 class Drawing:
     """What is drawn, from a white ground up. Points are (x, y) from the top left corner."""
 
     def __init__(self, width: int, height: int, title: str) -> None:
         """`title` describes it for those who do not see it."""
         self.width, self.height, self.title = width, height, title
-        self._items: list[_Line | _Dot | _Text] = []
+        self._items: list[_Line | _Dot | _Box | _Text] = []
 
     def line(self, points: Sequence[Point], colour: str, *, width: float = 1.0) -> None:
         """A line through points."""
         self._items.append(_Line(points, colour, width))
 
-    def dot(self, at: Point, colour: str, *, filled: bool) -> None:
-        """A small disc, or a ring."""
-        self._items.append(_Dot(at, colour, filled))
+    def dot(self, at: Point, colour: str, *, filled: bool, radius: float = 4.0) -> None:
+        """A disc, or a ring."""
+        self._items.append(_Dot(at, colour, filled, radius))
 
-    def text(self, at: Point, text: str, *, size: float = 12, anchor: Anchor = "start", colour: str = "#222") -> None:
+    def box(self, corner: Point, size: Point, colour: str) -> None:
+        """A filled rectangle from its top left corner, of a width and a height."""
+        self._items.append(_Box(corner, size, colour))
+
+    def text(self, at: Point, text: str, *, size: float = 12, anchor: Anchor = "start", colour: str = INK) -> None:
         """One line of text whose middle is at the height of `at`."""
         self._items.append(_Text(at, printable(text), size, anchor, colour))
 
@@ -77,8 +95,12 @@ class Drawing:
                 parts.append(f'<polyline points="{points}" fill="none" {stroke}/>')
             elif isinstance(item, _Dot):
                 fill = item.colour if item.filled else "none"
-                place = f'cx="{item.at[0]:.1f}" cy="{item.at[1]:.1f}" r="4"'
+                place = f'cx="{item.at[0]:.1f}" cy="{item.at[1]:.1f}" r="{item.radius:g}"'
                 parts.append(f'<circle {place} fill="{fill}" stroke="{item.colour}" stroke-width="1.5"/>')
+            elif isinstance(item, _Box):
+                place = f'x="{item.corner[0]:.1f}" y="{item.corner[1]:.1f}"'
+                size = f'width="{item.size[0]:.1f}" height="{item.size[1]:.1f}"'
+                parts.append(f'<rect {place} {size} fill="{item.colour}"/>')
             else:
                 place = f'x="{item.at[0]:.1f}" y="{item.at[1]:.1f}" dominant-baseline="middle"'
                 style = f'font-size="{item.size:g}" text-anchor="{item.anchor}" fill="{item.colour}"'
@@ -95,8 +117,11 @@ class Drawing:
                 draw.line(points, item.colour, round(item.width * FINE), joint="curve")
             elif isinstance(item, _Dot):
                 x, y = item.at
-                box = [(side + part) * FINE for part in (-4, 4) for side in (x, y)]
+                box = [(side + part) * FINE for part in (-item.radius, item.radius) for side in (x, y)]
                 draw.ellipse(box, item.colour if item.filled else None, item.colour, round(1.5 * FINE))
+            elif isinstance(item, _Box) and min(item.size) > 0:
+                (x, y), (width, height) = item.corner, item.size
+                draw.rectangle([x * FINE, y * FINE, (x + width) * FINE - 1, (y + height) * FINE - 1], item.colour)
         image = image.resize((self.width * SCALE, self.height * SCALE), Image.Resampling.BOX)
         draw = ImageDraw.Draw(image)
         for item in self._items:
