@@ -29,6 +29,7 @@ def test_the_tab_key_completes_verbs_options_presets_and_models(capsys: pytest.C
         ("data", "al"): {"align"},
         ("data", "align", "a", "b", "--si"): {"--size"},
         ("train", "x", "--skip"): {"--skip-bad"},
+        ("train", "x", "--fro"): {"--from"},
     }  # fmt: skip
     lines = [scripts["bash"]]
     for words in asked:

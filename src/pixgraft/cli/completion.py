@@ -61,7 +61,7 @@ def _of(function: Callable[..., int]) -> Words:
         if dataclasses.is_dataclass(kind):
             options += [field.name for field in dataclasses.fields(kind)]
         elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            options.append(name)
+            options.append(next((each.name for each in described if getattr(each, "name", None)), name))
         elif not names:
             shown = {str(getattr(each, "metavar", "")) for each in described}
             names += bundled() if shown & {"MODEL", "[MODEL]"} else []
