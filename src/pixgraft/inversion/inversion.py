@@ -116,9 +116,10 @@ class Inversion(Encoding):
         return self.generator.style_layers > 0 and self.composing is None
 
     @torch.no_grad()
-    def decode(self, codes: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
-        """Images of codes with noise maps (N, 1, s, s) of the first layers; the others' are the stored ones."""
-        return (self.composing or Projection(self.generator, "w")).images(codes, maps).clamp(-1, 1)
+    def decode(self, codes: Tensor, maps: Sequence[Tensor] = (), *, by: Sampling | None = None) -> Tensor:
+        """Images of codes with noise maps (N, 1, s, s) of the first layers; the others' are the stored ones. They are
+        made `by` another generator, such as a tuned one, if it is given."""
+        return (self.composing or Projection(by or self.generator, "w")).images(codes, maps).clamp(-1, 1)
 
     def random_codes(self, count: int, random: torch.Generator | None = None) -> Tensor:
         with torch.no_grad():

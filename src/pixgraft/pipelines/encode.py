@@ -4,13 +4,14 @@ One condition at a time: PyTorch chooses its kernels by a batch's size, and an i
 company. Shape letters are those of `methods/tasks.py`; s is the side of a condition.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pixgraft.data.alignment import Placement
@@ -25,18 +26,12 @@ from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.models import Model
 from pixgraft.pipelines.base import Job, Pipeline, Plan, Result
-from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
+from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes, read_direction
 from pixgraft.pipelines.condition_files import Condition, read_conditions
 from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, joined
 from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
-from pixgraft.pipelines.options import (
-    IN_FLOAT32,
-    Computing,
-    EncodingOptions,
-    Faces,
-    at_least,
-)
-from pixgraft.pipelines.pasting import together, whole_settings
+from pixgraft.pipelines.options import IN_FLOAT32, CodesOptions, Computing, EncodingOptions, Faces, at_least
+from pixgraft.pipelines.pasting import PastedResult, together, whole_settings
 from pixgraft.pipelines.photographs import (
     aligned_setting,
     alignment_for,
@@ -48,6 +43,8 @@ from pixgraft.pipelines.strips import STRIP, grid_of_strips
 
 PHOTOGRAPHS = ("image", "lr")
 """Kinds of condition in which there may be a face to align."""
+AMOUNT = 2.0
+"""Default way along a direction."""
 FINE = 8
 """Default first layer of mixed styles: the first above 32 pixels, and of a generator of 1024 about the middle one."""
 
@@ -65,6 +62,24 @@ class Steps:
     def changes(self) -> list[float]:
         """How far each step moved the codes: the root mean square over all their numbers."""
         return self.codes.diff(dim=0).double().square().mean((1, 2)).sqrt().tolist()
+
+
+@dataclass(frozen=True)
+class Move:
+    """A way along a direction."""
+
+    by: Tensor
+    """(M, D), which is added to the codes."""
+    settings: dict[str, Any]
+    """What a report says of it."""
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """The codes moved."""
+        return codes + self.by
+
+
+Maker = Callable[[Sequence[Condition]], Sequence[EncodingResult]]
+"""Makes the results of conditions."""
 
 
 class EncodingPipeline(Pipeline):
@@ -93,24 +108,67 @@ class EncodingPipeline(Pipeline):
     def __call__(
         self, image: Picture, *, steps: int | None = None, samples: int = 1, mix_from: int | None = None,
         mix_alpha: float = 1.0, seed: int = 0, factor: int = 1, align: bool = False,
+        direction: str | Path | None = None, name: str = "", amount: float | None = None,
     ) -> EncodingResult:  # fmt: skip
         """Encode an image or another condition, and decode the codes.
 
         `image` is a path, a Pillow image or a tensor: uint8 (C, s, s) of class indices or levels, floats in [-1, 1]
         where it is a picture, or a batch. `steps` is the number of refining steps. Of `samples` all but the first have
         random styles from layer `mix_from` on, mixed with the encoder's by `mix_alpha`. `factor` shrinks an image file
-        first, `align` warps its largest face to the model's frame, or to FFHQ's crop if the model has none.
+        first, `align` warps its largest face to the model's frame, or to FFHQ's crop if the model has none. The codes
+        are moved by `amount` along the direction `name` in the file `direction`.
 
         Raises PixgraftError for what is no usable condition, and for settings that the model cannot take.
         """
-        options = EncodingOptions(
-            steps=steps, samples=samples, mix_from=mix_from, mix_alpha=mix_alpha, seed=seed, factor=factor, align=align
-        )
-        settings = self._settings(options)
-        conditions, entry = self._given(image, factor, align)
-        result = joined([self.result(each, settings, seed) for each in conditions])
-        reported: EncodingResult = self.reported(result, seed=seed, settings=settings, inputs=[entry])
+        options = self._options(
+            steps=steps, samples=samples, mix_from=mix_from, mix_alpha=mix_alpha, seed=seed, factor=factor, align=align,
+            direction=direction, name=name, amount=amount,
+        )  # fmt: skip
+        return self._called(image, options, *self._maker(options))
+
+    def _called(
+        self, image: Picture, options: CodesOptions, make: Maker, settings: dict[str, Any]
+    ) -> EncodingResult:  # fmt: skip
+        """What a call returns."""
+        conditions, entry = self._given(image, options.factor, options.align)
+        result = joined(make(conditions))
+        reported: EncodingResult = self.reported(result, seed=options.seed, settings=settings, inputs=[entry])
         return reported
+
+    def _maker(self, options: EncodingOptions) -> tuple[Maker, dict[str, Any]]:
+        """What makes the results of conditions, and the settings of their reports.
+
+        Raises PixgraftError for options that the model cannot take.
+        """
+        settings, move = self._settings(options), self.move(options)
+
+        def make(conditions: Sequence[Condition]) -> Sequence[EncodingResult]:
+            return [self.result(each, settings, options.seed, move) for each in conditions]
+
+        return make, settings | (move.settings if move else {})
+
+    def in_photograph(
+        self, photograph: str | Path | Image.Image, *, faces: Faces = "all", **options: Any
+    ) -> PastedResult:  # fmt: skip
+        """Each face of a photograph as a call makes it with these `options`, pasted back: `image` is the whole picture,
+        and `parts` are the faces' results.
+
+        Raises PixgraftError as a call does, and for a photograph without a face.
+        """
+        given = self._options(**options, faces=faces, paste_back=True)
+        make, settings = self._maker(given)
+        name, data = read_file(photograph, "condition")
+        read = self.read_conditions(
+            data, name, self.kind, factor=given.factor, to=self._placement(faces), faces=faces, pasted=True
+        )
+        result = together(make(read), read, given)
+        entry = input_entry("condition", name, data)
+        reported: PastedResult = self.reported(result, seed=given.seed, settings=settings, inputs=[entry])
+        return reported
+
+    def _options(self, *, direction: str | Path | None = None, **given: Any) -> Any:
+        """The options of a call."""
+        return EncodingOptions(direction=None if direction is None else Path(direction), **given)
 
     def _given(self, image: Picture, factor: int, align: bool) -> tuple[list[Condition], dict[str, str]]:
         """What a call is given, as the method takes it, and as an input of its report."""
@@ -152,6 +210,20 @@ class EncodingPipeline(Pipeline):
             **whole_settings(options),
         }  # fmt: skip
 
+    def move(self, options: CodesOptions) -> Move | None:
+        """The way that the codes are to be moved. Raises PixgraftError if no such direction fits the model's codes."""
+        if options.direction is None:
+            for name, given in (("name", options.name), ("amount", options.amount)):
+                if given:
+                    raise PixgraftError(f"{name} {given}: goes with a direction alone: give one, or leave it out")
+            return None
+        amount = AMOUNT if options.amount is None else options.amount
+        if not -1000 <= amount <= 1000:
+            raise PixgraftError(f"amount {amount}: choose a number such as 2 or -2")
+        found = read_direction(options.direction, options.name, tuple(self.method.start_codes.shape))
+        settings = {"direction": found.tensor, "direction_sha256": found.sha256, "amount": amount}
+        return Move(amount * found.codes, settings)
+
     def _placement(self, align: object) -> Placement | None:
         """Where faces are aligned to. A model without a frame may be a published one, and those know FFHQ's crops."""
         return alignment_for(self.model, align, "ffhq")
@@ -189,13 +261,19 @@ class EncodingPipeline(Pipeline):
         with self.autocast():
             return to_uint8(self.computed.decode(codes.unsqueeze(0).to(self.device)))[0].cpu()
 
-    def result(self, condition: Condition, settings: Mapping[str, Any], seed: int) -> EncodingResult:
-        """The images of one condition: the encoder's, and of further samples those with mixed styles."""
+    def result(
+        self, condition: Condition, settings: Mapping[str, Any], seed: int, move: Move | None = None
+    ) -> EncodingResult:  # fmt: skip
+        """The images of one condition: the encoder's, moved if asked for, and of further samples those with mixed
+        styles."""
         encoded, samples = self.encode(condition.pixels, steps=settings["steps"]), settings["samples"]
         codes, images = [encoded.codes[-1]], [encoded.images[-1]]
+        if move is not None:
+            codes = [move(encoded.codes[-1])]
+            images = [self.decode(codes[0])]
         for number in range(1, samples):
             style = self.method.random_codes(1, generator(seed, "style", number))[0].float().cpu()
-            mixed = encoded.codes[-1].clone()
+            mixed = codes[0].clone()
             first = settings["mix_from"]
             mixed[first:] = torch.lerp(mixed[first:], style, settings["mix_alpha"])
             codes.append(mixed)
@@ -207,8 +285,9 @@ class EncodingPipeline(Pipeline):
             measures["operator"] = f"{OPERATOR} to {condition.small.shape[-1]} pixels"
             measures["outputs"] = [{"difference": asdict(each)} for each in consistency(pixels, target)]
         picture = self.condition.pictured(condition.pixels.unsqueeze(0))[0]
+        shown = [*encoded.images, *(images[:1] if move is not None else [])]
         result = EncodingResult(
-            pixels=pixels, codes=torch.stack(codes), strip=[picture, *map(from_uint8, encoded.images)],
+            pixels=pixels, codes=torch.stack(codes), strip=[picture, *map(from_uint8, shown)],
             strip_side=self.strip_side, measures=measures,
         )  # fmt: skip
         report_alignments(result, [condition])
@@ -237,12 +316,16 @@ class EncodingPipeline(Pipeline):
     # --- files ---
 
     def plan(self, options: EncodingOptions) -> Plan:
+        return self._planned(options, *self._maker(options))
+
+    def _planned(self, options: EncodingOptions, maker: Maker, given: dict[str, Any]) -> Plan:
+        """The plan of files whose results the maker makes, with these settings."""
         if options.codes is not None:
             return self._decoding(options)
         if not options.condition:
             raise PixgraftError(f"{self.model.name}: say what to translate: {self.usage}")
         kind = condition_kind(self.condition, options.palette, nearest=options.nearest)
-        settings = self._settings(options) | kind.settings
+        settings = given | kind.settings
         source, to = open_sources(options.condition), self._placement(options.align or options.faces)
         read = partial(
             self.read_conditions, kind=kind, factor=options.factor, to=to, faces=options.faces or "largest",
@@ -259,10 +342,8 @@ class EncodingPipeline(Pipeline):
         ]  # fmt: skip
 
         def make(prepared: list[list[Condition]]) -> Sequence[Result]:
-            return [
-                together([self.result(face, settings, options.seed) for face in each], each, options)
-                for each in prepared
-            ]
+            results = iter(maker([face for each in prepared for face in each]))
+            return [together([next(results) for _ in each], each, options) for each in prepared]
 
         def hint() -> str:
             frame = None if to is not None or self.condition.kind not in PHOTOGRAPHS else self.model.frame
@@ -270,7 +351,7 @@ class EncodingPipeline(Pipeline):
 
         return Plan(
             jobs, make, settings, options.seed, paths=list(options.condition),
-            read=[options.palette] if options.palette else [], skipped=source.skipped,
+            read=[each for each in (options.palette, options.direction) if each], skipped=source.skipped,
             summary=grid_of_strips(options.grid, jobs[0].outputs), superseded=() if options.grid else ("grid",),
             hint=hint,
         )  # fmt: skip

@@ -39,11 +39,11 @@ from pixgraft.models import Model, load_model, model_files
 from pixgraft.pipelines.base import Plan, passes, provenance
 from pixgraft.pipelines.codes import CODES
 from pixgraft.pipelines.condition_files import Condition
-from pixgraft.pipelines.encode import EncodingPipeline
-from pixgraft.pipelines.encoding_result import EncodingResult, joined
+from pixgraft.pipelines.encode import EncodingPipeline, Maker, Move
+from pixgraft.pipelines.encoding_result import EncodingResult
 from pixgraft.pipelines.inputs import Picture
-from pixgraft.pipelines.options import IN_FLOAT32, Computing, EncodingOptions, InversionOptions
-from pixgraft.pipelines.photographs import aligned_setting, report_alignments
+from pixgraft.pipelines.options import IN_FLOAT32, CodesOptions, Computing, EncodingOptions, InversionOptions
+from pixgraft.pipelines.photographs import report_alignments
 
 PRIORS = ("wplus", "pti", "single")
 """Searches that can begin at an encoder's codes."""
@@ -76,7 +76,7 @@ class InversionResult(EncodingResult):
             values = [*takewhile(math.isfinite, loss["values"])] or [0.0]
             steps = range(0, len(values) * loss["every"], loss["every"])
             title = "pixgraft invert: the loss of a search by step"
-            files[f"{label}{LOSS}"] = steps_svg({"loss": values}, steps, title=title).encode()
+            files[f"{label}{LOSS}"] = steps_svg({"loss": values}, steps, title=title, up="loss").encode()
         metadata = {"pixgraft": json.dumps(provenance(head), sort_keys=True)}
         if self.maps:
             tensors = {"codes": self.codes[0], **{f"noise_{place}": each for place, each in enumerate(self.maps)}}
@@ -106,6 +106,7 @@ class _Way:
     start: EncodingPipeline | None
     settings: dict[str, Any]
     notes: list[str]
+    move: Move | None = None
 
 
 class InversionPipeline(EncodingPipeline):
@@ -151,48 +152,59 @@ class InversionPipeline(EncodingPipeline):
 
     def __call__(  # type: ignore[override]
         self, image: Picture, *, steps: int | None = None, tuning: int | None = None, start: str | None = None,
-        factor: int = 1, align: bool = False, seed: int = 0,
+        factor: int = 1, align: bool = False, direction: str | Path | None = None, name: str = "",
+        amount: float | None = None, seed: int = 0,
     ) -> EncodingResult:  # fmt: skip
         """Search for the codes of an image: a path, a Pillow image, or a tensor as `EncodingPipeline` takes it.
 
         The arguments are the options of the same names. Raises PixgraftError for what is no usable image, and for
         settings that do not fit.
         """
-        way = self._way(steps, tuning, start, seed, factor, align)
-        conditions, entry = self._given(image, factor, align)
-        result = joined(self._results(conditions, way))
-        reported: EncodingResult = self.reported(result, seed=seed, settings=way.settings, inputs=[entry])
-        return reported
+        options = self._options(
+            steps=steps, tuning=tuning, start=start, factor=factor, align=align, direction=direction, name=name,
+            amount=amount, seed=seed,
+        )  # fmt: skip
+        return self._called(image, options, *self._maker(options))
 
-    def _way(
-        self, steps: int | None, tuning: int | None, start: str | None, seed: int, factor: int, align: bool
-    ) -> _Way:
+    def _options(self, *, direction: str | Path | None = None, **given: Any) -> InversionOptions:
+        search = {each.name: getattr(self.search, each.name) for each in dataclasses.fields(SearchSettings)}
+        return InversionOptions(
+            condition=(), direction=None if direction is None else Path(direction), **search, **given
+        )
+
+    def _maker(self, options: InversionOptions) -> tuple[Maker, dict[str, Any]]:  # type: ignore[override]
+        way = self._way(options)
+        return lambda conditions: self._results(conditions, way), way.settings
+
+    def _way(self, options: InversionOptions) -> _Way:
         """Raises PixgraftError for settings that do not fit."""
-        super()._settings(EncodingOptions(factor=factor, align=align))
+        steps, tuning, start = options.steps, options.tuning, options.start
+        whole = super()._settings(_asked(options))
         method, search = self.method, self.search
         for name, number in (("steps", steps), ("tuning", tuning)):
             if number is not None and number < 0:
                 raise PixgraftError(f"{name} {number}: choose a number from 0")
         if tuning is not None and not method.tuning:
             raise PixgraftError(f"tuning {tuning}: {search.by} tunes no generator: leave it out")
-        encoder = None if start is None else self._encoder(start)
+        move, encoder = self.move(options), None if start is None else self._encoder(start)
         drive = Drive(
-            steps=method.steps if steps is None else steps, seed=seed,
+            steps=method.steps if steps is None else steps, seed=options.seed,
             tuning=method.tuning if tuning is None else tuning,
         )  # fmt: skip
         composed = {"many": search.many, "side": method.side, "optimizer": search.optimizer} if method.composing else {}
-        settings = {
+        settings: dict[str, Any] = {
             "by": search.by, "space": method.space, "steps": drive.steps,
             **({"tuning": drive.tuning} if method.tuning else {}), "noise": search.noise, "starts": search.starts,
             **composed, "pixels": search.pixels, "perceptual": self.perceptual,
             "perceptual_weight": search.perceptual_weight if self.perceptual else 0.0,
-            "start_sha256": encoder and encoder.model.weights_sha256, "factor": factor,
-            "aligned": aligned_setting(self._placement(align)),
+            "start_sha256": encoder and encoder.model.weights_sha256,
+            **{name: whole[name] for name in ("factor", "aligned", "faces", "pasted") if name in whole},
+            **(move.settings if move else {}),
         }  # fmt: skip
         notes = []
         if encoder is not None and not encoder.method.embedded_prior().is_same(self.method.generator):
             notes.append(f"start: {encoder.model.name} encodes for another generator than the prior's")
-        return _Way(drive, encoder, settings, notes)
+        return _Way(drive, encoder, settings, notes, move)
 
     def _encoder(self, start: str) -> EncodingPipeline:
         """The model whose codes the search begins at. Raises PixgraftError if its codes are none of this prior's."""
@@ -235,7 +247,7 @@ class InversionPipeline(EncodingPipeline):
                 before = watch.spent() / len(batch) if way.start else Spent()
                 found = self.method.search(from_uint8(torch.stack([targets[number] for number in batch])), drive, start)
                 for number, each in zip(batch, found, strict=True):
-                    results[number] = self._result(conditions[number], targets[number], each, before)
+                    results[number] = self._result(conditions[number], targets[number], each, before, way.move)
                     results[number].notes += way.notes
                     if each.steps < drive.total:
                         results[number].interrupted = interrupt.requested or "SIGINT"
@@ -249,14 +261,16 @@ class InversionPipeline(EncodingPipeline):
         fitting = [encoder.kind.fit(each, encoder.size) for each in pictures]
         return torch.stack([encoder.encode(each).codes[-1] for each in fitting])
 
-    def _result(self, condition: Condition, target: Tensor, found: Found, before: Spent) -> InversionResult:
+    def _result(
+        self, condition: Condition, target: Tensor, found: Found, before: Spent, move: Move | None
+    ) -> InversionResult:  # fmt: skip
         """Images, codes and figures of what was found, which took what its start took `before`, too."""
-        final = found.snapshots[-1]
-        if found.tuned is None:
+        codes, image = found.codes, found.snapshots[-1].image
+        if move is not None:
+            codes = move(codes.cpu())
+        if move is not None or found.tuned is None:
             maps = [each.unsqueeze(0).to(self.device) for each in found.maps]
-            image = self.method.decode(found.codes.unsqueeze(0).to(self.device), maps)[0]
-        else:
-            image = final.image
+            image = self.method.decode(codes.unsqueeze(0).to(self.device), maps, by=found.tuned)[0]
         pixels = to_uint8(image.cpu()).unsqueeze(0)
         rows = [self._row(each, target, before + each.spent) for each in found.snapshots]
         every = -(-len(found.curve) // POINTS)
@@ -274,8 +288,9 @@ class InversionPipeline(EncodingPipeline):
         picture = from_uint8(target)
         info = {name: value for name, value in self.prior_info.items() if name not in ("format", "method", "weights")}
         result = InversionResult(
-            pixels=pixels, codes=found.codes.unsqueeze(0), maps=found.maps, tuned=found.tuned, model_info=info,
-            strip=[picture, *(each.image for each in found.snapshots)], strip_side=self.strip_side, measures=measures,
+            pixels=pixels, codes=codes.unsqueeze(0), maps=found.maps, tuned=found.tuned, model_info=info,
+            strip=[picture, *(each.image for each in found.snapshots), *([image] if move is not None else [])],
+            strip_side=self.strip_side, measures=measures,
         )  # fmt: skip
         if found.maps:
             result.notes.append("noise maps were searched too: the codes alone make another image")
@@ -294,25 +309,28 @@ class InversionPipeline(EncodingPipeline):
     # --- files ---
 
     def plan(self, options: InversionOptions) -> Plan:  # type: ignore[override]
-        way = self._way(options.steps, options.tuning, options.start, options.seed, options.factor, options.align)
-        asked = EncodingOptions(
-            condition=options.condition, factor=options.factor, align=options.align, seed=options.seed
-        )
-        plan = super().plan(asked)
+        plan = self._planned(_asked(options), *self._maker(options))
         more = [LOSS, *(f"{GENERATOR}/{name}" for name in ("weights.safetensors", "model.json") if self.method.tuning)]
         jobs = [
             dataclasses.replace(job, outputs=(*job.outputs, *(f"{job.label}{name}" for name in more)))
             for job in plan.jobs
         ]
+        if options.faces == "all" or options.paste_back:
+            jobs = plan.jobs
         return dataclasses.replace(
-            plan, jobs=jobs, settings=way.settings,
-            make=lambda prepared: self._results([each for (each,) in prepared], way),
-            read=[Path(options.start)] if options.start and Path(options.start).is_dir() else [],
+            plan, jobs=jobs,
+            read=[*plan.read, *([Path(options.start)] if options.start and Path(options.start).is_dir() else [])],
             pass_size=self.pass_size, watch=self._watched,
         )  # fmt: skip
 
     def _watched(self, show: Callable[[int, int], None]) -> None:
         self.show = show
+
+
+def _asked(options: InversionOptions) -> EncodingOptions:
+    """What a search shares with a model that encodes."""
+    shared = (each.name for each in dataclasses.fields(CodesOptions) if each.name != "steps")
+    return EncodingOptions(**{name: getattr(options, name) for name in shared})
 
 
 def _rounded(value: float) -> float:

@@ -139,18 +139,14 @@ class SynthesisOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodingOptions:
-    """Options of models that encode images or conditions into a generator's codes."""
+class CodesOptions:
+    """Options of what finds the codes of images: models that encode, and searches in a prior."""
 
     condition: tuple[Path, ...] = ()
     """Images, label maps or sketches, as the model takes them: files, folders (searched) or zips; - is the standard
     input."""
-    codes: Path | None = None
-    """In place of conditions: a file of codes that an earlier call saved, which becomes an image again."""
-    palette: Path | None = None
-    """For label maps in colours: a text file with a line "NAME R G B" for each class."""
-    nearest: bool = False
-    """With a palette: a colour that is not in it counts as the nearest class, as at smoothed edges."""
+    steps: int | None = None
+    """Refining steps; the default is the number used in training."""
     factor: int = 1
     """For models of low-resolution images: shrink the images by this factor first."""
     align: bool = False
@@ -160,8 +156,26 @@ class EncodingOptions:
     """Align the largest face of each photograph, as --align does, or all faces, which gives an output for each."""
     paste_back: bool = False
     """Put each output into the photograph that it was cut from, at the photograph's own size."""
-    steps: int | None = None
-    """Refining steps; the default is the number used in training."""
+    direction: Path | None = None
+    """Move the codes along a direction: a file that `pixgraft directions` wrote for the prior."""
+    name: str = ""
+    """The direction in that file, or how its name begins, where there are several."""
+    amount: float | None = None
+    """How far along the direction, in standard deviations of codes; the default is 2, and below 0 is the other way."""
+    seed: int = 0
+    """Seed of the random styles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingOptions(CodesOptions):
+    """Options of models that encode images or conditions into a generator's codes."""
+
+    codes: Path | None = None
+    """In place of conditions: a file of codes that an earlier call saved, which becomes an image again."""
+    palette: Path | None = None
+    """For label maps in colours: a text file with a line "NAME R G B" for each class."""
+    nearest: bool = False
+    """With a palette: a colour that is not in it counts as the nearest class, as at smoothed edges."""
     samples: int = 1
     """Images of each condition; all but the first have random styles in their fine layers."""
     mix_from: int | None = None
@@ -170,12 +184,10 @@ class EncodingOptions:
     """The random style's share in these layers, above 0 and up to 1; the rest is the encoder's own code."""
     grid: bool = False
     """Also write grid.png: the strips of all conditions below each other, up to 32."""
-    seed: int = 0
-    """Seed of the random styles."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class InversionOptions(SearchSettings):
+class InversionOptions(SearchSettings, CodesOptions):
     """Options of searches in a prior."""
 
     condition: tuple[Path, ...]
@@ -189,9 +201,6 @@ class InversionOptions(SearchSettings):
     """Begin at the codes of a model that encodes, such as a run of ome or psp on the same prior."""
     factor: int = 1
     """Shrink the images by this factor first; the found image is to shrink to the same."""
-    align: bool = False
-    """Warp the largest face of each photograph to where the prior's training images have theirs; one without fails. A
-    prior that does not know where gets FFHQ's crop."""
     seed: int = 0
     """Seed of what the search draws at random."""
 

@@ -10,7 +10,7 @@ from PIL import Image
 from pixgraft.data.images import decode, pixels
 from pixgraft.faces import Patch, paste
 from pixgraft.pipelines.base import Result, png
-from pixgraft.pipelines.options import EncodingOptions, GraftOptions
+from pixgraft.pipelines.options import CodesOptions, GraftOptions
 from pixgraft.pipelines.photographs import Alignable, Cut
 
 
@@ -55,12 +55,12 @@ class PastedResult(FacesResult):
         return {f"{name}.png": png(pixels(picture), head) for name, picture in zip(names, pictures, strict=True)}
 
 
-def whole_settings(options: GraftOptions | EncodingOptions) -> dict[str, Any]:
+def whole_settings(options: GraftOptions | CodesOptions) -> dict[str, Any]:
     """What the settings of a report say of whole photographs; nothing where neither option is given."""
     return ({"faces": "all"} if options.faces == "all" else {}) | ({"pasted": True} if options.paste_back else {})
 
 
-def together(parts: Sequence[Result], inputs: Sequence[Alignable], options: GraftOptions | EncodingOptions) -> Result:
+def together(parts: Sequence[Result], inputs: Sequence[Alignable], options: GraftOptions | CodesOptions) -> Result:
     """The results of one photograph's faces as one, as the options ask; `inputs` are what the faces were cut out as."""
     if options.faces != "all" and not options.paste_back:
         return parts[0]
@@ -68,6 +68,7 @@ def together(parts: Sequence[Result], inputs: Sequence[Alignable], options: Graf
         "pixels": torch.cat([each.pixels for each in parts]), "parts": list(parts),
         "measures": _measures(parts), "notes": _notes(parts),
         "sizes": [size for each in parts for size in each.sizes],
+        "interrupted": next((each.interrupted for each in parts if each.interrupted), ""),
     }  # fmt: skip
     if not options.paste_back:
         return FacesResult(**merged)

@@ -1,0 +1,128 @@
+"""Faces of a photograph encoded or searched for, moved along a direction, and pasted back."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import pixgraft
+from encoders import codes, pixels, saved
+from pixgraft.cli import main
+from pixgraft.errors import PixgraftError
+from pixgraft.faces import Face
+from test_photographs import FRAME, photograph
+from using import opened, refusal, report
+
+FACES = ((40, (5, 5)), (30, (60, 20)), (36, (104, 12)))
+"""Side and corner of each square of the photograph in which a face lies."""
+
+
+@pytest.fixture(scope="module")
+def ome(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("encoders") / "ome", "ome")
+
+
+@pytest.fixture
+def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A photograph of three people."""
+    found = [Face(np.zeros(4), 1.0, FRAME.points * side + place) for side, place in FACES]
+    monkeypatch.setattr("pixgraft.faces.alignment.detect", lambda image: found if image.width == 150 else [])
+    photograph(150, 60).save(tmp_path / "group.png")
+    return tmp_path / "group.png"
+
+
+def direction_for(folder: Path, shape: torch.Size) -> Path:
+    tensor = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    safetensors.torch.save_file({"older": tensor, "smiling": -tensor}, folder / "directions.safetensors")
+    return folder / "directions.safetensors"
+
+
+@pytest.mark.parametrize("way", ["translate", "invert"])
+def test_three_people_are_edited_and_pasted_back(
+    way: str, ome: Path, styled: Path, group: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, search = (ome, ()) if way == "translate" else (styled, ("--by", "wplus", "--steps", 2, "--batch", 2))
+
+    def made(out: str, *flags: object) -> Path:
+        command = (way, model, "--condition", group, *search, "--out", tmp_path / out, "--device", "cpu", *flags)
+        assert main([*map(str, command)]) == 0
+        return tmp_path / out
+
+    plain = made("plain", "--faces", "all")
+    first = codes(plain / "group-1_codes.safetensors")
+    file = direction_for(tmp_path, first.shape)
+    vector = safetensors.torch.load_file(file)["older"]
+    edit = ("--faces", "all", "--direction", file, "--name", "older")
+    edited = made("edited", *edit, "--amount", 1.5)
+    for number in (1, 2, 3):
+        before, after = (codes(out / f"group-{number}_codes.safetensors") for out in (plain, edited))
+        torch.testing.assert_close(after, before + 1.5 * vector)
+        images = [pixels(out / f"group-{number}.png") for out in (plain, edited)]
+        assert not torch.equal(*images)
+        assert (
+            pixels(edited / f"group-{number}_strip.png").shape[2] > pixels(plain / f"group-{number}_strip.png").shape[2]
+        )
+    settings = report(edited, "group")["settings"]
+    assert (settings["direction"], settings["amount"], settings["faces"]) == ("older", 1.5, "all")
+    # As the same codes give it again by `edit`'s own way.
+    assert main([*map(str, ("edit", model, plain / "group-2_codes.safetensors", "--direction", file, "--name", "older",
+                            "--amount", "1.5", "--out", tmp_path / "by-edit", "--device", "cpu"))]) == 0  # fmt: skip
+    assert torch.equal(pixels(tmp_path / "by-edit" / "000000.png"), pixels(edited / "group-2.png"))
+    whole, moved = made("whole.png", "--faces", "all", "--paste-back"), made("moved.png", *edit, "--paste-back")
+    original, found, changed = np.asarray(photograph(150, 60)), opened(whole.read_bytes()), opened(moved.read_bytes())
+    assert found.shape == changed.shape == original.shape
+    for side, (x, y) in FACES:
+        inside = np.s_[y + side // 3 : y + 2 * side // 3, x + side // 3 : x + 2 * side // 3]
+        for one, other in ((original, found), (found, changed)):
+            assert np.abs(one[inside].astype(int) - other[inside]).mean() > 1
+    assert np.array_equal(changed[56:], original[56:])
+    capsys.readouterr()
+    assert made("edited", *edit, "--amount", 1.5) and "0 made, 1 finished before" in capsys.readouterr().out
+
+
+def test_a_call_moves_the_codes(ome: Path, tmp_path: Path) -> None:
+    model: Any = pixgraft.load(ome, device="cpu")
+    image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    plain = model(image)
+    file = direction_for(tmp_path, plain.codes[0].shape)
+    moved = model(image, direction=str(file), name="smi", samples=2, mix_from=1)
+    vector = safetensors.torch.load_file(file)["smiling"]
+    torch.testing.assert_close(moved.codes[0], plain.codes[0] + 2 * vector)
+    torch.testing.assert_close(moved.codes[1][:1], moved.codes[0][:1])
+    assert torch.equal(moved.pixels[0], model.decode(moved.codes[0]))
+    assert moved.report["settings"]["direction"] == "smiling"
+
+
+@pytest.mark.parametrize("way", ["translate", "invert"])
+def test_a_photograph_is_made_whole_by_a_call(way: str, ome: Path, styled: Path, group: Path, tmp_path: Path) -> None:
+    search: Any = {} if way == "translate" else {"by": "wplus"}
+    model: Any = pixgraft.load(styled if search else ome, device="cpu", **search)
+    steps = 2
+    result = model.in_photograph(group, steps=steps)
+    flags = ("--by", "wplus") if search else ()
+    command = (way, styled if search else ome, "--condition", group, *flags, "--steps", steps, "--faces", "all",
+               "--paste-back")  # fmt: skip
+    assert main([*map(str, command), "--out", str(tmp_path / "whole.png"), "--device", "cpu"]) == 0
+    assert np.array_equal(np.asarray(result.image), opened((tmp_path / "whole.png").read_bytes()))
+    assert len(result.parts) == 3 and result.report["settings"]["pasted"] is True
+    assert {path.name for path in result.save(tmp_path / "saved")} == {"output.png"}
+    with pytest.raises(PixgraftError, match="no face found"):
+        model.in_photograph(photograph(151, 60), steps=steps)
+
+
+def test_directions_that_do_not_fit(ome: Path, group: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = direction_for(tmp_path, torch.Size((2, 3)))
+    command = ("translate", ome, "--condition", group, "--out", tmp_path / "out", "--device", "cpu")
+    for flags, said in (
+        (("--amount", 2), "amount 2.0: goes with a direction alone: give one, or leave it out"),
+        (("--name", "older"), "name older: goes with a direction alone"),
+        (("--direction", file, "--name", "older"), "older is (2, 3), and the model's codes"),
+        (("--direction", file), "several directions: choose with --name one of older, smiling"),
+        (("--direction", file, "--name", "older", "--amount", "nan"), "amount nan: choose a number such as 2"),
+        (("--direction", tmp_path / "none"), "No such file: give a file that pixgraft directions wrote"),
+    ):
+        assert said in refusal(capsys, *command, *flags)
+    assert not (tmp_path / "out").exists()
