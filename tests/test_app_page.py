@@ -4,7 +4,6 @@ It needs gradio, playwright and a Chromium, as Debian's package has it: `make br
 """
 
 import json
-import shutil
 import time
 import urllib.error
 import urllib.request
@@ -29,18 +28,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    sync = pytest.importorskip("playwright.sync_api")
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    with sync.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
