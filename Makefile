@@ -1,5 +1,6 @@
 # make demo: see it work.  make test, make lint: what CI runs.  make slow: the slow tests.  make fuzz: 10,000 spoilt
-# files.  make crash: 350 kills.  make browser: the pages in Chromium.  make gpu: the plan for a machine with a GPU.
+# files.  make crash: 350 kills.  make browser: the pages in Chromium.  make gallery: docs/index.html.  make gpu: the
+# plan for a machine with a GPU.
 # Each makes .venv if it is missing.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ export GLOO_SOCKET_IFNAME ?= lo
 
 GPU_OUT ?= out/gpu$(if $(DRY),-dry)
 
-.PHONY: demo test lint slow fuzz crash browser gpu clean
+.PHONY: demo test lint slow fuzz crash browser gallery gpu clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,7 +36,10 @@ crash: $(VENV)/installed
 browser: $(VENV)/installed
 	$(PYTHON) -m venv $(VENV)-app
 	$(VENV)-app/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,app]'
-	$(VENV)-app/bin/python -m pytest -m slow tests/test_study_page.py tests/test_app_page.py
+	$(VENV)-app/bin/python -m pytest -m slow tests/test_study_page.py tests/test_app_page.py tests/test_gallery.py
+
+gallery: $(VENV)/installed
+	$(BIN)/python docs/gallery.py --pictures
 
 # In pieces of at most nine minutes: call it again until it says that all is done. DATA and PAIRS are for the trainings.
 gpu: $(VENV)/installed
