@@ -1,20 +1,31 @@
 """The time from a click to the picture on the page of `pixgraft app`, measured in Chromium, for each bundled model.
 
     python benchmarks/app.py [--repeat 10]
+    python benchmarks/app.py --repeat 1 --screenshots docs     # also app-TASK.png and app-TASK-narrow.png, of each task
 
 Needs the extra `app`, playwright and a chromium. Each click has a seed of its own, so that nothing is cached.
 """
 
 import argparse
+import io
 import shutil
 import statistics
+from importlib import resources
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from pixgraft.app.serve import opened, served
+from pixgraft.models import bundled, task_of
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+GIVEN = {
+    "graft": {"source": "sources", "target": "targets"}, "synthesize": {"condition": "drawings"},
+    "encode": {"condition": "sources"}, "sample": {},
+}  # fmt: skip
+"""By task, the folder of bundled examples of which the first is given for each picture."""
+LARGEST = 300_000
+"""Bytes of the largest screenshot."""
 CLICKED = """([action, seed]) => new Promise((done) => {
   const results = document.querySelector(`#${action}_results`);
   const sources = () => [...results.querySelectorAll("img")].map((image) => image.src).join();
@@ -41,33 +52,73 @@ def clicks(page: Page, action: str, repeat: int) -> list[float]:
     return times[2:]
 
 
+def give(page: Page, action: str, task: str) -> None:
+    """Put the first bundled examples where the page asks for pictures, and ask for one image."""
+    examples = resources.files("pixgraft") / "assets" / "examples"
+    for name, folder in GIVEN[task].items():
+        with resources.as_file(examples / folder) as found:
+            page.set_input_files(f"#{action}_{name} input[type=file]", sorted(found.glob("*.*"))[0])
+        page.wait_for_selector(f"#{action}_{name} img")
+    align = page.locator(f"#{action}_align input")
+    if align.count():
+        align.check()
+    if task == "sample":
+        page.locator(f"#{action}_count input[type=number]").fill("1")
+        page.keyboard.press("Tab")
+
+
+def measured(browser: Browser, model: str, repeat: int, screenshots: Path | None) -> None:
+    """Print the times of a model's first action, and take its pictures."""
+    task = task_of(model)
+    with served(opened([model], "cpu")) as at:
+        for width, scheme in ((1200, "light"), (400, "dark")):
+            context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+            page = context.new_page()
+            page.set_default_timeout(120_000)
+            page.goto(at.local)
+            page.wait_for_selector("[id$=_run]")
+            action = str(page.locator("[id$=_run]").first.get_attribute("id")).removesuffix("_run")
+            give(page, action, task)
+            if width == 1200:
+                show(model, clicks(page, action, repeat))
+            else:
+                clicks(page, action, 1)
+            if screenshots is not None:
+                name = f"app-{task}{'' if width == 1200 else '-narrow'}.png"
+                (screenshots / name).write_bytes(small(page.screenshot(full_page=True)))
+            context.close()
+            if screenshots is None:
+                break
+
+
+def small(png: bytes) -> bytes:
+    """A screenshot of at most `LARGEST` bytes, by fewer colours if need be."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    for made in (image, image.quantize(256), image.quantize(64)):
+        out = io.BytesIO()
+        made.save(out, "PNG", optimize=True)
+        if out.tell() <= LARGEST:
+            return out.getvalue()
+    raise SystemExit(f"a screenshot of {image.size} takes more than {LARGEST:,} bytes")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=10)
-    repeat = parser.parse_args().repeat
+    parser.add_argument("--screenshots", type=Path)
+    options = parser.parse_args()
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     assert found, "no chromium"
-    with served(opened([], "cpu")) as at, sync_playwright() as play:
+    with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"], timeout=300_000)
-        page = browser.new_page()
-        page.set_default_timeout(120_000)
-        page.goto(at.local)
-        page.wait_for_selector("#graft_run")
-        for name, file in (("source", "sources/face1.png"), ("target", "targets/coarse1.png")):
-            page.set_input_files(f"#graft_{name} input[type=file]", EXAMPLES / file)
-            page.wait_for_selector(f"#graft_{name} img")
-        show("i2ilr-portraits-64", "one image", clicks(page, "graft", repeat))
-        page.get_by_role("tab", name="Sample", exact=True).click()
-        page.wait_for_selector("#sample_0_count")
-        page.locator("#sample_0_count input[type=number]").fill("1")
-        page.keyboard.press("Tab")
-        show("stylegan2-portraits-32", "one image and the grid", clicks(page, "sample_0", repeat))
+        for model in bundled():
+            measured(browser, model, options.repeat, options.screenshots)
         browser.close()
 
 
-def show(model: str, what: str, times: list[float]) -> None:
+def show(model: str, times: list[float]) -> None:
     low, high = min(times), max(times)
-    print(f"{model}: {what}: median {statistics.median(times):.0f} ms ({low:.0f} to {high:.0f}, {len(times)} clicks)")
+    print(f"{model}: median {statistics.median(times):.0f} ms ({low:.0f} to {high:.0f}, {len(times)} clicks)")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pixgraft
 from cases import grit_method
 from encoders import saved
 from pixgraft.app.actions import UPLOAD_LIMIT, Action, actions
-from pixgraft.app.controls import Control
+from pixgraft.app.controls import UNSET, Control
 from pixgraft.app.drawing import SIDE, colours, drawn
 from pixgraft.app.limits import REQUEST_LIMIT, Limits
 from pixgraft.app.serve import served
@@ -82,6 +82,9 @@ def test_controls_come_from_the_options(pipelines: dict[str, Pipeline]) -> None:
     encode = named(pipelines["encode"])
     assert (encode["steps"].least, encode["steps"].most, encode["steps"].shown) == (1, 4, 2)
     assert (encode["mix_from"].most, encode["codes"].kind) == (7, "file")
+    assert (encode["direction"].kind, encode["amount"].least, encode["amount"].value(2)) == ("file", -5, None)
+    assert encode["faces"].choices == (UNSET, "largest", "all") and encode["faces"].value(UNSET) is None
+    assert encode["faces"].value("largest") == "largest"
     assert [each.title for each in actions(pipelines["sample"])] == ["Make", "Mix styles", "Walk"]
     assert named(pipelines["sample"])["truncation"].most == 1.5
 

@@ -32,6 +32,8 @@ OTHER_FILES = ("palette", "codes", "latents", "first", "second", "direction")
 """Fields of paths that are no pictures."""
 FOLDERS = re.compile(r": files, folders( \(searched\))? or zips; - is the standard input")
 """The part of a help that speaks of more than a page takes."""
+UNSET = "not set"
+"""What a choice shows that may be left open."""
 FOR_FOLDERS = ("pairs", "grid")
 """Fields that say nothing of a single picture."""
 
@@ -115,6 +117,8 @@ def _control(options: type, name: str, hint: Any, default: Any, text: str, pipel
         plain = text if kind == "file" else FOLDERS.sub("", text)
         return Control(kind=kind, count=STYLES if tuples > 1 else 1, tuples=tuples, **about | {"help": plain})
     if choices := tuple(each for each in types_ if isinstance(each, str)):
+        if default is None and type(None) in types_:
+            choices = (UNSET, *choices)
         return Control(kind="choice", choices=choices, **about | {"shown": default or choices[0]})
     if name == "domain":
         return Control(kind="choice", choices=pipeline.domains, **about)  # type: ignore[attr-defined]
@@ -182,7 +186,7 @@ def _steps(pipeline: Any) -> Range:
 
 
 RANGES: Mapping[str, Callable[[Any], Range]] = {
-    "EncodingOptions.steps": _steps,
+    "EncodingOptions.steps": _steps, "EncodingOptions.amount": lambda pipeline: (-5, 5, 2),
     "mix_from": lambda pipeline: (1, len(pipeline.method.start_codes) - 1, pipeline.mix_from(None)),
     "mix_alpha": lambda pipeline: (0.05, 1, 1),
     "factor": lambda pipeline: (1, 32, 1),
