@@ -261,12 +261,14 @@ def test_bad_inputs_are_named_and_the_rest_is_made(
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "bad.png").write_bytes(b"x")
+    Image.new("RGB", (1, 3)).save(folder / "dot.png")
     Image.open(made / "0.png").resize((8, 8)).save(folder / "small.png")
     Image.open(made / "0.png").resize((11, 11)).save(folder / "odd.png")
     Image.open(made / "0.png").resize((40, 50)).save(folder / "large.png")
     assert invert(styled, folder, tmp_path / "out", "single", "--steps", 1) == 1
     said = capsys.readouterr().out
-    assert "failed: bad.png" in said and "3 made, 0 finished before, 1 failed" in said
+    assert "failed: bad.png" in said and "3 made, 0 finished before, 2 failed" in said
+    assert "failed: dot.png: smaller than 2 x 2 pixels: give a larger image" in " ".join(said.split())
     assert "operator" in report(tmp_path / "out", "small")["measures"]
     for name in ("odd", "large"):
         assert "operator" not in report(tmp_path / "out", name)["measures"]

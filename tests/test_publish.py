@@ -1,6 +1,7 @@
 """`pixgraft publish` against a local stand-in of the hub's HTTP interface, and the cards of models."""
 
 import base64
+import hashlib
 import http.server
 import json
 import re
@@ -30,6 +31,10 @@ class Hub(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.refusal = 0
+        self.large: tuple[str, ...] = ()
+        """Ends of the names of files that go to the store of large files."""
+        self.stored: dict[str, bytes] = {}
+        """What that store got, by SHA-256."""
         self.calls: list[tuple[str, Any, str]] = []
         """Of each call its path, content and authorization."""
 
@@ -41,8 +46,13 @@ class Hub(http.server.ThreadingHTTPServer):
         if path.endswith("/repos/create"):
             return {"url": f"{self.address}/{content['organization']}/{content['name']}"}
         if path.endswith("/preupload/main"):
-            modes = {"uploadMode": "regular", "shouldIgnore": False}
-            return {"files": [{"path": file["path"], **modes} for file in content["files"]]}
+            modes = {True: "lfs", False: "regular"}
+            files = [(file["path"], modes[file["path"].endswith(self.large or (" ",))]) for file in content["files"]]
+            return {"files": [{"path": path, "uploadMode": mode, "shouldIgnore": False} for path, mode in files]}
+        if path.endswith("/info/lfs/objects/batch"):
+            objects = [{key: each[key] for key in ("oid", "size")} for each in content["objects"]]
+            actions = [{"actions": {"upload": {"href": f"{self.address}/store/{each['oid']}"}}} for each in objects]
+            return {"transfer": "basic", "objects": [a | b for a, b in zip(objects, actions, strict=True)]}
         if path.endswith("/commit/main"):
             return {"commitUrl": f"{self.address}/me/model/commit/1", "commitOid": "1"}
         return {"errors": [], "warnings": []}
@@ -50,7 +60,11 @@ class Hub(http.server.ThreadingHTTPServer):
     def committed(self) -> tuple[str, dict[str, bytes]]:
         """The last commit's message and files."""
         lines = next(content for path, content, _ in reversed(self.calls) if path.endswith("/commit/main"))
-        files = {line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines[1:]}
+        files = {}
+        for line in lines[1:]:
+            value = line["value"]
+            stored = line["key"] == "lfsFile"
+            files[value["path"]] = self.stored[value["oid"]] if stored else base64.b64decode(value["content"])
         return lines[0]["value"]["summary"], files
 
 
@@ -69,6 +83,12 @@ class Answers(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+    def do_PUT(self) -> None:
+        self.server.stored[self.path.rpartition("/")[2]] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(500 if self.server.refusal else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -160,6 +180,21 @@ def test_a_model_is_uploaded_with_its_card_and_nothing_else(
     assert not is_private(next(content for path, content, _ in reversed(hub.calls) if path.endswith("/create")))
     message, files = hub.committed()
     assert message == "Second" and b"license: mit" in files[CARD] and b'"license": "mit"' in files[DESCRIPTION]
+
+
+def test_weights_go_to_the_store_of_large_files(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub asks for it, whose store is reached by HTTP if the package of its newer protocol is not there."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    folder, hub.large = given_rights(tmp_path / "faces"), (".safetensors",)
+    assert main(["publish", str(folder), "me/faces-32"]) == 0
+    weights = (folder / WEIGHTS).read_bytes()
+    assert hub.stored == {hashlib.sha256(weights).hexdigest(): weights}
+    _, files = hub.committed()
+    assert set(files) == {CARD, DESCRIPTION, WEIGHTS} and files[WEIGHTS] == weights
+    asked = [path for path, *_ in hub.calls]
+    assert asked.index("/me/faces-32.git/info/lfs/objects/batch") < asked.index("/api/models/me/faces-32/commit/main")
 
 
 @pytest.mark.parametrize(("status", "said"), [(401, "hf auth login"), (403, "write access"), (404, "no such owner")])

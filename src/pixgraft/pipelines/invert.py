@@ -49,6 +49,8 @@ PRIORS = ("wplus", "pti", "single")
 """Searches that can begin at an encoder's codes."""
 POINTS = 200
 """Most numbers of a loss curve in a report."""
+LEAST_SIDE = 2
+"""Pixels of the smallest image that is searched for; bicubic shrinking to a single one has no edge to reflect at."""
 EQUAL = 100.0
 """The ratio in decibels that a report gives for equal images, for which it is infinite."""
 
@@ -205,6 +207,12 @@ class InversionPipeline(EncodingPipeline):
         if encoder is not None and not encoder.method.embedded_prior().is_same(self.method.generator):
             notes.append(f"start: {encoder.model.name} encodes for another generator than the prior's")
         return _Way(drive, encoder, settings, notes, move)
+
+    def read_conditions(self, data: bytes, name: str, *given: Any, **options: Any) -> list[Condition]:
+        found = super().read_conditions(data, name, *given, **options)
+        if any(each.small is not None and each.small.shape[-1] < LEAST_SIDE for each in found):
+            raise PixgraftError(f"{name}: smaller than {LEAST_SIDE} x {LEAST_SIDE} pixels: give a larger image")
+        return found
 
     def _encoder(self, start: str) -> EncodingPipeline:
         """The model whose codes the search begins at. Raises PixgraftError if its codes are none of this prior's."""
