@@ -149,7 +149,8 @@ def _centre(size: tuple[int, int]) -> Floats:
 
 
 def elsewhere(frame: Frame | None, pictures: Sequence[Callable[[], Image.Image]]) -> str:
-    """A line that counts the pictures whose largest face is not where the frame has it; empty if there are none.
+    """A line that counts the pictures whose largest face is not where the frame has it, and those without one; empty if
+    there are neither.
 
     Of many pictures some are looked at, at equal distances. Unreadable and tiny ones do not count.
     """
@@ -157,7 +158,7 @@ def elsewhere(frame: Frame | None, pictures: Sequence[Callable[[], Image.Image]]
         return ""
     count = min(len(pictures), LOOKED_AT)
     chosen = [pictures[place * len(pictures) // count] for place in range(count)]
-    looked = astray = 0
+    looked = astray = faceless = 0
     for read in chosen:
         try:
             picture = read()
@@ -166,16 +167,18 @@ def elsewhere(frame: Frame | None, pictures: Sequence[Callable[[], Image.Image]]
         if min(picture.size) < LEAST_SIDE:
             continue
         looked += 1
-        faces = detect(fit(picture, SEEN_SIDE))
-        distances = np.hypot(*(faces[0].landmarks / SEEN_SIDE - frame.points).T) if faces else np.inf
-        astray += bool(np.mean(distances) > ASTRAY)
-    if not astray:
-        return ""
+        if faces := detect(fit(picture, SEEN_SIDE)):
+            distances = np.hypot(*(faces[0].landmarks / SEEN_SIDE - frame.points).T)
+            astray += bool(np.mean(distances) > ASTRAY)
+        else:
+            faceless += 1
     checked = f"{looked:,} photograph{'s' * (looked != 1)}" + (
         f" looked at, of {len(pictures):,}" if len(chosen) < len(pictures) else ""
     )
-    lies = "the largest face lies elsewhere than in the model's training images"
-    return f"{astray:,} of {checked}: {lies}: --align moves it"
+    lies = "the largest face lies elsewhere than in the model's training images: --align moves it"
+    lines = [f"{astray:,} of {checked}: {lies}"] * bool(astray)
+    lines += [f"{faceless:,} of {checked}: no face found, and the model was trained on faces"] * bool(faceless)
+    return "; ".join(lines)
 
 
 def picture_of(source: ImageSource, name: str) -> Image.Image:
