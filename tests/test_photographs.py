@@ -5,11 +5,13 @@ import io
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import pixgraft
 from pixgraft.cli import main
 from pixgraft.data import images
 from pixgraft.data.alignment import applied, similarity, warp
@@ -189,6 +191,10 @@ def test_every_face_of_a_group_is_made(
         assert image.size == (100, 60)
         change = np.abs(np.asarray(image).astype(int) - np.asarray(photograph(100, 60))).mean(-1)
     assert change[20:30, 20:30].mean() > 10 and change[32:38, 72:78].mean() > 10 and change[50:, :50].mean() < 4
+    called: Any = pixgraft.load(framed, device="cpu").in_photograph(group, source)  # type: ignore[attr-defined]
+    assert translate(framed, group, source, tmp_path / "whole.png", "--faces", "all", "--paste-back") == 0
+    assert np.array_equal(np.asarray(called.image), opened((tmp_path / "whole.png").read_bytes()))
+    assert len(called.parts) == 2 and called.report["settings"] == report(tmp_path, "whole")["settings"]
     arguments = ["translate", framed, "--source", group, "--target", source, "--faces", "all", "--device", "cpu"]
     assert "one file for an output of each face" in refusal(capsys, *arguments, "--out", tmp_path / "x.png")
     photograph(99, 60).save(tmp_path / "empty.png")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pixgraft.data.alignment import Placement
@@ -29,7 +28,7 @@ from pixgraft.pipelines.base import Job, Pipeline, Plan, Result
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes, read_direction
 from pixgraft.pipelines.condition_files import Condition, read_conditions
 from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, joined
-from pixgraft.pipelines.inputs import FileInputs, Picture, condition_batch, input_entry, read_file, tensor_entry
+from pixgraft.pipelines.inputs import FileInputs, Photo, Picture, condition_batch, input_entry, read_file, tensor_entry
 from pixgraft.pipelines.options import IN_FLOAT32, CodesOptions, Computing, EncodingOptions, Faces, at_least
 from pixgraft.pipelines.pasting import PastedResult, together, whole_settings
 from pixgraft.pipelines.photographs import (
@@ -148,7 +147,7 @@ class EncodingPipeline(Pipeline):
         return make, settings | (move.settings if move else {})
 
     def in_photograph(
-        self, photograph: str | Path | Image.Image, *, faces: Faces = "all", **options: Any
+        self, photograph: Photo, *, faces: Faces = "all", **options: Any
     ) -> PastedResult:  # fmt: skip
         """Each face of a photograph as a call makes it with these `options`, pasted back: `image` is the whole picture,
         and `parts` are the faces' results.

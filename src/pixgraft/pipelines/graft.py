@@ -21,10 +21,10 @@ from pixgraft.metrics import consistency as lr
 from pixgraft.metrics.consistency import OPERATOR, Consistency, consistency
 from pixgraft.models import Model
 from pixgraft.pipelines.base import Finished, Job, Pipeline, Plan, Result, Summary, passes, png
-from pixgraft.pipelines.inputs import FileInputs, Picture, batch_of, input_entry, read_file, tensor_entry
+from pixgraft.pipelines.inputs import FileInputs, Photo, Picture, batch_of, input_entry, read_file, tensor_entry
 from pixgraft.pipelines.options import IN_FLOAT32, Computing, Faces, GraftOptions
 from pixgraft.pipelines.pairing import pairs
-from pixgraft.pipelines.pasting import together, whole_settings
+from pixgraft.pipelines.pasting import PastedResult, together, whole_settings
 from pixgraft.pipelines.photographs import (
     Alignable,
     Photograph,
@@ -131,6 +131,31 @@ class GraftPipeline(Pipeline):
         report_alignments(result, [*source_read, *target_read])
         settings = self._settings(project, to, domain)
         reported: GraftResult = self.reported(result, seed=0, settings=settings, inputs=[source_entry, target_entry])
+        return reported
+
+    def in_photograph(
+        self, source: Photo, target: Photo, *, faces: Faces = "all",
+        project: bool = False, domain: str = "",
+    ) -> PastedResult:  # fmt: skip
+        """Each face of the target's photograph with the detail of the source's largest, pasted back; where the target
+        is tiny, each face of the source's with the target's colours. `image` is the whole picture, and `parts` are the
+        faces' results.
+
+        Raises PixgraftError as a call does, and for a photograph without a face.
+        """
+        to = alignment_for(self.model, faces)
+        files = {role: read_file(each, role) for role, each in (("source", source), ("target", target))}
+        sources, targets = (
+            read(data, name, to, faces=faces, file=data)
+            for read, (name, data) in zip((self.read_sources, self.read_targets), files.values(), strict=True)
+        )
+        index = self.domain_index(domain, str(target) if isinstance(target, str | PurePath) else "")
+        paired = self._pairs_of_faces(sources, [replace(each, domain=index) for each in targets])
+        options = GraftOptions(faces=faces, paste_back=True, project=project, domain=domain)
+        (result,) = self._made([paired], options)
+        entries = [input_entry(role, name, data) for role, (name, data) in files.items()]
+        settings = self._settings(project, to, domain) | whole_settings(options)
+        reported: PastedResult = self.reported(result, seed=0, settings=settings, inputs=entries)
         return reported
 
     def _given(
@@ -257,6 +282,21 @@ class GraftPipeline(Pipeline):
         moved = lr.project(pixels, levels).to(torch.uint8)
         return _measured(moved, consistency(moved, levels), before)
 
+    def _made(self, photographs: list[list[tuple[GraftInput, GraftInput]]], options: GraftOptions) -> list[Result]:
+        """The results of photographs, of each of which there are pairs of a source's and a target's face."""
+        flat = [pair for each in photographs for pair in each]
+        source, target = (torch.stack([each.pixels for each in side]) for side in zip(*flat, strict=True))
+        domains = [target.domain for _, target in flat if target.domain is not None]
+        results = self.batch(source, target, domains, project=options.project).split()
+        for result, pair in zip(results, flat, strict=True):
+            report_alignments(result, pair)
+        rest = iter(results)
+        whole = []
+        for each in photographs:
+            into = [pair[self._into_target([pair[1]])] for pair in each]
+            whole.append(together([next(rest) for _ in each], into, options))
+        return whole
+
     def _settings(self, project: bool, to: Placement | None, domain: str) -> dict[str, Any]:
         """The settings of a report."""
         given = ({} if to is None else {"aligned": aligned_setting(to)}) | ({"domain": domain} if domain else {})
@@ -298,18 +338,7 @@ class GraftPipeline(Pipeline):
         ]
 
         def make(prepared: list[list[tuple[GraftInput, GraftInput]]]) -> Sequence[Result]:
-            flat = [pair for each in prepared for pair in each]
-            source, target = (torch.stack([each.pixels for each in side]) for side in zip(*flat, strict=True))
-            domains = [target.domain for _, target in flat if target.domain is not None]
-            results = self.batch(source, target, domains, project=options.project).split()
-            for result, pair in zip(results, flat, strict=True):
-                report_alignments(result, pair)
-            rest = iter(results)
-            whole = []
-            for each in prepared:
-                into = [pair[self._into_target([pair[1]])] for pair in each]
-                whole.append(together([next(rest) for _ in each], into, options))
-            return whole
+            return self._made(prepared, options)
 
         def hint() -> str:
             sides = ((sources, sources.names), (targets, targets.names))

@@ -16,7 +16,9 @@ from pixgraft.data.sources import ImageSource, open_source
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.conditions import ConditionSpec
 
-Picture = str | Path | Image.Image | Tensor
+Photo = str | Path | Image.Image
+"""An image by its file or as Pillow has it."""
+Picture = Photo | Tensor
 """An image as people give it: a file, a Pillow image, or a tensor, uint8 or float in [-1, 1]."""
 
 
