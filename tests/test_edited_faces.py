@@ -13,6 +13,9 @@ from encoders import codes, pixels, saved
 from pixgraft.cli import main
 from pixgraft.errors import PixgraftError
 from pixgraft.faces import Face
+from pixgraft.pipelines.base import Result
+from pixgraft.pipelines.options import EncodingOptions
+from pixgraft.pipelines.pasting import together
 from test_photographs import FRAME, photograph
 from using import opened, refusal, report
 
@@ -111,6 +114,12 @@ def test_a_photograph_is_made_whole_by_a_call(way: str, ome: Path, styled: Path,
     assert {path.name for path in result.save(tmp_path / "saved")} == {"output.png"}
     with pytest.raises(PixgraftError, match="no face found"):
         model.in_photograph(photograph(151, 60), steps=steps)
+
+
+def test_a_photograph_is_unfinished_if_one_of_its_faces_is() -> None:
+    pixels = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    parts = [Result(pixels=pixels), Result(pixels=pixels, interrupted="SIGINT")]
+    assert together(parts, [], EncodingOptions(faces="all")).interrupted == "SIGINT"
 
 
 def test_directions_that_do_not_fit(ome: Path, group: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
