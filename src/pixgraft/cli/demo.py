@@ -16,10 +16,12 @@ COMMANDS = {
         "data sketch {out}/faces {out}/drawings",
         "translate {model} --condition {out}/drawings --samples 4 --grid",
     ),
-    "encode": ("translate {model} --condition {photographs} --align --grid",),
+    "encode": ("translate {model} --condition {photographs} --align --factor {factor} --grid",),
     "sample": ("sample {model}",),
 }
 """What shows a model of each task; the last command gets --out."""
+FACTOR = 8
+"""How much smaller the photographs are made for models of low-resolution images."""
 
 
 @app.command
@@ -57,8 +59,11 @@ def demo(out: Annotated[Positional[Path], arg(metavar="OUT")] = Path("pixgraft-d
 
 def _commands(model: str, photographs: Path, out: Path) -> list[list[str]]:
     """The arguments of each command that shows a model."""
-    from pixgraft.models import task_of
+    from pixgraft.methods.tasks import Encoding
+    from pixgraft.models import load_model
 
-    named = {"model": model, "photographs": str(photographs), "out": str(out)}
-    commands = [[word.format(**named) for word in line.split()] for line in COMMANDS[task_of(model)]]
+    method = load_model(model).method
+    coarse = isinstance(method, Encoding) and method.condition.kind == "lr"
+    named = {"model": model, "photographs": str(photographs), "out": str(out), "factor": str(FACTOR if coarse else 1)}
+    commands = [[word.format(**named) for word in line.split()] for line in COMMANDS[method.task]]
     return [*commands[:-1], [*commands[-1], "--out", str(out / model)]]
