@@ -14,7 +14,7 @@ COMMANDS = {
     "synthesize": (
         "data align {photographs} {out}/faces --like {model} --size 128",
         "data sketch {out}/faces {out}/drawings",
-        "translate {model} --condition {out}/drawings --samples 4 --grid",
+        "translate {model} --condition {out}/drawings --samples 4 --vary {varied} --grid",
     ),
     "encode": ("translate {model} --condition {photographs} --align --factor {factor} --grid",),
     "sample": ("sample {model}",),
@@ -64,6 +64,9 @@ def _commands(model: str, photographs: Path, out: Path) -> list[list[str]]:
 
     method = load_model(model).method
     coarse = isinstance(method, Encoding) and method.condition.kind == "lr"
-    named = {"model": model, "photographs": str(photographs), "out": str(out), "factor": str(FACTOR if coarse else 1)}
+    named = {
+        "model": model, "photographs": str(photographs), "out": str(out), "factor": str(FACTOR if coarse else 1),
+        "varied": "style" if getattr(method, "style_dim", 0) else "noise",
+    }  # fmt: skip
     commands = [[word.format(**named) for word in line.split()] for line in COMMANDS[method.task]]
     return [*commands[:-1], [*commands[-1], "--out", str(out / model)]]
