@@ -1,5 +1,5 @@
 # make demo: see it work.  make test, make lint: what CI runs.  make slow: the slow tests.  make fuzz: 10,000 spoilt
-# files.  make crash: 350 kills.  make browser: the pages in Chromium.  make gallery: docs/index.html.  make gpu: the
+# files.  make crash: 350 kills.  make browser: the pages in Chromium.  make gallery: docs/index.html, with PICTURES=1 its pictures.  make gpu: the
 # plan for a machine with a GPU.
 # Each makes .venv if it is missing.
 
@@ -39,7 +39,7 @@ browser: $(VENV)/installed
 	$(VENV)-app/bin/python -m pytest -m slow tests/test_study_page.py tests/test_app_page.py tests/test_gallery.py
 
 gallery: $(VENV)/installed
-	$(BIN)/python docs/gallery.py --pictures
+	$(BIN)/python docs/gallery.py $(if $(PICTURES),--pictures)
 
 # In pieces of at most nine minutes: call it again until it says that all is done. DATA and PAIRS are for the trainings.
 gpu: $(VENV)/installed

@@ -10,6 +10,7 @@ import argparse
 import io
 import shutil
 import statistics
+import tempfile
 from importlib import resources
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pixgraft.app.serve import opened, served
+from pixgraft.cli import main as pixgraft
 from pixgraft.models import bundled, task_of
 
 GIVEN = {
     "graft": {"source": "sources", "target": "targets"}, "synthesize": {"condition": "drawings"},
     "encode": {"condition": "sources"}, "sample": {},
 }  # fmt: skip
-"""By task, the folder of bundled examples of which the first is given for each picture."""
+"""By task, the folder of bundled examples, or of drawings of them, of which the first is given for each picture."""
 LARGEST = 300_000
 """Bytes of the largest screenshot."""
 CLICKED = """([action, seed]) => new Promise((done) => {
@@ -52,13 +54,11 @@ def clicks(page: Page, action: str, repeat: int) -> list[float]:
     return times[2:]
 
 
-def give(page: Page, action: str, task: str) -> None:
-    """Put the first bundled examples where the page asks for pictures, and ask for one image."""
-    examples = resources.files("pixgraft") / "assets" / "examples"
+def give(page: Page, action: str, task: str, examples: Path) -> None:
+    """Put the first examples where the page asks for pictures, and ask for one image."""
     for name, folder in GIVEN[task].items():
-        with resources.as_file(examples / folder) as found:
-            page.set_input_files(f"#{action}_{name} input[type=file]", sorted(found.glob("*.*"))[0])
-        page.wait_for_selector(f"#{action}_{name} img")
+        page.set_input_files(f"#{action}_{name} input[type=file]", sorted((examples / folder).glob("*.*"))[0])
+        page.wait_for_selector(f"#{action}_{name} img, #{action}_{name} canvas")
     align = page.locator(f"#{action}_align input")
     if align.count():
         align.check()
@@ -67,7 +67,17 @@ def give(page: Page, action: str, task: str) -> None:
         page.keyboard.press("Tab")
 
 
-def measured(browser: Browser, model: str, repeat: int, screenshots: Path | None) -> None:
+def write_examples(folder: Path) -> None:
+    """The bundled photographs, and drawings of the sources."""
+    bundled_examples = resources.files("pixgraft") / "assets" / "examples"
+    for part in ("sources", "targets"):
+        with resources.as_file(bundled_examples / part) as found:
+            shutil.copytree(found, folder / part)
+    if pixgraft(["data", "sketch", str(folder / "sources"), str(folder / "drawings")]):
+        raise SystemExit("pixgraft data sketch failed: see above")
+
+
+def measured(browser: Browser, model: str, examples: Path, repeat: int, screenshots: Path | None) -> None:
     """Print the times of a model's first action, and take its pictures."""
     task = task_of(model)
     with served(opened([model], "cpu")) as at:
@@ -78,7 +88,7 @@ def measured(browser: Browser, model: str, repeat: int, screenshots: Path | None
             page.goto(at.local)
             page.wait_for_selector("[id$=_run]")
             action = str(page.locator("[id$=_run]").first.get_attribute("id")).removesuffix("_run")
-            give(page, action, task)
+            give(page, action, task, examples)
             if width == 1200:
                 show(model, clicks(page, action, repeat))
             else:
@@ -109,10 +119,15 @@ def main() -> None:
     options = parser.parse_args()
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     assert found, "no chromium"
-    with sync_playwright() as play:
+    with sync_playwright() as play, tempfile.TemporaryDirectory() as folder:
+        write_examples(Path(folder))
         browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"], timeout=300_000)
+        shown: set[str] = set()
         for model in bundled():
-            measured(browser, model, options.repeat, options.screenshots)
+            first = task_of(model) not in shown  # a picture of each task
+            shown.add(task_of(model))
+            pictures = options.screenshots if first else None
+            measured(browser, model, Path(folder), options.repeat, pictures)
         browser.close()
 
 

@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_refused(
     for arguments, said in (
         (("edit", styled, file), "give a second file of codes, or --direction FILE, and not both"),
         (("edit", styled, file, file, "--direction", found), "and not both"),
-        (("edit", styled, file, file, "--amount", "2"), "--amount: goes with --direction alone"),
+        (("edit", styled, file, file, "--amount", "2"), "amount 2: needs a direction: give one, or leave it out"),
     ):
         assert command(*arguments, "--out", tmp_path / "out") == 2
         assert said in capsys.readouterr().err

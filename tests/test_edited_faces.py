@@ -13,6 +13,7 @@ from encoders import codes, pixels, saved
 from pixgraft.cli import main
 from pixgraft.errors import PixgraftError
 from pixgraft.faces import Face
+from pixgraft.models import load_model
 from pixgraft.pipelines.base import Result
 from pixgraft.pipelines.options import EncodingOptions
 from pixgraft.pipelines.pasting import together
@@ -82,8 +83,40 @@ def test_three_people_are_edited_and_pasted_back(
         for one, other in ((original, found), (found, changed)):
             assert np.abs(one[inside].astype(int) - other[inside]).mean() > 1
     assert np.array_equal(changed[56:], original[56:])
+    measures = [report(out, "group")["measures"]["faces"][0] for out in (plain, edited)]
+    assert ["psnr" in each for each in measures] == [way == "invert", False]  # of what was found, not of what was made
     capsys.readouterr()
     assert made("edited", *edit, "--amount", 1.5) and "0 made, 1 finished before" in capsys.readouterr().out
+
+
+def test_every_face_has_its_tuned_generator(
+    styled: Path, group: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second run finds them finished; one of fewer faces leaves none behind."""
+    out = tmp_path / "out"
+    given = ("invert", styled, "--condition", group, "--by", "pti", "--steps", 1, "--tuning", 1, "--faces", "all")
+    command = [*map(str, (*given, "--out", out, "--device", "cpu"))]
+    assert main(command) == 0 and main(command) == 0
+    assert "0 made, 1 finished before" in capsys.readouterr().out
+    folders = {path.name for path in out.iterdir() if path.is_dir()}
+    assert folders == {"group-1_generator", "group-2_generator", "group-3_generator"}
+    assert load_model(out / "group-3_generator").method.name == "stylegan2"
+    command[command.index("all")] = "largest"
+    assert main(command) == 0
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"group_generator"}
+    assert not [path for path in out.iterdir() if path.name.startswith("group-")]
+
+
+def test_a_batch_of_calls_keeps_what_is_known_of_each(styled: Path) -> None:
+    model: Any = pixgraft.load(styled, device="cpu", by="single", noise="searched")
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    said = "noise maps were searched too: the codes alone make another image"
+    assert model(images, steps=1).report["notes"] == [f"image 1: {said}", f"image 2: {said}"]
+    assert model(images[0], steps=1).report["notes"] == [said]
+    with pytest.raises(PixgraftError, match="choose divisors of 16 up to 8"):
+        model(images[0], steps=1, factor=16)
+    with pytest.raises(PixgraftError, match="in_photograph takes no grid: choose among faces, amount"):
+        model.in_photograph("a.png", grid=True)
 
 
 def test_a_call_moves_the_codes(ome: Path, tmp_path: Path) -> None:
@@ -126,8 +159,8 @@ def test_directions_that_do_not_fit(ome: Path, group: Path, tmp_path: Path, caps
     file = direction_for(tmp_path, torch.Size((2, 3)))
     command = ("translate", ome, "--condition", group, "--out", tmp_path / "out", "--device", "cpu")
     for flags, said in (
-        (("--amount", 2), "amount 2.0: goes with a direction alone: give one, or leave it out"),
-        (("--name", "older"), "name older: goes with a direction alone"),
+        (("--amount", 2), "amount 2.0: needs a direction: give one, or leave it out"),
+        (("--name", "older"), "name older: needs a direction"),
         (("--direction", file, "--name", "older"), "older is (2, 3), and the model's codes"),
         (("--direction", file), "several directions: choose with --name one of older, smiling"),
         (("--direction", file, "--name", "older", "--amount", "nan"), "amount nan: choose a number such as 2"),

@@ -43,10 +43,10 @@ def table1(distance: str = "FD-SqueezeNet", diversity: str = "PD-SqueezeNet dive
 def test_rows_are_points_of_distance_and_diversity() -> None:
     """A paper's figures stand beside ours only where both are of one network, as in the table."""
     title, drawing = plots(table1())[SCATTER]
-    assert title == "Distance and diversity" and drawing.count("<circle") == 4 and "paper" not in drawing
-    assert "mine &lt;i&gt;" in drawing and "FD-SqueezeNet, logarithmic" in drawing
+    assert title == "Distance and diversity" and drawing.count("<circle") == 2 and "paper" not in drawing
+    assert "mine &lt;i&gt;" in drawing and "FD-SqueezeNet (lower is better), logarithmic" in drawing
     same = plots(table1("FID (torchvision)", "LPIPS (AlexNet) diversity"))[SCATTER][1]
-    assert same.count("<circle") == 6 and "paper: I2I-LR, 128" in same
+    assert same.count("<circle") == 3 and "paper: I2I-LR, 128" in same
     page = pages.page(table1(), b"", [(title, drawing)])
     assert drawing in page and "<th>paper: FID</th>" in page and "PSNR</th>" not in page  # nor an empty column
     for distance in (1e-3, 9.99, 70.6, 1e5):  # axes of any size

@@ -134,8 +134,8 @@ class Action:
         notes = [note for each in reports for note in each.get("notes", [])]
         compared = None
         given = next((values[name][0] for name in COMPARED if values.get(name)), None)
-        cut = values.get("align") or values.get("faces")
-        if given is not None and images and (values.get("paste_back") or not cut):
+        cut = values.get("align") or values.get("faces") or values.get("paste_back")
+        if given is not None and images and not cut:
             compared = _beside(given, images[0][0], folder)
         return Answer(images, sorted(out.iterdir()), report, figures, notes, compared)
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pixgraft.errors import PixgraftError, shown
 from pixgraft.pipelines.base import Pipeline
-from pixgraft.pipelines.encode import PHOTOGRAPHS, EncodingPipeline
+from pixgraft.pipelines.encode import AMOUNT, PHOTOGRAPHS, EncodingPipeline
 from pixgraft.pipelines.options import one_of
 
 Kind = Literal["picture", "drawing", "file", "choice", "switch", "number", "text"]
@@ -186,7 +186,7 @@ def _steps(pipeline: Any) -> Range:
 
 
 RANGES: Mapping[str, Callable[[Any], Range]] = {
-    "EncodingOptions.steps": _steps, "EncodingOptions.amount": lambda pipeline: (-5, 5, 2),
+    "EncodingOptions.steps": _steps, "EncodingOptions.amount": lambda pipeline: (-5, 5, AMOUNT),
     "mix_from": lambda pipeline: (1, len(pipeline.method.start_codes) - 1, pipeline.mix_from(None)),
     "mix_alpha": lambda pipeline: (0.05, 1, 1),
     "factor": lambda pipeline: (1, 32, 1),

@@ -116,7 +116,8 @@ def invert(
     """Search for the codes of images in a generative prior; nothing is trained beforehand.
 
     OUT gets the image, its codes, a strip of the search, its loss as a curve and a report for each; with --by pti a
-    model folder, too. Ctrl-C leaves the best so far, and the same command goes on.
+    model folder, too; with --paste-back the whole picture and its report alone. Ctrl-C leaves the best so far, and the
+    same command goes on.
 
     Args:
         prior: A bundled prior, a run folder, a model folder or a Hugging Face repository id; an encoder stands for the
@@ -133,7 +134,7 @@ def directions(
     prior: Annotated[Positional[str], arg(metavar="PRIOR")], /, *, options: OmitArgPrefixes[DirectionOptions],
     run: OmitArgPrefixes[RunOptions],
 ) -> int:  # fmt: skip
-    """Find directions in a prior's codes along which its images change, for `edit --direction`.
+    """Find directions in a prior's codes along which its images change, for `--direction`.
 
     OUT gets directions.safetensors, a sheet of images along each direction, and directions.json.
 

@@ -1,7 +1,7 @@
 """Charts: axes with round numbers, panels under the names of their curves, and how numbers are written."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pixgraft.data.drawing import GREY, Drawing, Point
@@ -44,19 +44,17 @@ class Axis:
     logarithmic: bool = False
 
     @classmethod
-    def around(
-        cls, values: Iterable[float], *, logarithmic: bool | None = None, write: Callable[[float], str] = short
-    ) -> "Axis":
+    def around(cls, values: Iterable[float], *, logarithmic: bool | None = None) -> "Axis":
         """The axis from the round number at or below all values to the one at or above; without values, from 0 to 1.
 
-        It is logarithmic if `LOGARITHMIC` says so, where nothing is asked for.
+        Unless asked for, it is logarithmic where the ratio of the values is above `LOGARITHMIC`.
         """
         values = [*values] or [0.0, 1.0]
         low, high = min(values), max(values)
         if logarithmic is None:
             logarithmic = low > 0 and high / low > LOGARITHMIC
         ticks = decades(low, high) if logarithmic else steps(low, high)
-        return cls(ticks[0], ticks[-1], {tick: write(tick) for tick in ticks}, logarithmic)
+        return cls(ticks[0], ticks[-1], {tick: short(tick) for tick in ticks}, logarithmic)
 
     def until(self, high: float) -> "Axis":
         """This axis up to another end, with the labels before it."""
@@ -127,7 +125,7 @@ class Sheet:
 
     def __init__(
         self, title: str, names: Iterable[str], panels: Sequence[Panel], *, size: tuple[int, int] = (640, 340),
-        abreast: int = 3, foot: str = "",
+        abreast: int = 3, foot: str | None = None,
     ) -> None:  # fmt: skip
         """Draw the names, the axes and the line below.
 
@@ -143,13 +141,14 @@ class Sheet:
         width, height = size
         across = min(abreast, len(panels))
         top = HEAD + LINE * len(self.colours) + 10
-        whole = top + height * -(-len(panels) // across) + (FOOT if foot else 0)
+        whole = top + height * -(-len(panels) // across) + (0 if foot is None else FOOT)
         self.drawing = Drawing(width * across, whole, title)
         for number, (name, colour) in enumerate(self.colours.items()):
             at = HEAD + LINE * number + LINE / 2
             self.drawing.line([(24, at), (54, at)], colour, width=3)
             self.drawing.text((62, at), name, size=14)
-        self.drawing.text((24, whole - FOOT / 2), foot, colour=GREY)
+        if foot:
+            self.drawing.text((24, whole - FOOT / 2), foot, colour=GREY)
         corners = [(width * (number % across), top + height * (number // across)) for number in range(len(panels))]
         self.planes = [
             self._axes(Plane(x + 62, y + 26, x + width - 24, y + height - 44, panel))

@@ -119,7 +119,7 @@ class Drawing:
                 x, y = item.at
                 box = [(side + part) * FINE for part in (-item.radius, item.radius) for side in (x, y)]
                 draw.ellipse(box, item.colour if item.filled else None, item.colour, round(1.5 * FINE))
-            elif isinstance(item, _Box) and min(item.size) > 0:
+            elif isinstance(item, _Box) and min(item.size) * FINE >= 1:
                 (x, y), (width, height) = item.corner, item.size
                 draw.rectangle([x * FINE, y * FINE, (x + width) * FINE - 1, (y + height) * FINE - 1], item.colour)
         image = image.resize((self.width * SCALE, self.height * SCALE), Image.Resampling.BOX)

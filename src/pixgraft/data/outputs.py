@@ -6,6 +6,7 @@ several names.
 
 import contextlib
 import os
+import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cached_property
@@ -170,21 +171,23 @@ def remove_earlier(out: Path, label: str, written: Container[str], given: Given)
     Left alone are files that this run was `given`, those named in `written`, which it writes for any label, and
     those that this program did not write. Raises PixgraftError if a file cannot be removed.
     """
-    path, generator = out / f"{label}.json", out / f"{label}{GENERATOR}"
+    path, generators = out / f"{label}.json", set()
     report = read_report(path)
     if report is None:
         return
     listed = [report.get("strip"), *(outputs if isinstance(outputs := report.get("outputs"), list) else ())]
     for name in [part for each in listed for part in (each.values() if isinstance(each, dict) else [each])]:
         # A report may have been edited: no more than files beside it that are named like its own.
-        ours = isinstance(name, str) and name.startswith(label) and name.endswith((*WRITTEN, ".safetensors"))
-        part = isinstance(name, str) and name.startswith(f"{label}{GENERATOR}/") and not generator.is_symlink()
-        beside = (
-            (ours or part) and Path(name).name == name[len(generator.name) + 1 if part else 0 :] and "\0" not in name
-        )
-        if beside and name not in written and given.same(out / name) is None and is_output(out / name):
+        if not isinstance(name, str) or not name.startswith(label) or "\0" in name:
+            continue
+        part = re.fullmatch(rf"({re.escape(label)}(?:-\d+)?{re.escape(GENERATOR)})/[^/]+", name)
+        if part and not (out / part[1]).is_symlink():
+            generators.add(out / part[1])
+        elif Path(name).name != name or not name.endswith((*WRITTEN, ".safetensors", ".svg")):
+            continue
+        if name not in written and given.same(out / name) is None and is_output(out / name):
             remove(out / name)
-    if not generator.is_symlink():
+    for generator in generators:
         with contextlib.suppress(OSError):  # it is not there, or holds something else
             generator.rmdir()
     if given.same(path) is None:

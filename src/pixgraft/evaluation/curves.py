@@ -88,7 +88,7 @@ def draw_curves(runs: Mapping[str, Mapping[str, Curve]]) -> Drawing:
         for name, curves in shown.items()
     ]
     title = f"Curves of {', '.join(runs)}: {', '.join(names)}"
-    sheet = Sheet(title, runs, panels, size=(360, 240), foot="; ".join(said) or " ")
+    sheet = Sheet(title, runs, panels, size=(360, 240), foot="; ".join(said))
     for plane, curves in zip(sheet.planes, shown.values(), strict=True):
         _draw(sheet.drawing, plane, {sheet.colours[run]: curve for run, curve in curves.items()})
     return sheet.drawing

@@ -58,7 +58,7 @@ def _drawn(points: Sequence[Point], x: str, y: str) -> str:
     if not distances.logarithmic:
         distances = Axis.around([0.0, *(each.distance[2] for each in points)], logarithmic=False)
     diversities = Axis.around([0.0, *(each.diversity[2] for each in points)], logarithmic=False)
-    panel = Panel(f"{y}: better upwards", f"{x}: better to the left", diversities, distances)
+    panel = Panel(f"{y} (higher is better)", f"{x} (lower is better)", diversities, distances)
     names = [f"{number}: {point.name}" for number, point in enumerate(points, 1)]
     sheet = Sheet(f"{TITLE} of {len(points)} rows", names, [panel])
     (plane,) = sheet.planes

@@ -110,6 +110,8 @@ def _read_report(path: Path) -> _Report:
     factor = report.settings.factor
     if not report.steps or report.steps != sorted(set(report.steps)) or factor < 1:
         raise PixgraftError(f"has no curve of a search: {MADE}")
+    if "direction" in content["settings"]:
+        raise PixgraftError("its images were moved along a direction: search without one")
     if UNFINISHED in report.notes:
         raise PixgraftError("a search that was stopped: the same command makes it anew")
     return report

@@ -123,6 +123,19 @@ class Result:
         return png(sheet(self.tensors), self.report)
 
 
+def gathered(parts: Sequence[Result], each: str) -> dict[str, Any]:
+    """What is known of `parts`, as one result of them has it; `each` is what a part is of, such as "face"."""
+    if len(parts) == 1:
+        measures, notes = parts[0].measures, parts[0].notes
+    else:
+        measures = {f"{each}s": [part.measures for part in parts]}
+        notes = [f"{each} {number}: {note}" for number, part in enumerate(parts, start=1) for note in part.notes]
+    return {
+        "measures": measures, "notes": notes, "sizes": [size for part in parts for size in part.sizes],
+        "interrupted": next((part.interrupted for part in parts if part.interrupted), ""),
+    }  # fmt: skip
+
+
 def described(files: Mapping[str, bytes]) -> list[dict[str, str]]:
     """The outputs of a report: file names and SHA-256."""
     return [{"file": name, "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()]
@@ -226,6 +239,21 @@ class Plan:
 # --- pipelines ---
 
 
+def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a pipeline that refuses other arguments than its own in one line."""
+    signature = inspect.signature(call)
+
+    @wraps(call)
+    def checked(self: "Pipeline", *args: Any, **options: Any) -> Any:
+        try:
+            signature.bind(self, *args, **options)
+        except TypeError as error:
+            raise PixgraftError(f"{self.model.name}: {error}: {self.usage}") from None
+        return call(self, *args, **options)
+
+    return checked
+
+
 class Pipeline(ABC):
     """A trained model, ready for images."""
 
@@ -261,20 +289,8 @@ class Pipeline(ABC):
     def __init_subclass__(cls) -> None:
         """Turn a call with another task's arguments into one line that shows the right call."""
         super().__init_subclass__()
-        call = cls.__dict__.get("__call__")
-        if call is None:
-            return
-        signature = inspect.signature(call)
-
-        @wraps(call)
-        def checked(self: "Pipeline", *args: Any, **options: Any) -> Any:
-            try:
-                signature.bind(self, *args, **options)
-            except TypeError as error:
-                raise PixgraftError(f"{self.model.name}: {error}: {self.usage}") from None
-            return call(self, *args, **options)
-
-        cls.__call__ = checked  # type: ignore[method-assign]
+        for name in cls.__dict__.keys() & {"__call__", "in_photograph"}:
+            setattr(cls, name, _checked(cls.__dict__[name]))
 
     @abstractmethod
     def __call__(self, *args: Any, **options: Any) -> Result:

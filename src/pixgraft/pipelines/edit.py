@@ -14,7 +14,7 @@ from pixgraft.pipelines.base import Finished, Job, Plan, Result, Summary, captio
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_direction
 from pixgraft.pipelines.encode import EncodingPipeline
 from pixgraft.pipelines.encoding_result import EncodingResult, in_a_row
-from pixgraft.pipelines.options import EditOptions, amounts, layer_range
+from pixgraft.pipelines.options import EditOptions, amounts, check_direction, layer_range
 
 IMAGES = 8
 """Default number of images on the way from one code to another."""
@@ -98,9 +98,7 @@ def _towards(pipeline: EncodingPipeline, start: SavedCodes, second: Path | None,
         raise PixgraftError("edit: give a second file of codes, or --direction FILE, and not both")
     if options.direction is None:
         assert second is not None
-        for name in ("name", "amount"):
-            if getattr(options, name):
-                raise PixgraftError(f"--{name}: goes with --direction alone: leave it out")
+        check_direction(None, name=options.name, amount=options.amount)
         return pipeline.read_codes(second)
     found = read_direction(options.direction, options.name, tuple(pipeline.method.start_codes.shape))
     return replace(found, codes=start.codes + found.codes)

@@ -4,6 +4,7 @@ One condition at a time: PyTorch chooses its kernels by a batch's size, and an i
 company. Shape letters are those of `methods/tasks.py`; s is the side of a condition.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
@@ -29,7 +30,15 @@ from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes, read_directi
 from pixgraft.pipelines.condition_files import Condition, read_conditions
 from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, joined
 from pixgraft.pipelines.inputs import FileInputs, Photo, Picture, condition_batch, input_entry, read_file, tensor_entry
-from pixgraft.pipelines.options import IN_FLOAT32, CodesOptions, Computing, EncodingOptions, Faces, at_least
+from pixgraft.pipelines.options import (
+    IN_FLOAT32,
+    CodesOptions,
+    Computing,
+    EncodingOptions,
+    Faces,
+    at_least,
+    check_direction,
+)
 from pixgraft.pipelines.pasting import PastedResult, together, whole_settings
 from pixgraft.pipelines.photographs import (
     aligned_setting,
@@ -154,6 +163,9 @@ class EncodingPipeline(Pipeline):
 
         Raises PixgraftError as a call does, and for a photograph without a face.
         """
+        taken = inspect.signature(type(self).__call__).parameters.keys() - {"self", "image", "align"}
+        for option in options.keys() - taken:
+            raise PixgraftError(f"in_photograph takes no {option}: choose among faces, {', '.join(sorted(taken))}")
         given = self._options(**options, faces=faces, paste_back=True)
         make, settings = self._maker(given)
         name, data = read_file(photograph, "condition")
@@ -211,10 +223,8 @@ class EncodingPipeline(Pipeline):
 
     def move(self, options: CodesOptions) -> Move | None:
         """The way that the codes are to be moved. Raises PixgraftError if no such direction fits the model's codes."""
+        check_direction(options.direction, name=options.name, amount=options.amount)
         if options.direction is None:
-            for name, given in (("name", options.name), ("amount", options.amount)):
-                if given:
-                    raise PixgraftError(f"{name} {given}: goes with a direction alone: give one, or leave it out")
             return None
         amount = AMOUNT if options.amount is None else options.amount
         if not -1000 <= amount <= 1000:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pixgraft.data.grids import tiled
 from pixgraft.layers.conditions import fitted
-from pixgraft.pipelines.base import Result, png, provenance
+from pixgraft.pipelines.base import Result, gathered, png, provenance
 from pixgraft.pipelines.codes import CODES
 
 SHOWN_SIDE = 256
@@ -53,11 +53,14 @@ def in_a_row(pictures: Sequence[Tensor], side: int) -> Tensor:
 
 
 def joined(results: Sequence[EncodingResult]) -> EncodingResult:
-    """The results of a call as one, with the measures of each image; a single one as it is."""
+    """The results of a call as one, with what is known of each image; a single one as it is.
+
+    The noise maps and the tuned generators of searches are kept in single ones alone.
+    """
     if len(results) == 1:
         return results[0]
     return EncodingResult(
         pixels=torch.cat([each.pixels for each in results]),
         codes=torch.cat([each.codes for each in results]),
-        measures={"images": [each.measures for each in results]},
+        **gathered(results, "image"),
     )

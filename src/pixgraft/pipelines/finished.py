@@ -1,5 +1,6 @@
 """Finished work, recognised by its report and by the bytes of its outputs."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def finished_report(
             return None
         hashes = {each["file"]: each["sha256"] for each in report["outputs"]}
         if outputs is None:
-            if not hashes or not all(name.startswith(f"{label}-") and "/" not in name for name in hashes):
+            if not hashes or not all(re.fullmatch(rf"{re.escape(label)}-\d+[^/]*(/[^/]+)?", name) for name in hashes):
                 return None
         elif hashes.keys() != set(outputs):
             return None

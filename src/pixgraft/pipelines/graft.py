@@ -138,8 +138,8 @@ class GraftPipeline(Pipeline):
         project: bool = False, domain: str = "",
     ) -> PastedResult:  # fmt: skip
         """Each face of the target's photograph with the detail of the source's largest, pasted back; where the target
-        is tiny, each face of the source's with the target's colours. `image` is the whole picture, and `parts` are the
-        faces' results.
+        is tiny, or the model does not shrink it, each face of the source's photograph. `image` is the whole picture,
+        and `parts` are the faces' results.
 
         Raises PixgraftError as a call does, and for a photograph without a face.
         """

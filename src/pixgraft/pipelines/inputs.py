@@ -52,7 +52,9 @@ def read_file(picture: str | Path | Image.Image, role: str) -> tuple[str, bytes]
             raise PixgraftError(f"the {role} given cannot be read: {error}") from error
         return f"the {role}", file.getvalue()
     if not isinstance(picture, str | Path):
-        raise PixgraftError(f"the {role} is {type(picture).__name__}: give a path, a Pillow image or a tensor")
+        raise PixgraftError(
+            f"the {role} is {type(picture).__name__}: give a path, a Pillow image or, to a call, a tensor"
+        )
     source = open_source(picture)
     if len(source.names) != 1:
         raise PixgraftError(f"{picture}: {len(source.names)} images: name one")

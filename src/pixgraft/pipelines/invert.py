@@ -283,11 +283,11 @@ class InversionPipeline(EncodingPipeline):
         rows = [self._row(each, target, before + each.spent) for each in found.snapshots]
         every = -(-len(found.curve) // POINTS)
         measures: dict[str, Any] = {
-            "psnr": rows[-1]["psnr"], "steps_made": found.steps, "search": rows,
+            **({} if move else {"psnr": rows[-1]["psnr"]}), "steps_made": found.steps, "search": rows,
             "loss": {"every": every, "values": [_rounded(value) for value in found.curve[::every]]},
             "batch": self.pass_size,
         }  # fmt: skip
-        if self.search.by == "pulse":
+        if self.search.by == "pulse" and move is None:
             measures |= {"tolerance": TOLERANCE, "within": 10 ** (-rows[-1]["psnr"] / 10) <= TOLERANCE}
         if condition.small is not None and self.image_size > target.shape[-1]:
             measures["operator"] = f"{OPERATOR} to {target.shape[-1]} pixels"

@@ -1,7 +1,7 @@
 """Options of each task, as dataclasses: the command line and its help are made from them. Nothing heavy is imported."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,6 +54,13 @@ def amounts(text: str, steps: int | None) -> list[float]:
         raise PixgraftError(f"steps {steps}: with one amount there is one image: leave it out, or give a way as -3..3")
     count = 1 if match[2] is None else steps or 7
     return [first + (last - first) * place / max(count - 1, 1) for place in range(count)]
+
+
+def check_direction(direction: Path | None, **given: object) -> None:
+    """Raise PixgraftError if one of the options that go with a direction is given without one."""
+    for name, value in given.items():
+        if direction is None and value not in (None, ""):
+            raise PixgraftError(f"{name} {value}: needs a direction: give one, or leave it out")
 
 
 LAYERS = {"coarse": (0, 3), "middle": (4, 7), "fine": (8, None)}
@@ -190,7 +197,7 @@ class EncodingOptions(CodesOptions):
 class InversionOptions(SearchSettings, CodesOptions):
     """Options of searches in a prior."""
 
-    condition: tuple[Path, ...]
+    condition: tuple[Path, ...] = field()
     """Images to search for: files, folders (searched) or zips; - is the standard input. One smaller than the prior's is
     what the found image is to shrink to, if the sides divide."""
     steps: int | None = None

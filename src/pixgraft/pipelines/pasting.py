@@ -9,7 +9,7 @@ from PIL import Image
 
 from pixgraft.data.images import decode, pixels
 from pixgraft.faces import Patch, paste
-from pixgraft.pipelines.base import Result, png
+from pixgraft.pipelines.base import Result, gathered, png
 from pixgraft.pipelines.options import CodesOptions, GraftOptions
 from pixgraft.pipelines.photographs import Alignable, Cut
 
@@ -65,23 +65,9 @@ def together(parts: Sequence[Result], inputs: Sequence[Alignable], options: Graf
     if options.faces != "all" and not options.paste_back:
         return parts[0]
     merged: dict[str, Any] = {
-        "pixels": torch.cat([each.pixels for each in parts]), "parts": list(parts),
-        "measures": _measures(parts), "notes": _notes(parts),
-        "sizes": [size for each in parts for size in each.sizes],
-        "interrupted": next((each.interrupted for each in parts if each.interrupted), ""),
+        "pixels": torch.cat([each.pixels for each in parts]), "parts": list(parts), **gathered(parts, "face"),
     }  # fmt: skip
     if not options.paste_back:
         return FacesResult(**merged)
     cuts = [each.cut for each in inputs if each.cut is not None]
     return PastedResult(**merged, cuts=cuts)
-
-
-def _measures(parts: Sequence[Result]) -> dict[str, Any]:
-    """The measures of each face; those of a single one as they are."""
-    return parts[0].measures if len(parts) == 1 else {"faces": [each.measures for each in parts]}
-
-
-def _notes(parts: Sequence[Result]) -> list[str]:
-    if len(parts) == 1:
-        return parts[0].notes
-    return [f"face {number}: {note}" for number, part in enumerate(parts, start=1) for note in part.notes]
