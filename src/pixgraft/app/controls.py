@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pixgraft.errors import PixgraftError, shown
 from pixgraft.pipelines.base import Pipeline
-from pixgraft.pipelines.encode import AMOUNT, PHOTOGRAPHS, EncodingPipeline
+from pixgraft.pipelines.encode import PHOTOGRAPHS, EncodingPipeline
+from pixgraft.pipelines.move import AMOUNT
 from pixgraft.pipelines.options import one_of
 
 Kind = Literal["picture", "drawing", "file", "choice", "switch", "number", "text"]

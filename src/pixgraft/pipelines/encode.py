@@ -26,10 +26,11 @@ from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.models import Model
 from pixgraft.pipelines.base import Job, Pipeline, Plan, Result
-from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes, read_direction
+from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
 from pixgraft.pipelines.condition_files import Condition, read_conditions
 from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, joined
 from pixgraft.pipelines.inputs import FileInputs, Photo, Picture, condition_batch, input_entry, read_file, tensor_entry
+from pixgraft.pipelines.move import Move, read_move
 from pixgraft.pipelines.options import (
     IN_FLOAT32,
     CodesOptions,
@@ -37,7 +38,6 @@ from pixgraft.pipelines.options import (
     EncodingOptions,
     Faces,
     at_least,
-    check_direction,
 )
 from pixgraft.pipelines.pasting import PastedResult, together, whole_settings
 from pixgraft.pipelines.photographs import (
@@ -51,8 +51,6 @@ from pixgraft.pipelines.strips import STRIP, grid_of_strips
 
 PHOTOGRAPHS = ("image", "lr")
 """Kinds of condition in which there may be a face to align."""
-AMOUNT = 2.0
-"""Default way along a direction."""
 FINE = 8
 """Default first layer of mixed styles: the first above 32 pixels, and of a generator of 1024 about the middle one."""
 
@@ -70,20 +68,6 @@ class Steps:
     def changes(self) -> list[float]:
         """How far each step moved the codes: the root mean square over all their numbers."""
         return self.codes.diff(dim=0).double().square().mean((1, 2)).sqrt().tolist()
-
-
-@dataclass(frozen=True)
-class Move:
-    """A way along a direction."""
-
-    by: Tensor
-    """(M, D), which is added to the codes."""
-    settings: dict[str, Any]
-    """What a report says of it."""
-
-    def __call__(self, codes: Tensor) -> Tensor:
-        """The codes moved."""
-        return codes + self.by
 
 
 Maker = Callable[[Sequence[Condition]], Sequence[EncodingResult]]
@@ -148,7 +132,7 @@ class EncodingPipeline(Pipeline):
 
         Raises PixgraftError for options that the model cannot take.
         """
-        settings, move = self._settings(options), self.move(options)
+        settings, move = self._settings(options), self._move(options)
 
         def make(conditions: Sequence[Condition]) -> Sequence[EncodingResult]:
             return [self.result(each, settings, options.seed, move) for each in conditions]
@@ -221,17 +205,8 @@ class EncodingPipeline(Pipeline):
             **whole_settings(options),
         }  # fmt: skip
 
-    def move(self, options: CodesOptions) -> Move | None:
-        """The way that the codes are to be moved. Raises PixgraftError if no such direction fits the model's codes."""
-        check_direction(options.direction, name=options.name, amount=options.amount)
-        if options.direction is None:
-            return None
-        amount = AMOUNT if options.amount is None else options.amount
-        if not -1000 <= amount <= 1000:
-            raise PixgraftError(f"amount {amount}: choose a number such as 2 or -2")
-        found = read_direction(options.direction, options.name, tuple(self.method.start_codes.shape))
-        settings = {"direction": found.tensor, "direction_sha256": found.sha256, "amount": amount}
-        return Move(amount * found.codes, settings)
+    def _move(self, options: CodesOptions) -> Move | None:
+        return read_move(options, tuple(self.method.start_codes.shape))
 
     def _placement(self, align: object) -> Placement | None:
         """Where faces are aligned to. A model without a frame may be a published one, and those know FFHQ's crops."""

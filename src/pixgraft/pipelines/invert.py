@@ -39,9 +39,10 @@ from pixgraft.models import Model, load_model, model_files
 from pixgraft.pipelines.base import Plan, passes, provenance
 from pixgraft.pipelines.codes import CODES
 from pixgraft.pipelines.condition_files import Condition
-from pixgraft.pipelines.encode import EncodingPipeline, Maker, Move
+from pixgraft.pipelines.encode import EncodingPipeline, Maker
 from pixgraft.pipelines.encoding_result import EncodingResult
 from pixgraft.pipelines.inputs import Picture
+from pixgraft.pipelines.move import Move
 from pixgraft.pipelines.options import IN_FLOAT32, CodesOptions, Computing, EncodingOptions, InversionOptions
 from pixgraft.pipelines.photographs import report_alignments
 
@@ -188,7 +189,7 @@ class InversionPipeline(EncodingPipeline):
                 raise PixgraftError(f"{name} {number}: choose a number from 0")
         if tuning is not None and not method.tuning:
             raise PixgraftError(f"tuning {tuning}: {search.by} tunes no generator: leave it out")
-        move, encoder = self.move(options), None if start is None else self._encoder(start)
+        move, encoder = self._move(options), None if start is None else self._encoder(start)
         drive = Drive(
             steps=method.steps if steps is None else steps, seed=options.seed,
             tuning=method.tuning if tuning is None else tuning,
