@@ -120,7 +120,7 @@ def body() -> Iterator[str]:
             yield rendered("\n\n".join((f"### [{title}]({name}.md)", *shown(text, seen))))
         for model in bundled():
             if task_of(model) == system.task:
-                yield shown_model(model, drawn=not any(f"gallery/{model}.png" in each for each in seen))
+                yield shown_model(model, drawn=not any(f"gallery/{model}.jpg" in each for each in seen))
         for heading in system.measured:
             tables = rendered(section(results, heading))
             yield f"<details><summary>Measured: {html.escape(heading)}</summary>{tables}</details>"
@@ -131,7 +131,7 @@ def shown_model(model: str, *, drawn: bool) -> str:
     """A bundled model: the opening of its card, and what it drew, if a picture of that is wanted and there is one."""
     base = f"../{ASSETS}/{model}/"
     card = (ROOT / ASSETS / model / "README.md").read_text(encoding="utf-8")
-    picture = f"![Made by {model} from photographs that it did not see](gallery/{model}.png)"
+    picture = f"![Made by {model} from photographs that it did not see](gallery/{model}.jpg)"
     text = rendered("\n\n".join((f"### [{model}](README.md)", *opening(card))), base)
     return text + (rendered(picture) if drawn and task_of(model) != "sample" else "")
 
@@ -156,7 +156,7 @@ def draw() -> None:
             if task_of(model) != "sample":
                 with Image.open(Path(folder) / model / "grid.png") as grid:
                     part = grid.convert("RGB").crop((0, 0, min(grid.width, WIDEST), grid.height))
-                    part.save(PICTURES / f"{model}.png", optimize=True)
+                    part.save(PICTURES / f"{model}.jpg", quality=90, subsampling=0, optimize=True)
 
 
 if __name__ == "__main__":

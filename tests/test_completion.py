@@ -15,7 +15,7 @@ def test_the_tab_key_completes_verbs_options_presets_and_models(capsys: pytest.C
         scripts[shell] = capsys.readouterr().out
     assert scripts["zsh"] == "autoload -U +X bashcompinit && bashcompinit\n" + scripts["bash"]
     assert "-n '__fish_seen_subcommand_from train' -l data\n" in scripts["fish"]
-    assert "-n '__fish_seen_subcommand_from translate' -a 'i2ilr-portraits-64" in scripts["fish"]
+    assert "-n '__fish_seen_subcommand_from translate' -a 'grit-sketch-faces-64" in scripts["fish"]
     if shutil.which("bash") is None:
         return
     asked = {

@@ -34,7 +34,7 @@ def test_the_gallery_is_up_to_date_and_whole(gallery: ModuleType) -> None:
     for image in re.findall(r"<img[^>]*>", page):
         assert re.search(r'alt="[^"]{10,}"', image), image
     for model in bundled():
-        assert f">{model}</a>" in page and (task_of(model) == "sample" or f"gallery/{model}.png" in page)
+        assert f">{model}</a>" in page and (task_of(model) == "sample" or f"gallery/{model}.jpg" in page)
     assert all(file.stat().st_size <= 300_000 for file in (DOCS / "gallery").iterdir())
 
 

@@ -155,14 +155,14 @@ def test_a_bundled_model_opens_by_its_name(tmp_path: Path, model: Path, monkeypa
 
 
 def test_every_bundled_model_opens() -> None:
-    assert len(models.bundled()) == 3
+    assert len(models.bundled()) == 5
     for name in models.bundled():
         opened = load_model(name)
         assert opened.method.name == name.split("-")[0]
         card = (models._assets() / name / "README.md").read_text(encoding="utf-8")
         assert opened.weights_sha256 in card and "attribution" in card
         expected = {"faces": ("cc-by-4.0", "FairFace"), "portraits": ("apache-2.0", "Lisa DeBruine")}
-        licence, maker = expected[name.split("-")[1]]
+        licence, maker = expected[name.split("-")[-2]]
         assert opened.rights.license == licence and maker in opened.rights.credit
 
 
