@@ -148,7 +148,7 @@ def test_python_refuses_what_is_unusable(model: Path, inputs: Path, tmp_path: Pa
         (whole, small + 2, r"the target has values from 2 to 2: give floats in \[-1, 1\]"),
         (whole * torch.nan, small, "the source has values from nan"),
         (whole.repeat(2, 1, 1, 1), small, "2 sources and 1 targets: give as many of both"),
-        (3, good, "the source is int: give a path, a Pillow image or a tensor"),
+        (3, good, "the source is int: give a path, a Pillow image or, to a call, a tensor"),
     ):
         with pytest.raises(PixgraftError, match=reason):
             pipeline(source, target)  # type: ignore[arg-type]
