@@ -15,7 +15,7 @@ from pixgraft.cli import main
 from pixgraft.errors import PixgraftError
 from pixgraft.methods import METHODS
 from pixgraft.methods.base import Method
-from pixgraft.models import load_model, save_model
+from pixgraft.models import bundled, load_model, save_model
 from pixgraft.pipelines import engines, onnx
 from pixgraft.pipelines.base import Pipeline, Result
 from pixgraft.pipelines.options import Computing, EngineName
@@ -83,6 +83,16 @@ def test_exported_programs_run_elsewhere(task: str, tmp_path: Path, monkeypatch:
     for each in described["programs"].values():
         assert each["largest_difference"] < 1e-4
         assert each["inputs"] and each["outputs"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("model", bundled())
+def test_every_bundled_model_is_exported(model: str, tmp_path: Path) -> None:
+    """An encoder of five passes takes minutes."""
+    assert main(["export", model, str(tmp_path / "out"), "--onnx"]) == 0
+    for each in json.loads((tmp_path / "out" / "onnx.json").read_text())["programs"].values():
+        assert each["largest_difference"] < 1e-4
 
 
 def test_what_an_engine_cannot_do_is_refused_in_one_line(
