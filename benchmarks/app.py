@@ -10,7 +10,6 @@ import argparse
 import io
 import shutil
 import statistics
-import tempfile
 from importlib import resources
 from pathlib import Path
 
@@ -18,14 +17,13 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pixgraft.app.serve import opened, served
-from pixgraft.cli import main as pixgraft
 from pixgraft.models import bundled, task_of
 
+EXAMPLES = resources.files("pixgraft") / "assets" / "examples"
 GIVEN = {
-    "graft": {"source": "sources", "target": "targets"}, "synthesize": {"condition": "drawings"},
-    "encode": {"condition": "sources"}, "sample": {},
+    "graft": {"source": "sources", "target": "targets"}, "encode": {"condition": "sources"},
 }  # fmt: skip
-"""By task, the folder of bundled examples, or of drawings of them, of which the first is given for each picture."""
+"""By task, the folder of bundled examples of which the first is given for each picture; a drawing is drawn."""
 LARGEST = 300_000
 """Bytes of the largest screenshot."""
 CLICKED = """([action, seed]) => new Promise((done) => {
@@ -56,25 +54,27 @@ def clicks(page: Page, action: str, repeat: int) -> list[float]:
 
 def give(page: Page, action: str, task: str, examples: Path) -> None:
     """Put the first examples where the page asks for pictures, and ask for one image."""
-    for name, folder in GIVEN[task].items():
+    for name, folder in GIVEN.get(task, {}).items():
         page.set_input_files(f"#{action}_{name} input[type=file]", sorted((examples / folder).glob("*.*"))[0])
-        page.wait_for_selector(f"#{action}_{name} img, #{action}_{name} canvas")
+        page.wait_for_selector(f"#{action}_{name} img")
+    if task == "synthesize":
+        canvas = page.locator(f"#{action}_canvas canvas").first
+        canvas.wait_for()
+        page.locator(f"#{action}_canvas").get_by_role("button", name="Brush").first.click()
+        box = canvas.bounding_box()
+        assert box is not None
+        for down in (0.3, 0.5, 0.7):  # two eyes' line, a nose's, a mouth's
+            page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * down)
+            page.mouse.down()
+            page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * down, steps=5)
+            page.mouse.up()
+        page.wait_for_timeout(1000)
     align = page.locator(f"#{action}_align input")
-    if align.count():
+    if align.count() and task != "synthesize":  # which aligns the style image alone
         align.check()
     if task == "sample":
         page.locator(f"#{action}_count input[type=number]").fill("1")
         page.keyboard.press("Tab")
-
-
-def write_examples(folder: Path) -> None:
-    """The bundled photographs, and drawings of the sources."""
-    bundled_examples = resources.files("pixgraft") / "assets" / "examples"
-    for part in ("sources", "targets"):
-        with resources.as_file(bundled_examples / part) as found:
-            shutil.copytree(found, folder / part)
-    if pixgraft(["data", "sketch", str(folder / "sources"), str(folder / "drawings")]):
-        raise SystemExit("pixgraft data sketch failed: see above")
 
 
 def measured(browser: Browser, model: str, examples: Path, repeat: int, screenshots: Path | None) -> None:
@@ -119,15 +119,14 @@ def main() -> None:
     options = parser.parse_args()
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     assert found, "no chromium"
-    with sync_playwright() as play, tempfile.TemporaryDirectory() as folder:
-        write_examples(Path(folder))
+    with sync_playwright() as play, resources.as_file(EXAMPLES) as examples:
         browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"], timeout=300_000)
         shown: set[str] = set()
         for model in bundled():
             first = task_of(model) not in shown  # a picture of each task
             shown.add(task_of(model))
             pictures = options.screenshots if first else None
-            measured(browser, model, Path(folder), options.repeat, pictures)
+            measured(browser, model, examples, options.repeat, pictures)
         browser.close()
 
 
