@@ -128,7 +128,7 @@ def body() -> Iterator[str]:
 
 
 def shown_model(model: str, *, drawn: bool) -> str:
-    """A bundled model: the opening of its card, and what it drew, if a picture of that is wanted and there is one."""
+    """A bundled model: the opening of its card, and if `drawn` what it made of photographs."""
     base = f"../{ASSETS}/{model}/"
     card = (ROOT / ASSETS / model / "README.md").read_text(encoding="utf-8")
     picture = f"![Made by {model} from photographs that it did not see](gallery/{model}.jpg)"

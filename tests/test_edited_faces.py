@@ -10,6 +10,7 @@ import torch
 
 import pixgraft
 from encoders import codes, pixels, saved
+from pixgraft.app.actions import actions
 from pixgraft.cli import main
 from pixgraft.errors import PixgraftError
 from pixgraft.faces import Face
@@ -87,6 +88,17 @@ def test_three_people_are_edited_and_pasted_back(
     assert ["psnr" in each for each in measures] == [way == "invert", False]  # of what was found, not of what was made
     capsys.readouterr()
     assert made("edited", *edit, "--amount", 1.5) and "0 made, 1 finished before" in capsys.readouterr().out
+
+
+def test_the_page_compares_a_picture_with_what_has_its_shape(ome: Path, group: Path, tmp_path: Path) -> None:
+    """Neither a face with the photograph that it was cut from, nor a whole photograph with its centred square."""
+    encode = actions(pixgraft.load(ome, device="cpu"))[0]
+    shown = {each.name: each.shown for each in encode.controls if each.kind not in ("picture", "file")}
+    given = shown | {"condition": [group]}
+    assert encode.perform(given, tmp_path / "whole").compared is not None
+    assert encode.perform(given | {"align": True}, tmp_path / "cut").compared is None
+    pasted = encode.perform(given | {"faces": "all", "paste_back": True}, tmp_path / "pasted")
+    assert pasted.compared is None and opened(pasted.images[0][0].read_bytes()).shape == (60, 150, 3)
 
 
 def test_every_face_has_its_tuned_generator(

@@ -174,6 +174,8 @@ def test_what_is_no_search_of_these_images_is_one_line(work: Path, tmp_path: Pat
     assert spoilt(lambda folder: (folder / "01.json").write_text("[]")) == none
     stopped = "--row S: F/01.json: a search that was stopped: the same command makes it anew"
     assert spoilt(edited(lambda r: r["notes"].append(UNFINISHED))) == stopped
+    moved = "--row S: F/01.json: its images were moved along a direction: search without one"
+    assert spoilt(edited(lambda r: r["settings"].update(direction="older"))) == moved
     otherwise = "--row S: F/01.json: searched otherwise than 00: make all images by one command"
     assert spoilt(edited(lambda r: r["settings"].update(starts=2))) == otherwise
     assert "S: F: no report for 1 of 2 images, the first 01.json" in spoilt(
