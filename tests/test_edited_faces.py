@@ -1,5 +1,7 @@
 """Faces of a photograph encoded or searched for, moved along a direction, and pasted back."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from pixgraft.errors import PixgraftError
 from pixgraft.faces import Face
 from pixgraft.models import load_model
 from pixgraft.pipelines.base import Result
+from pixgraft.pipelines.finished import COMPARED, finished_report
 from pixgraft.pipelines.options import EncodingOptions
 from pixgraft.pipelines.pasting import together
 from test_photographs import FRAME, photograph
@@ -117,6 +120,17 @@ def test_every_face_has_its_tuned_generator(
     assert main(command) == 0
     assert {path.name for path in out.iterdir() if path.is_dir()} == {"group_generator"}
     assert not [path for path in out.iterdir() if path.name.startswith("group-")]
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "group-1_generator/../../outside.png", "other.png", "group-1.png"])
+def test_a_report_that_lists_other_files_is_no_finished_work(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    (folder / "group-1_generator").mkdir(parents=True)
+    (folder / name).write_bytes(b"any")
+    head: dict[str, Any] = dict.fromkeys(COMPARED, 0)
+    listed = {"outputs": [{"file": name, "sha256": hashlib.sha256(b"any").hexdigest()}], "notes": []}
+    (folder / "group.json").write_text(json.dumps(head | listed))
+    assert (finished_report(folder, "group", head, None) is not None) == (name == "group-1.png")
 
 
 def test_a_batch_of_calls_keeps_what_is_known_of_each(styled: Path) -> None:
