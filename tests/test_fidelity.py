@@ -16,7 +16,7 @@ from pixgraft.config import replaced
 from pixgraft.errors import PixgraftError
 from pixgraft.evaluation.options import EvaluationOptions
 from pixgraft.evaluation.protocols import PROTOCOLS, WAITING
-from pixgraft.pipelines.options import RunOptions
+from pixgraft.pipelines.options import InversionOptions, RunOptions
 from pixgraft.presets import PRESETS, preset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,9 +116,8 @@ def test_commands_and_names_exist() -> None:
         assert name in PRESETS or name in PROTOCOLS or name in WAITING, name
     files = (data, models, study, use)
     verbs = {name: verb for file in files for name, verb in inspect.getmembers(file, inspect.isfunction)}
-    options = {
-        f.name for each in (EvaluationOptions, RunOptions, *use.OPTIONS.values()) for f in dataclasses.fields(each)
-    }
+    described = (EvaluationOptions, InversionOptions, RunOptions, *use.OPTIONS.values())
+    options = {f.name for each in described for f in dataclasses.fields(each)}
     options |= {name for verb in ("train", "sketch", "masks") for name in inspect.signature(verbs[verb]).parameters}
     for command in re.findall(r"pixgraft (?:data |study )?(\w+)", re.sub(r"src/pixgraft", "", text)):
         assert command in verbs, command
