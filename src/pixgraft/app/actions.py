@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from PIL import Image
@@ -15,7 +15,7 @@ from pixgraft.app.drawing import drawn
 from pixgraft.data.images import SUFFIXES, decode, fit, image_format, pixels, png_bytes
 from pixgraft.errors import PixgraftError
 from pixgraft.files import read_bytes, read_json, write_bytes
-from pixgraft.pipelines.base import Pipeline, Plan
+from pixgraft.pipelines.base import Done, Pipeline, Plan
 from pixgraft.pipelines.edit import edit
 from pixgraft.pipelines.encode import EncodingPipeline
 from pixgraft.pipelines.figures import figure_at, figure_text
@@ -36,8 +36,9 @@ COMPARED = ("target", "condition")
 """Fields of the pictures that an output is compared with."""
 NEEDED = ("source", "target", "condition")
 """Fields without which there is nothing to do; in place of the last one codes may be given."""
-ONE_AT_A_TIME = Lock()
-"""Held while a model computes: two at once would be slower, and need the memory of both."""
+COMPUTING = ThreadPoolExecutor(1, thread_name_prefix="compute")
+"""The thread in which models are loaded and compute, for all requests: two at once would need the memory of both, and a
+thread for each request makes each slower (`pixgraft.data.threads.Helpers`)."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,15 @@ class Action:
         try:
             values = {each.name: self._value(each, given.get(each.name), folder) for each in self.controls}
             self._check_given(values)
-            out = folder / "out" / self.out
-            with ONE_AT_A_TIME:
-                plan = self.plan(self.options(**values), out)
-                done = run(self.pipeline, plan, out)
+            plan, done = COMPUTING.submit(self._run, self.options(**values), folder / "out" / self.out).result()
         except PixgraftError as error:
             raise PixgraftError(str(error).replace(f"{folder}/", "")) from None
         reports = [each.report for each in done if each.report]
         return self._outcome(plan, reports, values, folder)
+
+    def _run(self, options: Any, out: Path) -> tuple[Plan, list[Done]]:
+        plan = self.plan(options, out)
+        return plan, run(self.pipeline, plan, out)
 
     def _check_given(self, values: Mapping[str, Any]) -> None:
         """Raise PixgraftError if a picture that the model needs is missing, and no codes are given in its place."""

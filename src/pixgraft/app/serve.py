@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from pixgraft.app.actions import UPLOAD_LIMIT
+from pixgraft.app.actions import COMPUTING, UPLOAD_LIMIT
 from pixgraft.errors import PixgraftError
 from pixgraft.models import bundled
 from pixgraft.pipelines.base import Pipeline
@@ -39,7 +39,8 @@ class Served:
 
 def opened(models: Sequence[str], device: str = "auto") -> list[Pipeline]:
     """The pipelines of these models, by default the bundled ones, each loaded once; named without their folders."""
-    pipelines = [load(each, device=device) for each in dict.fromkeys(models or bundled())]
+    named = dict.fromkeys(models or bundled())
+    pipelines = [COMPUTING.submit(load, each, device=device).result() for each in named]
     for each in pipelines:
         each.model = replace(each.model, name=PurePath(each.model.name).name)
     return pipelines

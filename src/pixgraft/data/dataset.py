@@ -8,7 +8,7 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from pixgraft.data.domains import domains_of
 from pixgraft.data.images import decode, fit, from_uint8, pixels
 from pixgraft.data.packed import PackedSource
 from pixgraft.data.pairs import ItemSource
-from pixgraft.data.threads import in_threads
+from pixgraft.data.threads import Helpers, in_threads
 from pixgraft.engine.distributed import cores
 from pixgraft.engine.seeds import derive, generator
 from pixgraft.errors import PixgraftError
@@ -225,7 +225,7 @@ class Loader:
     def __init__(self, dataset: Dataset, order: SampleOrder, *, threads: int = 0, ahead: int = 2) -> None:
         """`threads` of 0: the cores of this process. `ahead` is the number of batches loaded beside the one in use."""
         self._dataset, self._order, self._ahead = dataset, order, ahead
-        self._pool = ThreadPoolExecutor(threads or cores(), thread_name_prefix="decode")
+        self._pool = Helpers(threads or cores())
 
     def batches(
         self, start: int, batch: int, *, rank: int = 0, ranks: int = 1, device: torch.device = CPU

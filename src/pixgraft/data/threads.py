@@ -1,10 +1,12 @@
-"""Work on many files in a thread for each core, in order."""
+"""Threads that work on files, one for each core, or beside the one that computes."""
 
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import torch
 
 from pixgraft.engine.distributed import cores
 
@@ -13,6 +15,24 @@ Result = TypeVar("Result")
 
 AHEAD = 1_000
 """The items whose results wait at one time, unless a result is large."""
+
+
+class Helpers(ThreadPoolExecutor):
+    """Threads beside the one that computes, in each of which PyTorch uses one thread.
+
+    OpenMP keeps a team of threads for each thread in which PyTorch computes with several. If all teams together have
+    more threads than there are cores, theirs sleep wherever they wait for each other, which doubles the time of small
+    networks.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._computing = torch.get_num_threads()
+        super().__init__(count, initializer=torch.set_num_threads, initargs=(1,))
+
+    def shutdown(self, *args: Any, **options: Any) -> None:
+        """As `ThreadPoolExecutor` has it. Threads that begin later compute as those before these did."""
+        super().shutdown(*args, **options)
+        torch.set_num_threads(self._computing)
 
 
 def in_threads(
@@ -24,7 +44,7 @@ def in_threads(
     At most `ahead` items are begun at one time. Close it (`contextlib.closing`) where an exception may end the loop:
     what has not begun is then left.
     """
-    executor = ThreadPoolExecutor(cores())
+    executor = Helpers(cores())
     waiting, pending = iter(items), deque[tuple[Item, Future[Result]]]()
     try:
         for done in range(1, len(items) + 1):

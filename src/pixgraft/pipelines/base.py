@@ -325,16 +325,16 @@ class Pipeline(ABC):
         self, result: Any, *, seed: int, settings: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]] = ()
     ) -> Any:
         """`result`, of a call, with its report."""
-        result.report = self.head(seed=seed, settings=settings, inputs=inputs) | self.tail(result)
+        result.report = self.head(seed=seed, settings=settings, inputs=inputs) | self.tail(result) | self.machine()
         return result
 
     def tail(self, result: Result) -> dict[str, Any]:
         """The part of a report that is known after the work, still without its outputs."""
         notes = [*result.notes, *([UNFINISHED] if result.interrupted else [])]
-        return {"outputs": [], "measures": result.measures, "notes": notes, "sizes": result.sizes} | self.machine()
+        return {"outputs": [], "measures": result.measures, "notes": notes, "sizes": result.sizes}
 
     def machine(self) -> dict[str, Any]:
-        """What an output's last bits depend on, beside its settings."""
+        """What an output's last bits depend on, beside its settings; asked for by the thread that computes."""
         return {"device": str(self.device), "threads": torch.get_num_threads(), **asdict(self.computing)}
 
 

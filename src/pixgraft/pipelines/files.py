@@ -11,7 +11,7 @@ import itertools
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from pixgraft.data.outputs import (
     remove,
     remove_earlier,
 )
+from pixgraft.data.threads import Helpers
 from pixgraft.engine.distributed import World, barrier, gather_objects, gather_to_first
 from pixgraft.errors import PixgraftError
 from pixgraft.files import json_sha256, make_folder, remove_leftovers, removed_if_empty, write_bytes
@@ -159,6 +160,7 @@ class _Driver:
 
     def __init__(self, pipeline: Pipeline, plan: Plan, out: Path, *, again: bool) -> None:
         self.pipeline, self.plan, self.again = pipeline, plan, again
+        self.machine = pipeline.machine()
         self.folder = out if plan.stored else out.parent
         self.given = Given([*plan.paths, *plan.read, _model_folder(pipeline.model.name)])
         whole: list[Job | Summary] = [plan.summary] if plan.summary else []
@@ -204,7 +206,7 @@ class _Driver:
         head = self.head((), summary.settings)
         if again or self.finished(summary.label, head, summary.outputs) is None:
             output_folder(self.folder)
-            report = head | {"outputs": [], "measures": {}, "notes": [UNFINISHED]} | self.pipeline.machine()
+            report = head | {"outputs": [], "measures": {}, "notes": [UNFINISHED]} | self.machine
             write_bytes(self.folder / f"{summary.label}.json", report_bytes(report))
 
     def make(self, jobs: Sequence[Job]) -> Generator[Done, None, None]:
@@ -215,7 +217,7 @@ class _Driver:
         waiting = iter(
             [jobs[start : start + self.plan.pass_size] for start in range(0, len(jobs), self.plan.pass_size)]
         )
-        reader, writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        reader, writer = Helpers(1), Helpers(1)
         try:
             reads = deque(reader.submit(self.read, part) for part in itertools.islice(waiting, AHEAD))
             writes: deque[Future[list[Done]]] = deque()
@@ -281,7 +283,8 @@ class _Driver:
 
     def write(self, job: Job, head: dict[str, Any], result: Result, seconds: float) -> Done:
         """Write one job's outputs and then its report."""
-        label, report = job.label, head | self.pipeline.tail(result) | {"seconds": round(seconds, 4)}
+        label = job.label
+        report = head | self.pipeline.tail(result) | self.machine | {"seconds": round(seconds, 4)}
         if not self.plan.stored:
             return Done(label, report, pixels=result.pixels)
         try:
@@ -354,7 +357,7 @@ class _Driver:
             remove(self.folder / f"{summary.label}.json")  # it describes other outputs
         elif former is not None:
             self.mark(summary, again=True)
-        report = head | {"outputs": [], "measures": {}, "notes": notes} | self.pipeline.machine() | {"jobs": digest}
+        report = head | {"outputs": [], "measures": {}, "notes": notes} | self.machine | {"jobs": digest}
         self.store(summary.label, files, report)
 
     def remove_numbered(self, first: int) -> None:

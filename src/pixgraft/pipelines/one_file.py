@@ -56,4 +56,4 @@ def to_standard_output(pipeline: Pipeline, plan: Plan) -> Done:
         raise KeyboardInterrupt(result.interrupted)
     sys.stdout.buffer.write(next(iter(result.files(job.label, head).values())))
     sys.stdout.buffer.flush()
-    return Done(job.label, head | pipeline.tail(result))
+    return Done(job.label, head | pipeline.tail(result) | pipeline.machine())
