@@ -73,6 +73,21 @@ def test_the_lr_difference_may_be_a_loss_of_its_own() -> None:
     assert "consistency" not in I2ILR(CASES[0].experiment.method).generator_losses(batch)
 
 
+def test_an_exact_generator_shrinks_to_its_targets_and_learns_through_that() -> None:
+    given = replaced(CASES[0].experiment.method, ["consistency=exact"])
+    method = I2ILR(given)
+    batch = Batch(pictures(4), {})
+    losses = method.generator_losses(batch)
+    _, partner = method.pairs(batch.images)
+    torch.testing.assert_close(method.downscale(batch.shared["translation"]), partner, atol=1e-5, rtol=0)
+    assert float(method.difference(batch.shared["translation"], partner).abs().max()) == 0  # nothing tells fakes by it
+    losses["generator"].backward()
+    assert all(
+        float(each.grad.abs().max()) > 0 for each in method.generator.to_rgb.parameters() if each.grad is not None
+    )
+    assert method.state_dict().keys() == I2ILR(CASES[0].experiment.method).state_dict().keys()
+
+
 def test_cycle_noise_is_seen_by_the_second_pass_alone() -> None:
     method = I2ILR(replaced(CASES[0].experiment.method, ["cycle_noise=2.0"]))
     given: list[Tensor] = []

@@ -21,7 +21,7 @@ from pixgraft.layers.normalize import (
     pixel_norm,
     pono,
 )
-from pixgraft.layers.resample import GREY_WEIGHTS, average_pool, to_grey, upsample
+from pixgraft.layers.resample import GREY_WEIGHTS, average_pool, downscale, enlarge, matched, to_grey, upsample
 from pixgraft.layers.spectral import SpectralConv2d, power_iterate
 from pixgraft.layers.straight_through import round_to
 from pixgraft.networks.i2ilr import Discriminator, Generator, GeneratorOptions
@@ -258,6 +258,19 @@ def test_rounding_gives_whole_steps_and_passes_the_gradient(step: float) -> None
     weights = noise(50, seed=1)
     (gradient,) = torch.autograd.grad((rounded * weights).sum(), x)
     torch.testing.assert_close(gradient, weights)
+
+
+@pytest.mark.parametrize(("size", "low", "channels"), [(64, 8, 3), (64, 8, 1), (128, 16, 3), (32, 16, 3), (32, 4, 1)])
+def test_a_matched_image_shrinks_to_its_target(size: int, low: int, channels: int) -> None:
+    images, target = torch.rand(2, 3, size, size) * 2 - 1, torch.rand(2, channels, low, low) * 2 - 1
+    moved = matched(images, target)
+    torch.testing.assert_close(downscale(moved, low, channels), target, atol=1e-5, rtol=0)
+    torch.testing.assert_close(matched(moved, target), moved, atol=1e-5, rtol=0)
+    if size // low == 8:  # what was added has no steps at the cells' edges, unlike the cells enlarged
+        steps = (moved - images).diff(dim=-1)
+        cells = enlarge(target - downscale(images, low, channels), size // low)
+        assert float(steps.abs().max()) < 0.5 * float(cells.diff(dim=-1).abs().max())
+    assert torch.equal(moved[:1], matched(images[:1], target[:1]))
 
 
 def test_average_pool_takes_the_mean_of_each_cell() -> None:

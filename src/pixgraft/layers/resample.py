@@ -34,6 +34,26 @@ def enlarge(cells: Tensor, factor: int) -> Tensor:
     return cells.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
 
 
+def matched(images: Tensor, target: Tensor) -> Tensor:
+    """Images (N, 3, S, S) moved by a smooth difference, so that DS gives the target (N, 1 or 3, L, L) but for rounding.
+
+    They are projected onto the images that shrink to the target, as Bahat and Michaeli 2020 do for super-resolution;
+    the difference is made of bilinear interpolations, not of whole cells, whose edges would show.
+    """
+    size = target.shape[-1]
+    rows = constant(_smooth_enlarging, size, images.shape[-1] // size, like=images)
+    difference = target - downscale(images, size, target.shape[1])
+    return images + rows @ difference @ rows.mT
+
+
+def _smooth_enlarging(size: int, factor: int) -> Tensor:
+    """(size * factor, size) float64, which makes of a column of cells a smooth one whose averages are the cells."""
+    cells = torch.eye(size, dtype=torch.float64).unsqueeze(0)
+    smooth = F.interpolate(cells, scale_factor=factor, mode="linear", align_corners=False)[0].T
+    averages = smooth.unflatten(0, (size, factor)).mean(1)
+    return smooth @ torch.linalg.inv(averages)
+
+
 def doubled(x: Tensor) -> Tensor:
     """Nearest-neighbour upsampling of features (N, C, H, W) by 2, in their precision under autocast too."""
     with torch.autocast(x.device.type, enabled=False):  # the CPU's autocast would return float32

@@ -66,6 +66,12 @@ class I2ILRConfig(GraftConfig):
     final_norm: Literal["instance", "spadain"] = "instance"
     """The generator's last normalisation: StarGAN v2's, or SPAdaIN with the target, which sets colours directly."""
 
+    consistency: Literal["learned", "exact"] = "learned"
+    """How translations come to shrink to their targets: by the losses alone, or by the generator's last step.
+
+    The step moves the image by a smooth difference; beyond [-1, 1] it is still clamped. The discriminator then sees no
+    LR differences, and learns to tell images apart by what they show. The paper has no such step.
+    """
     difference: Literal["image", "difference"] = "image"
     """What is rounded: the downscaled image (eq. 5) and with it the target, or their absolute difference.
 
@@ -187,6 +193,7 @@ class I2ILR(Graft):
                 spectral_spadain=config.spectral_spadain,
                 align_corners=config.align_corners,
                 final_norm=config.final_norm,
+                exact=config.consistency == "exact",
             ),
         )
         self.discriminator = Discriminator(

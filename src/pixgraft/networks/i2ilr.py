@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pixgraft.layers.equalized import EqualizedConv2d
 from pixgraft.layers.normalize import InstanceNorm, MomentShortcut, SPAdaIN, Statistic, pono
 from pixgraft.layers.ready import leaky_relu
-from pixgraft.layers.resample import upsample
+from pixgraft.layers.resample import matched, upsample
 from pixgraft.layers.spectral import SpectralConv2d
 
 SLOPE = 0.2
@@ -39,6 +39,8 @@ class GeneratorOptions:
     final_norm: Literal["instance", "spadain"] = "instance"
     """The normalisation before the output's convolution: StarGAN v2's, which removes each channel's mean and so makes
     an image's colours hard to set, or SPAdaIN with the enlarged LR target, which sets them directly."""
+    exact: bool = False
+    """A last step without weights, `matched`, after which the image shrinks to the target."""
 
 
 class EncoderBlock(nn.Module):
@@ -115,7 +117,7 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         options = options or GeneratorOptions()
-        self.align_corners = options.align_corners
+        self.align_corners, self.exact = options.align_corners, options.exact
         levels = int(math.log2(image_size // lr_size))
         widths = [min(base_channels << level, max_channels) for level in range(levels + 1)]
 
@@ -159,7 +161,11 @@ class Generator(nn.Module):
         else:
             h = self.to_rgb_norm(h)
         rgb: Tensor = self.to_rgb(leaky_relu(h, SLOPE))
-        return rgb if rgb.dtype == torch.float64 else rgb.float()  # bfloat16 is coarser than grey levels
+        rgb = rgb if rgb.dtype == torch.float64 else rgb.float()  # bfloat16 is coarser than grey levels
+        if not self.exact:
+            return rgb
+        with torch.autocast(rgb.device.type, enabled=False):
+            return matched(rgb, lr.to(rgb.dtype))
 
 
 def _convolution(
