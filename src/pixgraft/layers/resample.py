@@ -51,7 +51,8 @@ def _smooth_enlarging(size: int, factor: int) -> Tensor:
     cells = torch.eye(size, dtype=torch.float64).unsqueeze(0)
     smooth = F.interpolate(cells, scale_factor=factor, mode="linear", align_corners=False)[0].T
     averages = smooth.unflatten(0, (size, factor)).mean(1)
-    return smooth @ torch.linalg.inv(averages)
+    made: Tensor = smooth @ torch.linalg.inv(averages)
+    return made
 
 
 def doubled(x: Tensor) -> Tensor:
