@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,11 @@ import pixgraft
 from encoders import codes, pixels, saved
 from pixgraft.app.actions import actions
 from pixgraft.cli import main
+from pixgraft.engine.bars import Bars
 from pixgraft.errors import PixgraftError
 from pixgraft.faces import Face
 from pixgraft.models import load_model
-from pixgraft.pipelines.base import Result
+from pixgraft.pipelines.base import UNFINISHED, Result
 from pixgraft.pipelines.finished import COMPARED, finished_report
 from pixgraft.pipelines.options import EncodingOptions
 from pixgraft.pipelines.pasting import together
@@ -173,6 +177,43 @@ def test_a_photograph_is_made_whole_by_a_call(way: str, ome: Path, styled: Path,
     assert {path.name for path in result.save(tmp_path / "saved")} == {"output.png"}
     with pytest.raises(PixgraftError, match="no face found"):
         model.in_photograph(photograph(151, 60), steps=steps)
+
+
+def test_a_signal_pastes_no_face_that_was_not_searched_for(
+    styled: Path, group: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is a finished picture replaced by an unfinished one."""
+    out = tmp_path / "whole.png"
+    given = ("--by", "wplus", "--steps", 10, "--faces", "all", "--paste-back", "--out", out, "--device", "cpu")
+
+    def told(*flags: object, at: int = 0) -> str:
+        def counting(bars: Bars, name: str) -> Callable[[int, int], None]:
+            return lambda done, _: os.kill(os.getpid(), signal.SIGINT) if done == at else None
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Bars, "counting", counting)
+            assert main([*map(str, ("invert", styled, "--condition", group, *given, *flags))]) == (130 if at else 0)
+        return capsys.readouterr().err
+
+    assert told(at=14) == "pixgraft: interrupted\n" and not out.exists()  # in the second of the three faces
+    line = "pixgraft: interrupted: whole: the best so far; the same command makes it anew\n"
+    assert told(at=24) == line and UNFINISHED in report(tmp_path, "whole")["notes"]
+    told()
+    finished = out.read_bytes(), (tmp_path / "whole.json").read_bytes()
+    assert told("--again", at=24) == "pixgraft: interrupted\n"
+    assert (out.read_bytes(), (tmp_path / "whole.json").read_bytes()) == finished
+
+
+def test_the_table_has_the_figures_of_all_faces(
+    ome: Path, group: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("invert", ome, "--condition", group, "--by", "wplus", "--steps", 2, "--faces", "all")
+    assert main([*map(str, (*command, "--out", tmp_path / "out", "--device", "cpu"))]) == 0
+    said = capsys.readouterr().out
+    faces = report(tmp_path / "out", "group")["measures"]["faces"]
+    assert f"{sum(each['psnr'] for each in faces) / 3:.2f}" in said and " 6 " in said  # steps
+    taken = report(tmp_path / "out", "group")["sizes"][0]["square"]
+    assert f": 1, such as {taken}x{taken} of group.png" in said
 
 
 def test_a_photograph_is_unfinished_if_one_of_its_faces_is() -> None:

@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _refuse(f"{where}{error.strerror or error}")
     except KeyboardInterrupt as error:  # training says in it which signal stopped it
         ended = "SIGTERM" in error.args
-        _refuse("stopped by SIGTERM" if ended else "interrupted")
+        parts = ["stopped by SIGTERM" if ended else "interrupted", *filter(None, error.args[1:])]
+        _refuse(": ".join(map(str, parts)))
         return 143 if ended else 130
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; to name the class would import torch

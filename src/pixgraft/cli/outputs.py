@@ -55,7 +55,7 @@ def print_outputs(
 def _table(columns: Mapping[str, str], reports: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     """The figures of the first reports, and of all; columns without any are left out."""
     figures = {
-        heading: (path, [figure_at(report.get("measures"), path) for _, report in reports])
+        heading: (path, [_figure(report.get("measures"), path) for _, report in reports])
         for heading, path in columns.items()
     }
     figures = {heading: each for heading, each in figures.items() if any(map(figure_text, each[1]))}
@@ -70,10 +70,7 @@ def _table(columns: Mapping[str, str], reports: Sequence[tuple[str, dict[str, An
         table.add_row(f"... {len(reports) - MOST:,} more")
     if len(reports) > 1:
         table.add_section()
-        totals = [
-            _total(path, [each for each in values if isinstance(each, int | float) and number_of(each) == each])
-            for path, values in figures.values()
-        ]
+        totals = [figure_text(_total(path, values)) for path, values in figures.values()]
         seconds = sum(number_of(report.get("seconds")) for _, report in reports)
         table.add_row(f"all {len(reports):,}", *totals, f"{seconds:.3f}")
     return table
@@ -81,13 +78,14 @@ def _table(columns: Mapping[str, str], reports: Sequence[tuple[str, dict[str, An
 
 def _resized(reports: Sequence[dict[str, Any]]) -> list[str]:
     """A line for each way in which inputs or outputs have other pixels than they might, with the number of inputs."""
-    lines: dict[str, dict[str, tuple[int, int]]] = {}
-    listed = [sizes for report in reports if isinstance(sizes := report.get("sizes"), list)]
-    for entry in (each for sizes in listed for each in sizes):
+    lines: dict[str, dict[tuple[str, str], str]] = {}
+    listed = [(sizes, report) for report in reports if isinstance(sizes := report.get("sizes"), list)]
+    for entry, report in ((each, report) for sizes, report in listed for each in sizes):
         try:
             role, name, (width, height) = str(entry["role"]), str(entry["name"]), map(int, entry["size"])
             cropped, square, side, made = entry["cropped"], *(int(entry[key]) for key in ("square", "side", "made"))
-        except (LookupError, TypeError, ValueError, OverflowError):
+            given = next(each["sha256"] for each in report["inputs"] if (each["role"], each["name"]) == (role, name))
+        except (LookupError, TypeError, ValueError, OverflowError, StopIteration):
             continue  # a report that was edited
         kinds = {
             f"{role}: cropped to the square in the middle": cropped,
@@ -97,20 +95,25 @@ def _resized(reports: Sequence[dict[str, Any]]) -> list[str]:
         }
         for kind, holds in kinds.items():
             if holds:
-                shape = (width, height) if "cropped" in kind else (square, square)
-                named = lines.setdefault(kind, {})
-                named[name] = max(named.get(name, shape), shape)
-    return [
-        f"{kind}: {len(names):,}, such as {name}, {'x'.join(map(str, shape))}"
-        for kind, names in lines.items()
-        for name, shape in [next(iter(names.items()))]
-    ]
+                taken = f"{width}x{height}" if "cropped" in kind else f"{square}x{square}"
+                shown = f"{name}, {taken}" if square == min(width, height) else f"{taken} of {name}"
+                lines.setdefault(kind, {}).setdefault((name, str(given)), shown)
+    return [f"{kind}: {len(inputs):,}, such as {next(iter(inputs.values()))}" for kind, inputs in lines.items()]
 
 
-def _total(path: str, values: Sequence[float]) -> str:
-    """The largest of largest figures, the sum of counts, and the mean of others."""
+def _figure(measures: Any, path: str) -> Any:
+    """The figure at a path within measures; of an output of several faces, that of all."""
+    parts = figure_at(measures, "faces")
+    if not isinstance(parts, list):
+        return figure_at(measures, path)
+    return _total(path, [figure_at(part, path) for part in parts])
+
+
+def _total(path: str, found: Sequence[Any]) -> float | None:
+    """The largest of largest figures, the sum of counts, and the mean of others; None if there are none."""
+    values = [each for each in found if isinstance(each, int | float) and number_of(each) == each]
     if not values:
-        return ""
+        return None
     if path.endswith("largest"):
-        return figure_text(max(values))
-    return figure_text(sum(values) if isinstance(values[0], int) else sum(values) / len(values))
+        return max(values)
+    return sum(values) if isinstance(values[0], int) else sum(values) / len(values)

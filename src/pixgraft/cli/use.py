@@ -116,8 +116,8 @@ def invert(
     """Search for the codes of images in a generative prior; nothing is trained beforehand.
 
     OUT gets the image, its codes, a strip of the search, its loss as a curve and a report for each; with --by pti a
-    model folder, too; with --paste-back the whole picture and its report alone. Ctrl-C leaves the best so far, and the
-    same command goes on.
+    model folder, too; with --paste-back the whole picture and its report alone. Ctrl-C leaves the best so far of
+    those in hand; the same command makes these anew, and the others.
 
     Args:
         prior: A bundled prior, a run folder, a model folder or a Hugging Face repository id; an encoder stands for the

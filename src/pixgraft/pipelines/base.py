@@ -34,7 +34,7 @@ OUTPUT_LIMIT = 2**30
 """Bytes of the largest output of an earlier run that is read."""
 REPORT_FORMAT = 2
 """Format of the reports; docs/reports.md describes it."""
-UNFINISHED = "not finished: the same command goes on"
+UNFINISHED = "not finished: the same command makes it"
 """The note in a report that is no finished work's."""
 GPU_PASS = 16
 """Images in each pass of a GPU, which a single one would leave idle. A CPU takes one: filling up would cost it more."""
@@ -86,6 +86,8 @@ class Result:
     """The report, as docs/reports.md describes it."""
     interrupted: str = ""
     """The signal that ended the work before it was finished; its report notes `UNFINISHED`."""
+    begun: bool = True
+    """Whether the work, or that on each of its parts, had begun when the signal came; else nothing is written."""
 
     @property
     def images(self) -> list[Image.Image]:
@@ -133,6 +135,7 @@ def gathered(parts: Sequence[Result], each: str) -> dict[str, Any]:
     return {
         "measures": measures, "notes": notes, "sizes": [size for part in parts for size in part.sizes],
         "interrupted": next((part.interrupted for part in parts if part.interrupted), ""),
+        "begun": all(part.begun for part in parts),
     }  # fmt: skip
 
 

@@ -51,6 +51,8 @@ from pixgraft.pipelines.finished import finished_report
 
 AHEAD = 4
 """Passes whose inputs are read ahead, and passes whose outputs wait to be written."""
+BEST = "the best so far; the same command makes it anew"
+"""What is said of outputs that a signal cut short."""
 
 
 def run(
@@ -71,8 +73,8 @@ def run(
     is no summary, where some outputs are files of their own.
 
     Raises PixgraftError if nothing can be done: no job has a usable input, an output would replace an input or another
-    output, or the folder holds other files or cannot be made; KeyboardInterrupt, with the signal's name, after results
-    that a signal cut short were written.
+    output, or the folder holds other files or cannot be made; KeyboardInterrupt, with the signal's name and what is
+    unfinished, after what a signal cut short was written, but for what had not begun or was finished before.
     """
     world = world or World(0, 1, 0)
     driver = _Driver(pipeline, plan, out, again=again)
@@ -226,9 +228,10 @@ class _Driver:
                 reads.extend(reader.submit(self.read, part) for part in itertools.islice(waiting, 1))
                 results, seconds = self.compute(taken)
                 writes.append(writer.submit(self.write_all, taken, results, seconds))
-                for result in results:
-                    if result.interrupted:
-                        raise KeyboardInterrupt(result.interrupted)
+                if stopped := next((each.interrupted for each in results if each.interrupted), ""):
+                    done = [each for write in writes for each in write.result()]
+                    best = [each.label for each in done if each.report and UNFINISHED in each.report["notes"]]
+                    raise KeyboardInterrupt(stopped, f"{', '.join(best)}: {BEST}" if best else "")
                 while writes and (writes[0].done() or len(writes) > AHEAD):
                     yield from writes.popleft().result()
             for write in writes:
@@ -268,6 +271,10 @@ class _Driver:
             each if isinstance(each, Done) else self.write(each.job, each.head, next(made), seconds) for each in taken
         ]
 
+    def unmade(self, job: Job, head: Mapping[str, Any]) -> bool:
+        """Whether no earlier run finished the job."""
+        return finished_report(self.folder, job.label, head, None if job.numbered else job.outputs) is None
+
     def retract(self) -> None:
         """Where nothing came of any job in a new folder, remove the mark in it."""
         if self.new and (summary := self.plan.summary) is not None:
@@ -287,6 +294,8 @@ class _Driver:
         report = head | self.pipeline.tail(result) | self.machine | {"seconds": round(seconds, 4)}
         if not self.plan.stored:
             return Done(label, report, pixels=result.pixels)
+        if result.interrupted and not (result.begun and self.unmade(job, head)):
+            return Done(label, None)
         try:
             files = result.files(label, head)
             if job.file:

@@ -260,6 +260,7 @@ class InversionPipeline(EncodingPipeline):
                     results[number].notes += way.notes
                     if each.steps < drive.total:
                         results[number].interrupted = interrupt.requested or "SIGINT"
+                        results[number].begun = each.steps > 0
         return [results[number] for number in range(len(conditions))]
 
     def _started(self, targets: Sequence[Tensor], encoder: EncodingPipeline | None) -> Tensor | None:
