@@ -136,6 +136,7 @@ def test_files_of_directions_are_checked(found: Path, people: Path, tmp_path: Pa
     for file, name, said in (
         (several, "", "several directions: choose with --name one of new\\n, old-1, old-2"),
         (several, "bald", "no direction bald: choose with --name one of"),
+        (several, "old", "several directions old...: choose with --name one of"),
         (several, "new", "new\\n holds numbers that are not finite"),
         (other, "", "old is (2, 3), and the model's codes (6, 5): give a direction of the same prior"),
         (people / "labels.csv", "", "not a safetensors file"),
@@ -145,6 +146,9 @@ def test_files_of_directions_are_checked(found: Path, people: Path, tmp_path: Pa
         assert str(refused.value).startswith(f"{file}: ") and said in str(refused.value)
         assert "\n" not in str(refused.value)
     assert read_direction(several, "old-2", (LAYERS, SIZE)).tensor == "old-2"
+    (tmp_path / "written").mkdir()
+    several.rename(tmp_path / "written" / "directions.safetensors")
+    assert read_direction(tmp_path / "written", "old-2", (LAYERS, SIZE)).tensor == "old-2"
     assert amounts("-1..2", 4) == [-1, 0, 1, 2] and len(amounts("-3..3", None)) == 7 and amounts("2", None) == [2]
     for text, steps in (("much", None), ("1...2", None), ("nan", None), ("2", 3)):
         with pytest.raises(PixgraftError, match=r"choose a number such as 2|with one amount"):

@@ -126,6 +126,15 @@ def test_every_face_has_its_tuned_generator(
     assert not [path for path in out.iterdir() if path.name.startswith("group-")]
 
 
+@pytest.mark.parametrize("name", ["whole.gif", "whole.TIFF", "whole.bmp"])
+def test_a_format_that_is_not_written_makes_no_folder(
+    name: str, ome: Path, group: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / name
+    line = refusal(capsys, "translate", ome, "--condition", group, "--out", out, "--device", "cpu")
+    assert line.startswith(f"{name}: no image that is written: end the name in one of .png .jpg") and not out.exists()
+
+
 @pytest.mark.parametrize("name", ["../outside.png", "group-1_generator/../../outside.png", "other.png", "group-1.png"])
 def test_a_report_that_lists_other_files_is_no_finished_work(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "out"

@@ -88,8 +88,13 @@ def values(result: dict[str, Any], row: int = 0) -> dict[str, float]:
 
 
 def test_a_set_against_itself_has_no_distance_and_is_covered(sets: Path, tmp_path: Path) -> None:
-    found = values(measured(tmp_path, "--real", sets / "good", "--fake", sets / "good"))
+    result = measured(tmp_path, "--real", sets / "good", "--fake", sets / "good")
+    found = values(result)
     assert found["FD-SqueezeNet"] == 0
+    few = [note for note in result["notes"] if "no covariance of full rank" in note]
+    assert len(few) == 1 and few[0].startswith(
+        f"FD-SqueezeNet was measured of {len(list((sets / 'good').iterdir()))} images"
+    )
     assert found["coverage (SqueezeNet)"] == found["precision (SqueezeNet)"] == found["recall (SqueezeNet)"] == 1
     assert found["KD-SqueezeNet"] == 0
 

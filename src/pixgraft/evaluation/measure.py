@@ -225,6 +225,7 @@ def measure(
     figures: dict[str, dict[str, Estimate]] = {}
     values_of: dict[str, dict[Column, Tensor]] = {}
     compared: Reals | None = None
+    few: dict[str, None] = {}
     for subject in table.subjects:
         if subject.name in kept.values:
             entries.append(kept.rows[subject.name])
@@ -249,12 +250,13 @@ def measure(
         row = Row(subject.name, figures[subject.name], subject.images, subject.identity, _curve(values, curves))
         rows.append(row)
         entries.append(row.entry())
+        few |= {note: None for column in table.columns if (note := _too_few(column, values, reals))}
         del values  # before the next subject's
     if world.rank > 0:
         return None
     statements = findings(protocol["name"], rows, table.columns, values_of, replicates=replicates, seed=seed)
     seconds = time.monotonic() - start
-    notes = [*table.notes, *statements]
+    notes = [*table.notes, *few, *statements]
     pairs = paired(table.subjects, table.columns, figures) if table.takes_rows else []
     if pairs:
         notes.append(
@@ -263,6 +265,21 @@ def measure(
         )
     result = result_json(table, [*entries, *(kept.reals or reals_entries)], protocol, notes, seconds, device)
     return Measured(result | ({"pairs": pairs} if pairs else {}), figures, kept.sheet)
+
+
+def _too_few(column: Column, values: Values, reals: Mapping[str, SetFeatures]) -> str:
+    """A note, if a distance of moments was measured of fewer images than its covariances need."""
+    if not (column.metric.of_sets and column.metric.moments_only):
+        return ""
+    sides = [each.moments for each in (reals[column.network], values.sets[column.network])]
+    known = [each for each in sides if each is not None]
+    count, features = min(each.count for each in known), known[0].dimension
+    if count > features:
+        return ""
+    return (
+        f"{column.label} was measured of {count:,} images: as of fewer than {features + 1:,} its {features:,} "
+        "features have no covariance of full rank. It is too high, more so the fewer there are, and so are its bounds."
+    )
 
 
 def _kept(

@@ -135,17 +135,20 @@ def directions_bytes(directions: Mapping[str, Tensor], metadata: Mapping[str, An
 
 
 def read_direction(path: Path, name: str, shape: tuple[int, ...]) -> SavedCodes:
-    """The direction `name` of a file, or the only one that begins so; of a single direction the name may be empty.
+    """The direction `name` of a file, or of the one that `pixgraft directions` wrote into a folder.
+
+    A name may be cut where only one begins so, and empty where there is only one.
 
     Its codes (M, D) are what an amount of 1 adds to those of an image, zero in layers that it does not change.
 
     Raises PixgraftError, which names the file, if there is no such direction, or none of this shape.
     """
+    path = path / DIRECTIONS if path.is_dir() else path
     tensors, metadata, sha256 = _tensors(path, "pixgraft directions", DIRECTIONS_LIMIT)
     fitting = [name] if name in tensors else [each for each in sorted(tensors) if each.startswith(name)]
     if len(fitting) != 1:
         listed = ", ".join(shown(each)[1:-1] for each in sorted(tensors)[:20]) or "none"
-        problem = f"no direction {name}" if name and not fitting else "several directions"
+        problem = f"no direction {name}" if name and not fitting else f"several directions{f' {name}...' * bool(name)}"
         raise PixgraftError(f"{path}: {problem}: choose with --name one of {listed}")
     chosen, safe = fitting[0], shown(fitting[0])[1:-1]
     if tuple(tensors[chosen].shape) != shape:

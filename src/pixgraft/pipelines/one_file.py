@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from pixgraft.data.images import WRITTEN, check_written
+from pixgraft.data.images import SUFFIXES, WRITTEN, check_written
 from pixgraft.errors import PixgraftError
 from pixgraft.pipelines.base import Done, Job, Pipeline, Plan
 
@@ -13,8 +13,8 @@ STANDARD = Path("-")
 
 
 def names_file(out: Path) -> bool:
-    """Whether OUT is the name of an image file, and not that of a folder that is there."""
-    return out == STANDARD or (out.suffix.lower() in WRITTEN and not out.is_dir())
+    """Whether OUT is the name of an image file, if only of a format that is read, and not of a folder that is there."""
+    return out == STANDARD or (out.suffix.lower() in {**SUFFIXES, **WRITTEN} and not out.is_dir())
 
 
 def as_file(plan: Plan, out: Path) -> Plan:
