@@ -126,7 +126,7 @@ def sketch(path: Data, out: Out, /, *, size: int = 0, split: str = "") -> int:
     with Bars() as bars:
         progress = bars.counting("sketching")
         made = make_sketches(open_source(path, under=split), out, size=size or None, progress=progress)
-    return print_findings(made.findings, f"{made.count:,} sketches: {out}")
+    return print_findings(made.findings, f"{made.count:,} sketch{'es' * (made.count != 1)}: {out}")
 
 
 @data_app.command
@@ -183,7 +183,7 @@ def lsun(path: Data, out: Out, /, *, size: int = 256, limit: int = 0) -> int:
 
     with Bars() as bars:
         made = extract(path, out, size=size, limit=limit, progress=bars.counting("extracting"))
-    return print_findings(made.findings, f"{made.count:,} images: {out}")
+    return print_findings(made.findings, f"{made.count:,} image{'s' * (made.count != 1)}: {out}")
 
 
 @data_app.command
@@ -211,7 +211,7 @@ def align(
         to = alignment_for(load_model(like), True)
     with Bars() as bars:
         made = align_files(path, out, size=size, template=to or template, progress=bars.counting("aligning"))
-    return print_findings([*made.skipped, *made.notes], f"{made.written:,} faces: {out}")
+    return print_findings([*made.skipped, *made.notes], f"{made.written:,} face{'s' * (made.written != 1)}: {out}")
 
 
 @data_app.command
