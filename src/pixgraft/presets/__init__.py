@@ -16,6 +16,7 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
     "i2ilr-celebahq-256": i2ilr.celebahq_256,
     "i2ilr-afhq-256": i2ilr.afhq_256,
     "i2ilr-portraits-128": i2ilr.portraits_128,
+    "i2ilr-faces-64": i2ilr.faces_64,
     "i2ilr-small-64": i2ilr.small_64,
     "i2ilr-tiny-32": i2ilr.tiny_32,
     "starganv2-paper-256": starganv2.paper_256,
