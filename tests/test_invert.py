@@ -177,6 +177,11 @@ def test_the_generator_is_tuned_to_the_image(
     assert int((result.pixels[0].int() - pixels(out / "2.png").int()).abs().max()) <= 1
     assert not torch.equal(sampling(styled)(codes=codes(out / "2_codes.safetensors")[None]).pixels, result.pixels)
     assert load_model(out / "2_generator").info["source"] == "pixgraft invert, tuned to 2"
+    for prior, noted in ((styled, True), (out / "2_generator", False)):
+        again = ("sample", prior, "--latents", out / "2_codes.safetensors", "--out", tmp_path / f"again-{noted}")
+        capsys.readouterr()
+        assert main([*map(str, (*again, "--device", "cpu"))]) == 0
+        assert ("2_codes.safetensors: its generator was tuned" in capsys.readouterr().err) == noted
     (out / "2_generator" / "mine.txt").write_text("x")
     assert invert(styled, made / "2.png", out, "single", "--steps", 1) == 0
     assert [path.name for path in (out / "2_generator").iterdir()] == ["mine.txt"]

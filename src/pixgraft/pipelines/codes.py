@@ -98,6 +98,13 @@ def _recorded(metadata: str) -> dict[str, str]:
     return {str(key): str(value) for key, value in content.items()} if isinstance(content, dict) else {}
 
 
+def tuned(codes: SavedCodes, weights_sha256: str) -> str:
+    """A note for codes whose generator was tuned to their image, where the model of that SHA-256 is the untuned one."""
+    if codes.metadata.get("method") != "pti" or codes.metadata.get("weights_sha256") != weights_sha256:
+        return ""
+    return f"{codes.path.name}: its generator was tuned to the image, this one was not: the folder beside it makes that"
+
+
 def _check_shape(saved: SavedCodes, shapes: list[tuple[int | str, ...]]) -> None:
     shape = tuple(saved.codes.shape)
     for each in shapes:

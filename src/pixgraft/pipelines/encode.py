@@ -26,7 +26,7 @@ from pixgraft.methods.tasks import Encoding
 from pixgraft.metrics.consistency import OPERATOR, consistency
 from pixgraft.models import Model
 from pixgraft.pipelines.base import Job, Pipeline, Plan, Result
-from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes
+from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes, tuned
 from pixgraft.pipelines.condition_files import Condition, read_conditions
 from pixgraft.pipelines.encoding_result import SHOWN_SIDE, EncodingResult, joined
 from pixgraft.pipelines.inputs import FileInputs, Photo, Picture, condition_batch, input_entry, read_file, tensor_entry
@@ -362,9 +362,9 @@ class EncodingPipeline(Pipeline):
         return read_codes(path, tuple(self.method.start_codes.shape))
 
     def origin(self, codes: SavedCodes) -> list[str]:
-        """A note on codes that another model found."""
+        """A note on codes that another model found, or one whose generator was tuned to their image."""
         if codes.metadata.get("weights_sha256") == self.model.weights_sha256:
-            return []
+            return [note] if (note := tuned(codes, self.model.weights_sha256)) else []
         return [f"{codes.path.name}: codes of another model, whose generator may differ"]
 
 

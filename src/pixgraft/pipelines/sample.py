@@ -37,7 +37,7 @@ from pixgraft.pipelines.base import (
     passes,
     png,
 )
-from pixgraft.pipelines.codes import LATENTS, read_latents
+from pixgraft.pipelines.codes import LATENTS, read_latents, tuned
 from pixgraft.pipelines.inputs import batch_of_codes, tensor_entry
 from pixgraft.pipelines.options import (
     IN_FLOAT32,
@@ -228,7 +228,10 @@ class SamplingPipeline(Pipeline):
         summary = Summary("samples", ("grid.png", LATENTS), whole, about, owns_folder=True)
         paths = [options.latents] if options.latents else []
         settings = {"truncation": truncation, "noise": noise}
-        return Plan(jobs, make, settings, seed, paths=paths, summary=summary, pass_size=self.pass_size)
+        return Plan(
+            jobs, make, settings, seed, paths=paths, summary=summary, pass_size=self.pass_size,
+            hint=lambda: tuned(saved, self.model.weights_sha256) if saved else "",
+        )  # fmt: skip
 
     # --- mixed styles and walks ---
 
