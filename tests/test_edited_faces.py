@@ -126,6 +126,30 @@ def test_every_face_has_its_tuned_generator(
     assert not [path for path in out.iterdir() if path.name.startswith("group-")]
 
 
+def test_a_face_never_lies_beside_the_report_of_another_photograph(
+    ome: Path, group: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of group.png and group-1.png, whose single face would be group-1-1.png."""
+    other = tmp_path / "group-1.png"
+    other.write_bytes(group.read_bytes())
+    command = (
+        "translate",
+        ome,
+        "--condition",
+        group,
+        other,
+        "--faces",
+        "all",
+        "--out",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+    )
+    assert main([*map(str, command)]) == 1
+    assert "group-1.png: would be written for two of the inputs: rename one of them" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "group-1.png").exists() and (tmp_path / "out" / "group-1-1.png").is_file()
+
+
 @pytest.mark.parametrize("name", ["whole.gif", "whole.TIFF", "whole.bmp"])
 def test_a_format_that_is_not_written_makes_no_folder(
     name: str, ome: Path, group: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from torch import Tensor
@@ -313,7 +313,9 @@ class _Driver:
 
     def check_numbered(self, label: str, names: Iterable[str]) -> None:
         """Hold the outputs of a job, whose number was not known before, against what is in the folder, as `check`."""
-        if taken := next((name for name in names if name in self.written), None):
+        # Neither an output of another job, nor one beside which another job's report would lie.
+        names = list(names)
+        if taken := next((n for n in names if self.written & {n, f"{PurePath(n).stem}.json"}), None):
             raise PixgraftError(f"{taken}: would be written for two of the inputs: rename one of them")
         check_spared(self.given, [self.folder / name for name in names])
         check_replaceable(self.folder, label, names)
