@@ -11,7 +11,7 @@ from cases import CASES, pictures, trainer_of, unfilled
 from pixgraft.config import replaced
 from pixgraft.errors import PixgraftError
 from pixgraft.layers.normalize import SPAdaIN
-from pixgraft.layers.resample import upsample
+from pixgraft.layers.resample import matched, upsample
 from pixgraft.methods.base import Batch
 from pixgraft.methods.i2ilr import I2ILR, I2ILRConfig
 from pixgraft.presets import preset
@@ -86,6 +86,19 @@ def test_an_exact_generator_shrinks_to_its_targets_and_learns_through_that() -> 
         float(each.grad.abs().max()) > 0 for each in method.generator.to_rgb.parameters() if each.grad is not None
     )
     assert method.state_dict().keys() == I2ILR(CASES[0].experiment.method).state_dict().keys()
+
+
+def test_the_exact_step_is_a_constant_of_exported_programs() -> None:
+    """ONNX has no inverse."""
+
+    class Step(torch.nn.Module):
+        def forward(self, images: Tensor, target: Tensor) -> Tensor:
+            return matched(images, target)
+
+    given = pictures(2), torch.rand(2, 3, 8, 8) * 2 - 1
+    program = torch.export.export(Step(), given)
+    assert "linalg" not in str(program.graph)
+    torch.testing.assert_close(program.module()(*given), matched(*given))
 
 
 def test_cycle_noise_is_seen_by_the_second_pass_alone() -> None:

@@ -1,5 +1,6 @@
 """Resampling: the papers' downscaling operators (average pooling, DS, and bicubic) and bilinear upsampling."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -48,11 +49,11 @@ def matched(images: Tensor, target: Tensor) -> Tensor:
 
 def _smooth_enlarging(size: int, factor: int) -> Tensor:
     """(size * factor, size) float64, which makes of a column of cells a smooth one whose averages are the cells."""
-    cells = torch.eye(size, dtype=torch.float64).unsqueeze(0)
-    smooth = F.interpolate(cells, scale_factor=factor, mode="linear", align_corners=False)[0].T
-    averages = smooth.unflatten(0, (size, factor)).mean(1)
-    made: Tensor = smooth @ torch.linalg.inv(averages)
-    return made
+    middles = (np.arange(size * factor) + 0.5) / factor - 0.5
+    smooth = np.maximum(1 - np.abs(middles.clip(0, size - 1)[:, None] - np.arange(size)), 0)
+    averages = smooth.reshape(size, factor, size).mean(1)
+    # Of numbers, not of tensors: programs that are exported have no inverse.
+    return torch.tensor((smooth @ np.linalg.inv(averages)).tolist(), dtype=torch.float64)
 
 
 def doubled(x: Tensor) -> Tensor:
