@@ -88,6 +88,27 @@ def test_an_exact_generator_shrinks_to_its_targets_and_learns_through_that() -> 
     assert method.state_dict().keys() == I2ILR(CASES[0].experiment.method).state_dict().keys()
 
 
+def test_an_edit_begins_as_the_source_and_has_a_gain_and_offsets() -> None:
+    method = I2ILR(replaced(CASES[0].experiment.method, ["output=edit", "consistency=exact"]))
+    batch = Batch(pictures(4), {})
+    losses = method.generator_losses(batch)
+    _, partner = method.pairs(batch.images)
+    torch.testing.assert_close(batch.shared["translation"], matched(batch.images, partner))
+    sum(losses.values(), torch.zeros(())).backward()
+    convolution = method.generator.to_rgb
+    assert isinstance(convolution, torch.nn.Conv2d)
+    assert all(float(each.grad.abs().max()) > 0 for each in convolution.parameters() if each.grad is not None)
+
+    method = I2ILR(replaced(CASES[0].experiment.method, ["output=edit"]))
+    convolution = method.generator.to_rgb
+    assert isinstance(convolution, torch.nn.Conv2d)
+    with torch.no_grad():
+        convolution.bias = torch.nn.Parameter(torch.tensor([0.1, 0.2, 0.3, -0.25]))
+        edited = method.generator(batch.images, partner)
+    expected = 0.75 * batch.images + torch.tensor([0.1, 0.2, 0.3])[:, None, None]
+    torch.testing.assert_close(edited, expected)
+
+
 def test_the_exact_step_is_a_constant_of_exported_programs() -> None:
     """ONNX has no inverse."""
 

@@ -66,6 +66,13 @@ class I2ILRConfig(GraftConfig):
     final_norm: Literal["instance", "spadain"] = "instance"
     """The generator's last normalisation: StarGAN v2's, or SPAdaIN with the target, which sets colours directly."""
 
+    output: Literal["image", "edit"] = "image"
+    """What the generator's last convolution gives: the image, or an edit of the source, which the paper does not have.
+
+    An edit multiplies the source by a gain and adds an offset, and begins as none. With `consistency` "exact" the
+    untrained generator then returns the source moved to the target's colours, and the cycle loss begins near zero:
+    detail need not be carried over first, only what does not fit the target be removed.
+    """
     consistency: Literal["learned", "exact"] = "learned"
     """How translations come to shrink to their targets: by the losses alone, or by the generator's last step.
 
@@ -193,6 +200,7 @@ class I2ILR(Graft):
                 spectral_spadain=config.spectral_spadain,
                 align_corners=config.align_corners,
                 final_norm=config.final_norm,
+                output=config.output,
                 exact=config.consistency == "exact",
             ),
         )

@@ -7,7 +7,7 @@ Shape letters: N images, C channels, S side of the full-resolution image, L side
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,8 @@ class GeneratorOptions:
     final_norm: Literal["instance", "spadain"] = "instance"
     """The normalisation before the output's convolution: StarGAN v2's, which removes each channel's mean and so makes
     an image's colours hard to set, or SPAdaIN with the enlarged LR target, which sets them directly."""
+    output: Literal["image", "edit"] = "image"
+    """What the last convolution gives: the image, or the gain and the offset of an edit of the source."""
     exact: bool = False
     """A last step without weights, `matched`, after which the image shrinks to the target."""
 
@@ -117,7 +119,7 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         options = options or GeneratorOptions()
-        self.align_corners, self.exact = options.align_corners, options.exact
+        self.align_corners, self.exact, self.edits = options.align_corners, options.exact, options.output == "edit"
         levels = int(math.log2(image_size // lr_size))
         widths = [min(base_channels << level, max_channels) for level in range(levels + 1)]
 
@@ -139,7 +141,7 @@ class Generator(nn.Module):
         self.to_rgb_norm: InstanceNorm | SPAdaIN = InstanceNorm(c_in)
         if options.final_norm == "spadain":
             self.to_rgb_norm = SPAdaIN(c_in, lr_channels, gain=options.gain, spectral=options.spectral_spadain)
-        self.to_rgb = SpectralConv2d(c_in, 3, 1)
+        self.to_rgb: nn.Module = _no_edit(c_in) if self.edits else SpectralConv2d(c_in, 3, 1)
 
     def forward(self, source: Tensor, lr: Tensor) -> Tensor:
         """Map sources (N, 3, S, S) and targets (N, lr_channels, L, L), both in [-1, 1], to images (N, 3, S, S).
@@ -162,10 +164,20 @@ class Generator(nn.Module):
             h = self.to_rgb_norm(h)
         rgb: Tensor = self.to_rgb(leaky_relu(h, SLOPE))
         rgb = rgb if rgb.dtype == torch.float64 else rgb.float()  # bfloat16 is coarser than grey levels
+        if self.edits:
+            rgb = source * (1 + rgb[:, 3:]) + rgb[:, :3]
         if not self.exact:
             return rgb
         with torch.autocast(rgb.device.type, enabled=False):
             return matched(rgb, lr.to(rgb.dtype))
+
+
+def _no_edit(channels: int) -> nn.Conv2d:
+    """The convolution to an edit's three offsets and its gain, which begins with zeros: the source as it is."""
+    convolution = nn.Conv2d(channels, 4, 1)
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(cast(Tensor, convolution.bias))
+    return convolution
 
 
 def _convolution(
