@@ -17,7 +17,7 @@ from pixgraft.cli import main
 from pixgraft.data.degrade import Degradation
 from pixgraft.data.images import decode, from_uint8, to_tensor, to_uint8
 from pixgraft.errors import PixgraftError
-from pixgraft.metrics.consistency import consistency
+from pixgraft.metrics.consistency import consistency, project
 from pixgraft.models import load_model
 from pixgraft.pipelines.encode import EncodingPipeline
 from training import make_images
@@ -204,6 +204,38 @@ def test_the_consistency_is_that_of_the_files(ome: Path, images: Path, done: Pat
         assert output["difference"] == pytest.approx(vars(expected))
 
 
+def test_outputs_are_projected_onto_small_inputs(
+    ome: Path, images: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert translate(ome, images, out, "--factor", 4, "--samples", 3, "--seed", 5, "--project") == 0
+    small = opened(ome).read_condition((images / "01.png").read_bytes(), "01.png", factor=4).small
+    assert small is not None and report(out, "01")["settings"]["projected"] is True
+    figures = report(out, "01")["measures"]["outputs"]
+    for number, figure in enumerate(figures):
+        name = f"01_{number}.png"
+        written, before = pixels(out / name).unsqueeze(0).float(), pixels(done / name).unsqueeze(0).float()
+        assert torch.equal(written, project(before, small.unsqueeze(0)))
+        assert figure["difference"] == pytest.approx(vars(consistency(written, small.unsqueeze(0))[0]))
+        assert figure["difference"]["largest"] <= 1 < figure["difference_before_projection"]["largest"]
+    assert len(figures) == 3
+    assert torch.equal(codes(out / "01_0_codes.safetensors"), codes(done / "01_0_codes.safetensors"))
+    called = opened(ome)(images / "01.png", factor=4, samples=3, seed=5, project=True)
+    assert torch.equal(called.pixels[2], pixels(out / "01_2.png"))
+
+
+@pytest.mark.parametrize("side", [11, 32])
+def test_what_is_not_smaller_or_does_not_divide_is_not_projected_onto(
+    ome: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], side: int
+) -> None:
+    Image.open(images / "00.png").resize((side, side)).save(tmp_path / "a.png")
+    assert translate(ome, tmp_path / "a.png", tmp_path / "plain") == 0
+    capsys.readouterr()
+    assert translate(ome, tmp_path / "a.png", tmp_path / "out", "--project") == 0
+    assert "note  a: not projected: give a condition whose side divides" in capsys.readouterr().out
+    assert torch.equal(pixels(tmp_path / "out" / "a.png"), pixels(tmp_path / "plain" / "a.png"))
+
+
 def test_a_side_that_does_not_divide_is_told_of(
     ome: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,6 +359,7 @@ def test_conditions_that_do_not_fit(images: Path, tmp_path: Path, capsys: pytest
     told = said(images)  # the first and how many more
     assert told.startswith("00.png: an image of mode RGB, not of class indices") and told.endswith(" (and 2 more)")
     assert said(images, "--align").startswith("align: ") and said(images, "--factor", 4).startswith("factor 4: ")
+    assert said(images, "--project").endswith("which outputs do not shrink to: leave it out")
 
 
 def test_settings_that_do_not_fit(

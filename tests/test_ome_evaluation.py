@@ -19,9 +19,11 @@ from pixgraft.evaluation.columns import Column
 from pixgraft.evaluation.findings import findings
 from pixgraft.evaluation.protocols import PROTOCOLS
 from pixgraft.evaluation.result import Row
+from pixgraft.layers.resample import bicubic
 from pixgraft.methods import METHODS
 from pixgraft.methods.encoding import PriorEncoding
 from pixgraft.methods.ome import OME
+from pixgraft.metrics.consistency import project
 from pixgraft.metrics.estimate import Estimate
 from pixgraft.models import load_model, save_model
 from pixgraft.presets import preset
@@ -133,6 +135,21 @@ def test_super_resolution_has_a_row_for_each_factor(name: str, models: Path, dat
     text = (tmp_path / "report.md").read_text()
     assert "| *paper: OME, x16* | | 19.9642 |  | 19.1270 |  | 0.2242 LPIPS |" in text
     assert (tmp_path / "images.png").is_file()
+
+
+def test_super_resolution_is_measured_projected(models: Path, data: Path, tmp_path: Path) -> None:
+    result = measured(tmp_path, models / "lr", data, "ome-table4", "--project")
+    references, method = pictures(data), encoder(models / "lr")
+    found = values(result, "PSNR")
+    for factor in (8, 16):
+        made = [to_uint8(method.encode(shrunk(each, factor)).images[-1]) for each in references]
+        small = [to_uint8(bicubic(from_uint8(each), factor)) for each in references]
+        moved = [project(each, target) for each, target in zip(made, small, strict=True)]
+        assert found[f"lr, x{factor}"] == pytest.approx(by_hand(moved, references), abs=1e-3)
+        assert abs(by_hand(moved, references) - by_hand(made, references)) > 0.1
+        inputs = [shrunk(each, factor) for each in references]
+        assert found[f"reference: bicubic, x{factor}"] == pytest.approx(by_hand(inputs, references), abs=1e-9)
+    assert result["protocol"]["projected"] is True
 
 
 def test_inversion_measures_the_image_itself(models: Path, data: Path, tmp_path: Path) -> None:
@@ -364,6 +381,9 @@ def test_what_does_not_fit_is_refused(
     assert "no images in a folder images/" in refused(models / "labels", "ome-table1")
     assert "psp-table1: is a rating by people" in refused(models / "psp", "psp-table1")
     assert "measured at 32" in refused(models / "lr", "ome-table4", "--size", 64)
+    assert "--project True: has no part where models take the image itself" in refused(
+        models / "self", "ome-table1", "--project"
+    )
     assert "--samples 3: has no part in ome-table4" in refused(models / "lr", "ome-table4", "--samples", 3)
     assert "--set" in refused(models / "lr", "ome-table4", "--set", "train.images=4")
     assert "needs several samples" in refused(models / "lr", "ome-table4", "--metrics", "diversity")

@@ -29,6 +29,7 @@ from pixgraft.evaluation.subjects import Group, Pictures, Reals, References, Sub
 from pixgraft.layers.conditions import ConditionSpec, Enlarging, fitted
 from pixgraft.layers.resample import bicubic
 from pixgraft.methods.tasks import SCALES
+from pixgraft.metrics.consistency import project
 from pixgraft.pipelines.encode import EncodingPipeline
 
 PAIRED = {"labels": "label maps", "sketch": "sketches", "image": "other images"}
@@ -47,7 +48,7 @@ them, and the inputs of their metrics."""
 class EncodingTable(ModelTable[EncodingPipeline]):
     """Models that encode conditions, beside a floor; or one model, step by step."""
 
-    options_taken: ClassVar[tuple[str, ...]] = ("palette", "images", "conditions")
+    options_taken: ClassVar[tuple[str, ...]] = ("palette", "images", "conditions", "project")
 
     @classmethod
     def check_condition(cls, name: str, condition: ConditionSpec | None, protocol: Protocol) -> None:
@@ -84,6 +85,9 @@ class EncodingTable(ModelTable[EncodingPipeline]):
         self.pairs: Dataset | None = None
         self.data: Pictures | References
         factors = self.protocol.factors
+        if self.kind != "lr" or self.protocol.by_step:
+            shrunk = f"in {self.protocol.name}" if self.kind == "lr" else f"where models take {KINDS[self.kind]}"
+            options.check_unset(("project",), f"has no part {shrunk}")
         if self.kind in PAIRED:
             images, conditions = options.images, options.conditions
             pairs = open_pairs(options.data, images=images, conditions=conditions, under=options.split)
@@ -93,7 +97,8 @@ class EncodingTable(ModelTable[EncodingPipeline]):
                 self.notes.append(f"{PAIRED[self.kind]} are not shrunk: one row stands for all factors")
             factors = (1,)
         else:
-            options.check_unset(self.options_taken, f"has no part where models take {KINDS[self.kind]}")
+            paired = ("palette", "images", "conditions")
+            options.check_unset(paired, f"has no part where models take {KINDS[self.kind]}")
             self.data = Pictures(options.data, split=options.split, size=self.size)
         self.real = self.data
         self.factors = [factor for factor in factors if self.size % factor == 0 and factor < self.size]
@@ -140,7 +145,7 @@ class EncodingTable(ModelTable[EncodingPipeline]):
                     encode = of_condition(self.encoders[name].timed)
                     subjects.append(self._subject(
                         f"{name}{mark}", encode, inputs=("seconds",), factor=factor, identity=self.identity(row),
-                        enlarging=row.condition.enlarging, paired=mark,
+                        enlarging=row.condition.enlarging, paired=mark, projected=self.options.project,
                     ))  # fmt: skip
             if factor > 1:
                 subjects.append(self._subject(f"reference: bicubic{mark}", unchanged_condition, factor=factor))
@@ -182,13 +187,16 @@ class EncodingTable(ModelTable[EncodingPipeline]):
     def _subject(
         self, name: str, encode: Encode, *, factor: int = 1, enlarging: Enlarging = "bicubic",
         inputs: tuple[str, ...] = (), identity: dict[str, Any] | None = None, samples: int = 1,
-        paired: str | None = None,
+        paired: str | None = None, projected: bool = False,
     ) -> Subject:  # fmt: skip
-        """Images encoded from each condition, made by a factor where it is no file of its own, against the images."""
+        """Images encoded from each condition, made by a factor where it is no file of its own, against the images;
+        `projected`: moved until they shrink to the small ones."""
 
         def group(unit: int) -> Group:
             condition, known = self._inputs(unit, factor, enlarging)
             images, inputs = encode(unit, condition)
+            if projected and factor > 1:
+                images = project(images, known["small"]).to(torch.uint8)
             known = {key: value.expand(len(images), -1, -1, -1) for key, value in known.items()}
             return Group(unit, images, known | inputs, (self.data.names[unit],) * len(images))
 
@@ -251,6 +259,7 @@ class EncodingTable(ModelTable[EncodingPipeline]):
             "input": self._input,
             "factors": self.factors,
             "by_step": self.protocol.by_step,
+            **({"projected": True} if self.options.project else {}),
         }
 
 

@@ -23,7 +23,7 @@ from pixgraft.data.sources import open_sources
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
 from pixgraft.methods.tasks import Encoding
-from pixgraft.metrics.consistency import OPERATOR, consistency
+from pixgraft.metrics.consistency import OPERATOR, consistency, project
 from pixgraft.models import Model
 from pixgraft.pipelines.base import Job, Pipeline, Plan, Result
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes, tuned
@@ -99,7 +99,7 @@ class EncodingPipeline(Pipeline):
 
     def __call__(
         self, image: Picture, *, steps: int | None = None, samples: int = 1, mix_from: int | None = None,
-        mix_alpha: float = 1.0, seed: int = 0, factor: int = 1, align: bool = False,
+        mix_alpha: float = 1.0, seed: int = 0, factor: int = 1, align: bool = False, project: bool = False,
         direction: str | Path | None = None, name: str = "", amount: float | None = None,
     ) -> EncodingResult:  # fmt: skip
         """Encode an image or another condition, and decode the codes.
@@ -107,14 +107,15 @@ class EncodingPipeline(Pipeline):
         `image` is a path, a Pillow image or a tensor: uint8 (C, s, s) of class indices or levels, floats in [-1, 1]
         where it is a picture, or a batch. `steps` is the number of refining steps. Of `samples` all but the first have
         random styles from layer `mix_from` on, mixed with the encoder's by `mix_alpha`. `factor` shrinks an image file
-        first, `align` warps its largest face to the model's frame, or to FFHQ's crop if the model has none. The codes
-        are moved by `amount` along the direction `name` in the file `direction`.
+        first, `align` warps its largest face to the model's frame, or to FFHQ's crop if the model has none. `project`
+        moves images until they shrink to a low-resolution input within one grey level. The codes are moved by `amount`
+        along the direction `name` in the file `direction`.
 
         Raises PixgraftError for what is no usable condition, and for settings that the model cannot take.
         """
         options = self._options(
             steps=steps, samples=samples, mix_from=mix_from, mix_alpha=mix_alpha, seed=seed, factor=factor, align=align,
-            direction=direction, name=name, amount=amount,
+            project=project, direction=direction, name=name, amount=amount,
         )  # fmt: skip
         return self._called(image, options, *self._maker(options))
 
@@ -194,6 +195,8 @@ class EncodingPipeline(Pipeline):
         photographs = {"align": options.align, "faces": options.faces, "paste-back": options.paste_back}
         if self.condition.kind not in PHOTOGRAPHS and (named := next((n for n, on in photographs.items() if on), "")):
             raise PixgraftError(f"{named}: {conditions}, in which no faces are found: leave it out")
+        if options.project and self.condition.kind != "lr":
+            raise PixgraftError(f"project: {conditions}, which outputs do not shrink to: leave it out")
         if factor != 1:
             if self.condition.kind != "lr":
                 raise PixgraftError(f"factor {factor}: {conditions}, which are not shrunk: leave it out")
@@ -202,7 +205,7 @@ class EncodingPipeline(Pipeline):
             "steps": self.method.steps if steps is None else steps, "samples": samples, "mix_alpha": alpha,
             "mix_from": self.mix_from(mix_from) if samples > 1 else None, "factor": factor,
             "aligned": aligned_setting(self._placement(options.align or options.faces)),
-            **whole_settings(options),
+            **({"projected": True} if options.project else {}), **whole_settings(options),
         }  # fmt: skip
 
     def _move(self, options: CodesOptions) -> Move | None:
@@ -264,15 +267,26 @@ class EncodingPipeline(Pipeline):
             images.append(self.decode(mixed))
         pixels = torch.stack(images)
         measures: dict[str, Any] = {"codes_changed_by": [round(change, 6) for change in encoded.changes]}
-        if condition.small is not None:
-            target = condition.small.float().expand(samples, -1, -1, -1)
-            measures["operator"] = f"{OPERATOR} to {condition.small.shape[-1]} pixels"
-            measures["outputs"] = [{"difference": asdict(each)} for each in consistency(pixels, target)]
+        notes = []
+        if (small := condition.small) is not None:
+            target = small.float().expand(samples, -1, -1, -1)
+            measures["operator"] = f"{OPERATOR} to {small.shape[-1]} pixels"
+            figures = [{"difference": asdict(each)} for each in consistency(pixels, target)]
+            if settings.get("projected") and small.shape[-1] < self.image_size:
+                pixels = project(pixels, target).to(torch.uint8)
+                after = consistency(pixels, target)
+                figures = [
+                    {"difference": asdict(each), "difference_before_projection": before["difference"]}
+                    for each, before in zip(after, figures, strict=True)
+                ]
+            measures["outputs"] = figures
+        if settings.get("projected") and (small is None or small.shape[-1] >= self.image_size):
+            notes.append("not projected: give a condition whose side divides the output's, or a factor that shrinks it")
         picture = self.condition.pictured(condition.pixels.unsqueeze(0))[0]
         shown = [*encoded.images, *(images[:1] if move is not None else [])]
         result = EncodingResult(
             pixels=pixels, codes=torch.stack(codes), strip=[picture, *map(from_uint8, shown)],
-            strip_side=self.strip_side, measures=measures,
+            strip_side=self.strip_side, measures=measures, notes=notes,
         )  # fmt: skip
         report_alignments(result, [condition])
         return result

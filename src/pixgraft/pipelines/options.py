@@ -189,6 +189,9 @@ class EncodingOptions(CodesOptions):
     """The first layer in which samples differ: by default layer 8 of 18, and the middle one of fewer."""
     mix_alpha: float = 1.0
     """The random style's share in these layers, above 0 and up to 1; the rest is the encoder's own code."""
+    project: bool = False
+    """For models of low-resolution images: move each output until it shrinks to its input within one grey level. Codes
+    and strips stay as they are."""
     grid: bool = False
     """Also write grid.png: the strips of all conditions below each other, up to 32."""
 
