@@ -199,8 +199,8 @@ def test_the_bare_command_shows_its_help_and_its_version(capsys: pytest.CaptureF
     ("arguments", "hint"),
     [
         (("train", "i2ilr-smal-64", "--data", "x", "--out", "y"), "did you mean i2ilr-small-64"),
-        (("translate", "i2ilr-portrait-64", "--out", "y"), "did you mean i2ilr-portraits-64"),
-        (("evaluate", "i2ilr-portraits-64", "--data", "x", "--protocol", "i2ilr-tabel1"), "did you mean i2ilr-table1"),
+        (("translate", "i2ilr-face-64", "--out", "y"), "did you mean i2ilr-faces-64"),
+        (("evaluate", "i2ilr-faces-64", "--data", "x", "--protocol", "i2ilr-tabel1"), "did you mean i2ilr-table1"),
         (("evaluate", "--real", "examples", "--fake", "examples", "--metrics", "ssmi"), "did you mean ssim"),
         (("convert", "stylegan-nvidia", "a.pkl", "out"), "did you mean stylegan2-nvidia"),
     ],

@@ -21,10 +21,9 @@ def test_the_tab_key_completes_verbs_options_presets_and_models(capsys: pytest.C
     asked = {
         ("pub",): {"publish"},
         ("train", "ome-ti"): {"ome-tiny-32"},
-        ("translate", "i2ilr-p"): {"i2ilr-portraits-64"},
+        ("translate", "i2ilr-f"): {"i2ilr-faces-64"},
         ("translate", "m", "--sour"): {"--source"},
-        ("evaluate", "stylegan2-p"): {"stylegan2-portraits-32", "stylegan2-paper-256", "stylegan2-paper-1024",
-                                      "stylegan2-portraits-128"},
+        ("evaluate", "stylegan2-p"): {"stylegan2-paper-256", "stylegan2-paper-1024", "stylegan2-portraits-128"},
         ("completion", "f"): {"fish"},
         ("data", "al"): {"align"},
         ("data", "align", "a", "b", "--si"): {"--size"},

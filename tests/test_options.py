@@ -30,7 +30,7 @@ def test_an_option_that_is_given_twice_is_refused(capsys: Captured, arguments: t
 def test_options_of_other_forms_of_evaluate_are_refused(tmp_path: Path, capsys: Captured, option: str) -> None:
     images = make_images(tmp_path / "images", 4)
     folders = ("evaluate", "--real", images, "--fake", images)
-    table = ("evaluate", "i2ilr-portraits-64", "--data", images, "--protocol", "i2ilr-table1")
+    table = ("evaluate", "i2ilr-faces-64", "--data", images, "--protocol", "i2ilr-table1")
     for command in (folders, table):
         assert refusal(capsys, *command, option, "nope").startswith(f"{option} nope: ")
 

@@ -262,7 +262,7 @@ def test_an_exported_model_has_a_card_that_publishing_writes_anew(tmp_path: Path
     published = files_to_publish(str(out), "me/ome")[CARD].decode()
     assert 'pixgraft.load("me/ome")' in published and CREDIT in published
     assert set(TASKS) == {"graft", "synthesize", "encode", "sample"}
-    sampling = files_to_publish("stylegan2-portraits-32", "me/prior")[CARD].decode()
+    sampling = files_to_publish("stylegan2-faces-64", "me/prior")[CARD].decode()
     assert "pipeline_tag: unconditional-image-generation" in sampling and "](../" not in sampling
 
     (tmp_path / "a prior").mkdir()

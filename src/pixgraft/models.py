@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -116,6 +117,10 @@ class Model:
         return {**names, "weights_sha256": self.weights_sha256, "version": __version__}
 
 
+SUCCESSORS = {"i2ilr-portraits-64": "i2ilr-faces-64", "stylegan2-portraits-32": "stylegan2-faces-64"}
+"""Models that were once bundled, and those that answer to their names."""
+
+
 def bundled() -> list[str]:
     """Names of the models bundled with the package."""
     return sorted(entry.name for entry in _assets().iterdir() if (entry / DESCRIPTION).is_file())
@@ -134,7 +139,8 @@ def load_model(model: str | Path, *, device: torch.device | str = "cpu", whole: 
     Raises PixgraftError if `model` is none of these, or if its weights are truncated, edited or of another method.
     """
     folder = find_model(str(model))
-    loaded = _load_folder(folder, str(model)) if (folder / DESCRIPTION).is_file() else _load_run(folder, whole)
+    name = folder.name if folder.parent == _assets() else str(model)
+    loaded = _load_folder(folder, name) if (folder / DESCRIPTION).is_file() else _load_run(folder, whole)
     loaded.method.requires_grad_(False).eval().to(device)
     return loaded
 
@@ -162,6 +168,9 @@ def find_model(model: str) -> Path:
         raise PixgraftError(f"{model}: neither a model folder ({DESCRIPTION}) nor a run folder (checkpoints/)")
     if path.exists():
         raise PixgraftError(f"{model}: a file, not a model folder: pixgraft convert {model} OUT makes one")
+    if model in SUCCESSORS:
+        warnings.warn(f"{model} is no longer bundled: {SUCCESSORS[model]} answers in its place", stacklevel=2)
+        model = SUCCESSORS[model]
     if model in bundled():
         return _assets() / model
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model):

@@ -250,7 +250,7 @@ def crash(root: Path, kills: int, seed: int, note: Callable[[], None] = lambda: 
 
     def invert(out: Path) -> list[str]:
         run = ["--perceptual", "none", "--device", "cpu", "--quiet", "--by", "pti", "--steps", "6", "--tuning", "2"]
-        return ["invert", "stylegan2-portraits-32", "--condition", str(images), *run, "--out", str(out)]
+        return ["invert", "stylegan2-faces-64", "--condition", str(images), *run, "--out", str(out)]
 
     rows.append(use("translate", translate, images, root / "translate", kills // 2, draw, note))
     rows.append(use("evaluate", evaluate, images, root / "evaluate", kills // 2, draw, note, together=True))

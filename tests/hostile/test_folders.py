@@ -358,7 +358,7 @@ def test_sample_names_a_local_rank_that_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "z")
-    said = refusal(capsys, "sample", "stylegan2-portraits-32", "--out", tmp_path / "out", "--device", "cpu")
+    said = refusal(capsys, "sample", "stylegan2-faces-64", "--out", tmp_path / "out", "--device", "cpu")
     assert said == "the environment variable LOCAL_RANK is 'z', not a number: unset it"
 
 

@@ -59,11 +59,11 @@ def _edit(method: I2ILRConfig, *, r1_gamma: float) -> I2ILRConfig:
 
     The generator edits the source, and its last step makes outputs shrink to their targets, so that the discriminator
     cannot tell them by that. It has a single logit and equalized weights: with spectral norms it learned nothing. The
-    cycle's noise keeps the source from being hidden in the translation.
+    cycle's noise keeps the source from being hidden in the translation, for which larger weights pay with fringes.
     """
     return replace(
         method, output="edit", consistency="exact", head="single", discriminator_norm="equalized",
-        discriminator_lr=2e-3, r1_gamma=r1_gamma, cycle_noise=1.5, lambda_cycle=1.0,
+        discriminator_lr=2e-3, r1_gamma=r1_gamma, cycle_noise=1.5, lambda_cycle=2.0,
     )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def small_64() -> Experiment:
 def faces_64() -> Experiment:
     """I2I-LR at 64 for a laptop's CPU: edits of the source that shrink to their targets exactly."""
     method = _edit(_practical(64, generator=(24, 192), discriminator=(32, 192)), r1_gamma=0.1)
-    train = replace(SMALL_64, images=500_000, average_half_life=2_000, checkpoint_every=10_000)
+    train = replace(SMALL_64, images=500_000, average_half_life=10_000, average_ramp=0.25, checkpoint_every=10_000)
     return Experiment(name="i2ilr-faces-64", kind="i2ilr", method=method, train=train)
 
 

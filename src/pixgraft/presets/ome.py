@@ -91,7 +91,7 @@ def sketch_faces_64() -> Experiment:
 def small_32() -> Experiment:
     """OME at 32 for a laptop's CPU, with the prior of stylegan2-small-32."""
     method = OMEConfig(
-        prior="stylegan2-portraits-32", **generator_sizes(stylegan2.small_32()), input_size=32,
+        prior="stylegan2-small-32", **generator_sizes(stylegan2.small_32()), input_size=32,
         perceptual="squeezenet", lambda_identity=0.0, depth=34, encoder_channels=8, pyramid_channels=32,
         small_stem=True,
     )  # fmt: skip

@@ -83,7 +83,7 @@ def faces_64() -> Experiment:
 def small_32() -> Experiment:
     """pSp at 32 for a laptop's CPU, with the prior of stylegan2-small-32."""
     method = PSPConfig(
-        prior="stylegan2-portraits-32", **generator_sizes(stylegan2.small_32()), input_size=32,
+        prior="stylegan2-small-32", **generator_sizes(stylegan2.small_32()), input_size=32,
         stages=((16, 1), (32, 1), (64, 2), (128, 1)), perceptual="squeezenet", lambda_identity=0.0, lr=1e-3,
     )  # fmt: skip
     data = DataConfig(factors=(1, 2, 4, 8, 16))
