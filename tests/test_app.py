@@ -68,7 +68,7 @@ def written(image: Image.Image) -> bytes:
 # --- controls ---
 
 
-def test_controls_come_from_the_options(pipelines: dict[str, Pipeline]) -> None:
+def test_controls_come_from_the_options(pipelines: dict[str, Pipeline], tmp_path: Path) -> None:
     graft = named(pipelines["graft"])
     assert list(graft) == ["source", "target", "project", "seed"]  # no frame, no domains, nothing for folders
     assert [each.kind for each in graft.values()] == ["picture", "picture", "switch", "number"]
@@ -80,6 +80,9 @@ def test_controls_come_from_the_options(pipelines: dict[str, Pipeline]) -> None:
     )  # fmt: skip
     assert synthesize["vary"].choices == ("noise", "style")
     encode = named(pipelines["encode"])
+    assert {"project", "factor"} <= encode.keys()
+    of_itself = pixgraft.load(saved(tmp_path / "self", "ome", "condition=self"), device="cpu")
+    assert not {"project", "factor"} & named(of_itself).keys()
     assert (encode["steps"].least, encode["steps"].most, encode["steps"].shown) == (1, 4, 2)
     assert (encode["mix_from"].most, encode["codes"].kind) == (7, "file")
     assert (encode["direction"].kind, encode["amount"].least, encode["amount"].value(2)) == ("file", -5, None)

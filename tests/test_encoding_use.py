@@ -232,7 +232,7 @@ def test_what_is_not_smaller_or_does_not_divide_is_not_projected_onto(
     assert translate(ome, tmp_path / "a.png", tmp_path / "plain") == 0
     capsys.readouterr()
     assert translate(ome, tmp_path / "a.png", tmp_path / "out", "--project") == 0
-    assert "note  a: not projected: give a condition whose side divides" in capsys.readouterr().out
+    assert "note  a: not projected: give a small image whose side divides" in capsys.readouterr().out
     assert torch.equal(pixels(tmp_path / "out" / "a.png"), pixels(tmp_path / "plain" / "a.png"))
 
 

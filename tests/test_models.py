@@ -168,6 +168,7 @@ def test_every_bundled_model_opens() -> None:
 def test_names_that_were_bundled_answer_with_their_successors(name: str, successor: str) -> None:
     with pytest.warns(UserWarning, match=f"{name} is no longer bundled: {successor} answers in its place"):
         opened = load_model(name)
+    assert models.task_of(name) == opened.method.task
     assert opened.name == successor and opened.weights_sha256 == load_model(successor).weights_sha256
 
 

@@ -140,6 +140,8 @@ def load_model(model: str | Path, *, device: torch.device | str = "cpu", whole: 
     """
     folder = find_model(str(model))
     name = folder.name if folder.parent == _assets() else str(model)
+    if name == SUCCESSORS.get(str(model)):
+        warnings.warn(f"{model} is no longer bundled: {name} answers in its place", stacklevel=2)
     loaded = _load_folder(folder, name) if (folder / DESCRIPTION).is_file() else _load_run(folder, whole)
     loaded.method.requires_grad_(False).eval().to(device)
     return loaded
@@ -168,9 +170,7 @@ def find_model(model: str) -> Path:
         raise PixgraftError(f"{model}: neither a model folder ({DESCRIPTION}) nor a run folder (checkpoints/)")
     if path.exists():
         raise PixgraftError(f"{model}: a file, not a model folder: pixgraft convert {model} OUT makes one")
-    if model in SUCCESSORS:
-        warnings.warn(f"{model} is no longer bundled: {SUCCESSORS[model]} answers in its place", stacklevel=2)
-        model = SUCCESSORS[model]
+    model = SUCCESSORS.get(model, model)
     if model in bundled():
         return _assets() / model
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model):

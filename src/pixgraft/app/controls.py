@@ -170,6 +170,7 @@ APPLIES: Mapping[str, Callable[[Any], bool]] = {
     "palette": lambda pipeline: _condition(pipeline) == "labels",
     "nearest": lambda pipeline: _condition(pipeline) == "labels",
     "factor": lambda pipeline: _condition(pipeline) == "lr",
+    "project": lambda pipeline: _condition(pipeline) in ("", "lr"),
     "align": _can_align, "faces": _can_align, "paste_back": _can_align,
     "domain": lambda pipeline: bool(pipeline.domains),
     "style": lambda pipeline: bool(pipeline.method.style_dim),

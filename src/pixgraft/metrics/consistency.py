@@ -5,7 +5,8 @@ is average pooling over cells of S / L by S / L pixels, applied to the luminance
 `downscaling` is bicubic.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,14 @@ def consistency(images: Tensor, target: Tensor) -> list[Consistency]:
     return [
         Consistency(float(each.mean()), float(each.max()), each[0].numel(), int((each.amax(0) > TOLERANCE).sum()))
         for each in difference
+    ]
+
+
+def figures(after: list[Consistency], before: list[Consistency] | None) -> list[dict[str, Any]]:
+    """What a report says of each image: its consistency, and that before it was projected, if it was."""
+    return [
+        {"difference": asdict(each)} | ({"difference_before_projection": asdict(before[number])} if before else {})
+        for number, each in enumerate(after)
     ]
 
 

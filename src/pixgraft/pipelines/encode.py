@@ -6,7 +6,7 @@ company. Shape letters are those of `methods/tasks.py`; s is the side of a condi
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ from pixgraft.data.sources import open_sources
 from pixgraft.engine.seeds import generator
 from pixgraft.errors import PixgraftError
 from pixgraft.methods.tasks import Encoding
-from pixgraft.metrics.consistency import OPERATOR, consistency, project
+from pixgraft.metrics.consistency import OPERATOR, consistency, figures, project
 from pixgraft.models import Model
 from pixgraft.pipelines.base import Job, Pipeline, Plan, Result
 from pixgraft.pipelines.codes import CODES, SavedCodes, read_codes, tuned
@@ -267,21 +267,17 @@ class EncodingPipeline(Pipeline):
             images.append(self.decode(mixed))
         pixels = torch.stack(images)
         measures: dict[str, Any] = {"codes_changed_by": [round(change, 6) for change in encoded.changes]}
-        notes = []
+        notes, asked, projected = [], settings.get("projected", False), False
         if (small := condition.small) is not None:
             target = small.float().expand(samples, -1, -1, -1)
-            measures["operator"] = f"{OPERATOR} to {small.shape[-1]} pixels"
-            figures = [{"difference": asdict(each)} for each in consistency(pixels, target)]
-            if settings.get("projected") and small.shape[-1] < self.image_size:
+            before = consistency(pixels, target)
+            projected = asked and small.shape[-1] < self.image_size
+            if projected:
                 pixels = project(pixels, target).to(torch.uint8)
-                after = consistency(pixels, target)
-                figures = [
-                    {"difference": asdict(each), "difference_before_projection": before["difference"]}
-                    for each, before in zip(after, figures, strict=True)
-                ]
-            measures["outputs"] = figures
-        if settings.get("projected") and (small is None or small.shape[-1] >= self.image_size):
-            notes.append("not projected: give a condition whose side divides the output's, or a factor that shrinks it")
+            measures["operator"] = f"{OPERATOR} to {small.shape[-1]} pixels"
+            measures["outputs"] = figures(consistency(pixels, target), before) if projected else figures(before, None)
+        if asked and not projected:
+            notes.append("not projected: give a small image whose side divides the output's, or a factor")
         picture = self.condition.pictured(condition.pixels.unsqueeze(0))[0]
         shown = [*encoded.images, *(images[:1] if move is not None else [])]
         result = EncodingResult(

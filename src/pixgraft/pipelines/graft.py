@@ -1,7 +1,7 @@
 """Task "graft" in use: the detail of a source image on a coarse target."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
 from typing import Any, ClassVar
@@ -74,11 +74,8 @@ class GraftResult(Result):
 
 def _measured(pixels: Tensor, after: list[Consistency], before: list[Consistency] | None) -> GraftResult:
     """A result whose report has the figures of its first image; of several, all of them."""
-    figures = [
-        {"difference": asdict(each)} | ({"difference_before_projection": asdict(before[n])} if before else {})
-        for n, each in enumerate(after)
-    ]
-    measures = figures[0] if len(figures) == 1 else {"images": figures}
+    listed = lr.figures(after, before)
+    measures = listed[0] if len(listed) == 1 else {"images": listed}
     return GraftResult(pixels=pixels, consistencies=after, unprojected=before, measures=measures)
 
 

@@ -59,7 +59,8 @@ def _edit(method: I2ILRConfig, *, r1_gamma: float) -> I2ILRConfig:
 
     The generator edits the source, and its last step makes outputs shrink to their targets, so that the discriminator
     cannot tell them by that. It has a single logit and equalized weights: with spectral norms it learned nothing. The
-    cycle's noise keeps the source from being hidden in the translation, for which larger weights pay with fringes.
+    cycle's noise keeps the source from being hidden in the translation. Larger weights of the cycle make coloured
+    fringes.
     """
     return replace(
         method, output="edit", consistency="exact", head="single", discriminator_norm="equalized",
