@@ -72,7 +72,7 @@ def test_each_loss_sees_its_own_image_alone() -> None:
 def test_without_a_residual_both_losses_are_of_one_image() -> None:
     method = grit_method("residual=false")
     batch = grit_batch(method)
-    output, _ = method.generate(batch)
+    [output], _ = method.generate(batch)
     assert output.residual is None and output.image is output.reconstruction
     assert method.generator.to_residual is None
     losses = losses_of(method, batch)
@@ -83,10 +83,10 @@ def test_without_a_residual_both_losses_are_of_one_image() -> None:
 
 def test_the_image_is_the_sum_and_training_starts_from_the_reconstruction() -> None:
     method = grit_method()
-    output, _ = method.generate(grit_batch(method))
+    [output], _ = method.generate(grit_batch(method))
     assert output.residual is not None and output.residual.abs().max() > 0.1
     assert torch.equal(output.image, output.reconstruction + output.residual)
-    untrained, _ = grit_method(trained=False).generate(grit_batch(method))
+    [untrained], _ = grit_method(trained=False).generate(grit_batch(method))
     assert torch.equal(untrained.image, untrained.reconstruction)
 
 
@@ -168,6 +168,22 @@ def test_noise_may_be_the_residuals_alone() -> None:
     alone = grit_method("noise_into=residual", "residual=false")
     first, second = (alone.translate(condition, images, each).image for each in (None, noise))
     assert not torch.equal(first, second)
+
+
+def test_samples_that_differ_too_little_with_the_noise_can_cost() -> None:
+    """The loss is what their mean difference lacks of a bound, image by image, and it moves the noise's weights."""
+    bound = 0.255  # some of the four differences are below it
+    method = grit_method("noise_into=residual", "lambda_diversity=3", f"diversity_bound={bound}")
+    batch = grit_batch(method)
+    losses = losses_of(method, batch)
+    assert NOISE in reached(losses["diversity"], method)
+    assert not reached(losses["diversity"], method) & {HEADS[0]}
+    torch.manual_seed(0)
+    first, second = method.generate(batch, samples=2)[0]
+    differences = (first.image - second.image).abs().mean((1, 2, 3))
+    lacking = (bound - differences).clamp_min(0)
+    assert 0 < (lacking > 0).sum() < 4, differences
+    torch.testing.assert_close(losses["diversity"], 3 * lacking.mean(), rtol=1e-4, atol=1e-6)
 
 
 def test_the_noises_weights_start_as_configured() -> None:
@@ -334,6 +350,8 @@ def test_the_paper_presets_are_the_paper_and_step() -> None:
         "lambda_reconstruction": 10.0,
         "lambda_adversarial": 1.0,
         "lambda_style": 0.01,
+        "lambda_diversity": 0.0,
+        "diversity_bound": 0.08,
         "r1_gamma": 0.0,
         "r1_every": 16,
         "generator_lr": 1e-3,

@@ -27,10 +27,10 @@ class Verbs:
         self.functions[function.__name__] = function
         return self._app.command(function)
 
-    def group(self, name: str) -> "Verbs":
+    def group(self, name: str, description: str) -> "Verbs":
         """A new group of verbs."""
         verbs = self.groups[name] = Verbs(f"{name} verb")
-        self._app.command(verbs._app, name=name)
+        self._app.command(verbs._app, name=name, help=description)
         return verbs
 
     def check_verb(self, arguments: Sequence[str]) -> None:
@@ -49,5 +49,5 @@ class Verbs:
 
 
 app = Verbs("verb")
-data_app = app.group("data")
-study_app = app.group("study")
+data_app = app.group("data", "Check and prepare images and pairs for training.")
+study_app = app.group("study", "Let people rate outputs beside each other: make the pages, read the answers.")

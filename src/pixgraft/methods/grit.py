@@ -83,6 +83,10 @@ class GRITConfig(SynthesisConfig):
     """0: the reconstruction loss alone (Figure 3); the discriminator is not trained then."""
     lambda_style: float = 0.01
     """Weight of the mean square of the style codes."""
+    lambda_diversity: float = 0.0
+    """Weight of what rewards samples that differ with the noise (Yang et al. 2019, eq. 4), which the paper lacks."""
+    diversity_bound: float = 0.08
+    """The mean absolute difference of two samples, in [-1, 1], above which nothing more is gained: tau there."""
     r1_gamma: float = 0.0
     """gamma of R1; 0: no R1."""
     r1_every: int = 16
@@ -118,9 +122,11 @@ class GRITConfig(SynthesisConfig):
         discriminator = min(self.discriminator_channels, self.discriminator_max_channels)
         if min(generator, discriminator, *self.style_channels, self.style_dim, self.r1_every) < 1 or self.blocks < 0:
             raise PixgraftError("channels, style_dim and r1_every must be at least 1, and blocks 0")
-        lambdas = (self.lambda_reconstruction, self.lambda_adversarial, self.lambda_style)
-        if min(*lambdas, self.r1_gamma, self.noise_start) < 0:
-            raise PixgraftError("the lambdas, r1_gamma and noise_start must be at least 0")
+        lambdas = (self.lambda_reconstruction, self.lambda_adversarial, self.lambda_style, self.lambda_diversity)
+        if min(*lambdas, self.diversity_bound, self.r1_gamma, self.noise_start) < 0:
+            raise PixgraftError("the lambdas, diversity_bound, r1_gamma and noise_start must be at least 0")
+        if self.lambda_diversity and not self.noise:
+            raise PixgraftError("lambda_diversity asks for samples that differ, but noise is false: set noise=true")
         check_adam((self.generator_lr, self.style_lr, self.discriminator_lr), self.betas)
 
     @property
@@ -168,14 +174,18 @@ class GRIT(Synthesis):
 
     # --- parts of the losses ---
 
-    def generate(self, batch: Batch) -> tuple[Output, Tensor]:
-        """Eq. 1 with the style of each image and new noise: the outputs and the style codes (N, D)."""
+    def generate(self, batch: Batch, samples: int = 1) -> tuple[list[Output], Tensor]:
+        """Eq. 1 with the style of each image: outputs with other noise each, and the style codes (N, D)."""
         codes = self.style_encoder(batch.images)
-        noise = self.generator.draw_noise(len(batch.images))
-        output: Output = self.generator(self.inputs(batch), codes, noise)
-        if self.config.adversarial_into == "residual" and output.residual is not None:
-            output = output._replace(image=output.reconstruction.detach() + output.residual)
-        return output, codes
+        noises = [self.generator.draw_noise(len(batch.images)) for _ in range(samples)]
+        outputs: list[Output] = self.generator.samples(self.inputs(batch), codes, noises)
+        if self.config.adversarial_into == "residual":
+            outputs = [
+                output._replace(image=output.reconstruction.detach() + output.residual)
+                for output in outputs
+                if output.residual is not None
+            ]
+        return outputs, codes
 
     def judged(self, batch: Batch, images: Tensor, target: float) -> Tensor:
         """L_adv: least squares loss of images (N, 3, S, S) with the batch's conditions, summed over the scales."""
@@ -196,14 +206,18 @@ class GRIT(Synthesis):
         return phases
 
     def generator_losses(self, batch: Batch) -> Losses:
-        """Eq. 2: L_rec of the reconstruction and L_adv of the sum, and the losses of style codes and their prior."""
+        """Eq. 2: L_rec of the reconstruction and L_adv of the sum, and the losses of style codes and their prior; with
+        `lambda_diversity` also how much a second sample's difference lacks of the bound."""
         config = self.config
-        output, codes = self.generate(batch)
+        (output, *others), codes = self.generate(batch, samples=2 if config.lambda_diversity else 1)
         batch.shared["image"] = output.image.detach()
         distance = self.distance(output.reconstruction, batch.images)
         losses = {"reconstruction": config.lambda_reconstruction * distance}
         if config.lambda_adversarial:
             losses["generator"] = config.lambda_adversarial * self.judged(batch, output.image, 1.0)
+        for other in others:
+            lacking = (config.diversity_bound - (output.image - other.image).abs().mean((1, 2, 3))).relu().mean()
+            losses["diversity"] = config.lambda_diversity * lacking
         losses["style"] = config.lambda_style * codes.square().mean()
         losses["prior"] = self.style_encoder.prior(codes.detach()).mean()
         return losses
@@ -219,7 +233,7 @@ class GRIT(Synthesis):
         """The discriminator's losses, on the images of the generator's phase or, without them, on new ones."""
         if "image" not in batch.shared:
             with torch.no_grad():
-                batch.shared["image"] = self.generate(batch)[0].image
+                batch.shared["image"] = self.generate(batch)[0][0].image
         return {"real": self.judged(batch, batch.images, 1.0), "fake": self.judged(batch, batch.shared["image"], 0.0)}
 
     def r1_losses(self, batch: Batch) -> Losses:
