@@ -175,6 +175,11 @@ def test_a_model_stands_beside_its_references_and_the_paper(table1: Path) -> Non
     assert any("mobilefacenet" in note for note in result["notes"])
 
 
+def test_one_source_for_each_target_is_enough_without_diversity(model: Path, sets: Path, tmp_path: Path) -> None:
+    flags = (*TABLE1[:2], "--samples", 1, "--data", sets / "good", "--metrics", "consistency", "fd")
+    assert set(values(measured(tmp_path, model, *flags))) == {"LR difference", "FD-SqueezeNet"}
+
+
 def test_the_report_can_be_read_and_looked_at(table1: Path) -> None:
     page, text = (table1 / "report.html").read_text(), (table1 / "report.md").read_text()
     for report in (page, text):
@@ -287,6 +292,7 @@ def test_what_does_not_fit_together_is_refused(
     assert "choose 0" in refused(*both, "--bootstrap", 1)
     assert "write NAME=FILE" in refused(*both, "--weights", "inception")
     assert "sources for each target" in refused(model, "--data", good, *TABLE1[:2], "--samples", 11)
+    assert "diversity needs at least 2" in refused(model, "--data", good, *TABLE1[:2], "--samples", 1)
     assert not list(tmp_path.iterdir())
 
 

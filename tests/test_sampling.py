@@ -251,9 +251,10 @@ def test_what_a_file_says_of_itself_may_be_unreadable(styled: Path, tmp_path: Pa
 # --- mixed styles ---
 
 
-def test_the_grid_of_mixed_styles(styled: Path, tmp_path: Path) -> None:
+def test_the_grid_of_mixed_styles(styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--rows", 2, "--columns", 3, "--seed", 9)
     grid = run("mix", styled, tmp_path / "new" / "mix.png", *flags, "--layers", "3-5")
+    assert f"11 made, 0 finished before, 0 failed; of all of them: {grid}" in capsys.readouterr().out
     out = run("sample", styled, tmp_path / "out", "--count", 5, "--seed", 9)
     sources = [pixels(out / f"00000{index}.png") for index in range(5)]
     assert pixels(grid).shape == (3 * 18 + 2, 4 * 18 + 2, 3)

@@ -46,8 +46,9 @@ def print_outputs(
     failed = sum(done.report is None for done in results)
     made = len(results) - finished - failed
     counts = f"{made:,} made, {finished:,} finished before, {failed:,} failed"
-    console.say(f"{counts}: {out}")
-    if whole and whole != (out.name,) and not failure:
+    one = whole == (out.name,)  # `out` is then no folder but one picture
+    console.say(f"{counts}; of all of them: {out}" if one and not failure else f"{counts}: {out}")
+    if whole and not one and not failure:
         console.say(f"of all of them: {', '.join(whole)}")
     return 1 if failed or failure else 0
 

@@ -58,7 +58,7 @@ class GraftTable(ModelTable[GraftPipeline]):
     def subjects(self, columns: Sequence[Column]) -> list[Subject]:
         """Each row; then the bicubic target of the table's size and the source as it is. Where rows are trained, each
         has a bicubic target of its own size, and each class a source as it is."""
-        if self.samples < 2:
+        if self.samples < 2 and any(column.metric.needs == "samples" for column in columns):
             raise PixgraftError(f"--samples {self.samples}: diversity needs at least 2 for each target")
         for data, _ in self.sets.values():
             if len(data) < self.samples + 2:
