@@ -119,6 +119,8 @@ def main() -> None:
     options = parser.parse_args()
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     assert found, "no chromium"
+    if options.screenshots is not None:
+        options.screenshots.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as play, resources.as_file(EXAMPLES) as examples:
         browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"], timeout=300_000)
         shown: set[str] = set()
