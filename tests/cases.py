@@ -116,6 +116,10 @@ CASES = [
     Case("grit-noise", grit("method.residual=false", "method.condition=image"), ONCE),
     # The residual's last layer starts at zero: in the first step nothing reaches the noise that it alone uses.
     Case("grit-sketch-r1", grit("method.condition=sketch", *PENALIZED, *APART), ONCE, idle=r"decoder\..*noise\.weight"),
+    Case(
+        "grit-diverse", grit("method.lambda_diversity=1.0", *APART), {"generator": 2, "style_encoder": 1}, draws=True,
+        idle=r"decoder\..*noise\.weight",
+    ),  # fmt: skip
     Case("pix2pixhd", matching("pix2pixhd"), {"generator": 1}),
     # Batch normalisation makes an image's loss depend on its batch.
     Case("spade", matching("spade"), ONCE, draws=True),

@@ -72,7 +72,7 @@ def test_each_loss_sees_its_own_image_alone() -> None:
 def test_without_a_residual_both_losses_are_of_one_image() -> None:
     method = grit_method("residual=false")
     batch = grit_batch(method)
-    [output], _ = method.generate(batch)
+    output, _ = method.generate(batch)
     assert output.residual is None and output.image is output.reconstruction
     assert method.generator.to_residual is None
     losses = losses_of(method, batch)
@@ -83,10 +83,10 @@ def test_without_a_residual_both_losses_are_of_one_image() -> None:
 
 def test_the_image_is_the_sum_and_training_starts_from_the_reconstruction() -> None:
     method = grit_method()
-    [output], _ = method.generate(grit_batch(method))
+    output, _ = method.generate(grit_batch(method))
     assert output.residual is not None and output.residual.abs().max() > 0.1
     assert torch.equal(output.image, output.reconstruction + output.residual)
-    [untrained], _ = grit_method(trained=False).generate(grit_batch(method))
+    untrained, _ = grit_method(trained=False).generate(grit_batch(method))
     assert torch.equal(untrained.image, untrained.reconstruction)
 
 
@@ -180,7 +180,8 @@ def test_samples_that_differ_too_little_with_the_noise_can_cost() -> None:
     assert NOISE in reached(losses["diversity"], method)
     assert not reached(losses["diversity"], method) & {HEADS[0]}
     torch.manual_seed(0)
-    first, second = method.generate(batch, samples=2)[0]
+    first, codes = method.generate(batch)
+    second = method.sampled(batch, codes)
     squares = (first.image - second.image).unflatten(3, (-1, 4)).unflatten(2, (-1, 4)).mean((3, 5))
     differences = squares.abs().mean((1, 2, 3))
     lacking = (bound - differences).clamp_min(0)

@@ -49,7 +49,7 @@ def test_the_perceptual_network_is_used_but_not_the_methods_own() -> None:
     assert set(method.state_dict()) == names and "perceptual" not in dict(method.named_children())
     assert not [p for p in method.parameters() if p is distance.weight]
     batch = grit_batch(method)
-    [output], _ = method.generate(batch)
+    output, _ = method.generate(batch)
     expected = 0.5 * 4 * (output.reconstruction - batch.images).square().mean()
     torch.testing.assert_close(method.generator_losses(batch)["reconstruction"], expected)
     trainer.step(batch)
@@ -149,7 +149,7 @@ def test_outputs_keep_their_precision(precision: torch.dtype) -> None:
         method.double()
         batch.images = batch.images.double()
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
-        [output], codes = method.generate(batch)
+        output, codes = method.generate(batch)
     expected = torch.float64 if precision == torch.float64 else torch.float32
     assert {codes.dtype, *(part.dtype for part in output if part is not None)} == {expected}
     assert output.image.isfinite().all()

@@ -179,18 +179,18 @@ class GRIT(Synthesis):
 
     # --- parts of the losses ---
 
-    def generate(self, batch: Batch, samples: int = 1) -> tuple[list[Output], Tensor]:
-        """Eq. 1 with the style of each image: outputs with other noise each, and the style codes (N, D)."""
+    def generate(self, batch: Batch) -> tuple[Output, Tensor]:
+        """Eq. 1 with the style of each image and new noise: the outputs and the style codes (N, D)."""
         codes = self.style_encoder(batch.images)
-        noises = [self.generator.draw_noise(len(batch.images)) for _ in range(samples)]
-        outputs: list[Output] = self.generator.samples(self.inputs(batch), codes, noises)
-        if self.config.adversarial_into == "residual":
-            outputs = [
-                output._replace(image=output.reconstruction.detach() + output.residual)
-                for output in outputs
-                if output.residual is not None
-            ]
-        return outputs, codes
+        return self.sampled(batch, codes), codes
+
+    def sampled(self, batch: Batch, codes: Tensor) -> Output:
+        """Eq. 1 with style codes (N, D) and new noise."""
+        noise = self.generator.draw_noise(len(batch.images))
+        output: Output = self.generator(self.inputs(batch), codes, noise)
+        if self.config.adversarial_into == "residual" and output.residual is not None:
+            output = output._replace(image=output.reconstruction.detach() + output.residual)
+        return output
 
     def judged(self, batch: Batch, images: Tensor, target: float) -> Tensor:
         """L_adv: least squares loss of images (N, 3, S, S) with the batch's conditions, summed over the scales."""
@@ -214,13 +214,14 @@ class GRIT(Synthesis):
         """Eq. 2: L_rec of the reconstruction and L_adv of the sum, and the losses of style codes and their prior; with
         `lambda_diversity` also how much a second sample's difference lacks of the bound."""
         config = self.config
-        (output, *others), codes = self.generate(batch, samples=2 if config.lambda_diversity else 1)
+        output, codes = self.generate(batch)
         batch.shared["image"] = output.image.detach()
         distance = self.distance(output.reconstruction, batch.images)
         losses = {"reconstruction": config.lambda_reconstruction * distance}
         if config.lambda_adversarial:
             losses["generator"] = config.lambda_adversarial * self.judged(batch, output.image, 1.0)
-        for other in others:
+        if config.lambda_diversity:
+            other = self.sampled(batch, codes)
             difference = F.avg_pool2d(output.image - other.image, COARSE).abs().mean((1, 2, 3))
             losses["diversity"] = config.lambda_diversity * (config.diversity_bound - difference).relu().mean()
         losses["style"] = config.lambda_style * codes.square().mean()
@@ -238,7 +239,7 @@ class GRIT(Synthesis):
         """The discriminator's losses, on the images of the generator's phase or, without them, on new ones."""
         if "image" not in batch.shared:
             with torch.no_grad():
-                batch.shared["image"] = self.generate(batch)[0][0].image
+                batch.shared["image"] = self.generate(batch)[0].image
         return {"real": self.judged(batch, batch.images, 1.0), "fake": self.judged(batch, batch.shared["image"], 0.0)}
 
     def r1_losses(self, batch: Batch) -> Losses:
