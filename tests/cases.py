@@ -119,7 +119,7 @@ CASES = [
     Case(
         "grit-diverse", grit("method.lambda_diversity=1.0", *APART), {"generator": 2, "style_encoder": 1}, draws=True,
         idle=r"decoder\..*noise\.weight",
-    ),  # fmt: skip
+    ),
     Case("pix2pixhd", matching("pix2pixhd"), {"generator": 1}),
     # Batch normalisation makes an image's loss depend on its batch.
     Case("spade", matching("spade"), ONCE, draws=True),

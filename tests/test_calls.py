@@ -190,7 +190,8 @@ def test_the_bare_command_shows_its_help_and_its_version(capsys: pytest.CaptureF
     for arguments in ([], ["--help"]):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
-        assert stopped.value.code == 0 and "translate" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert stopped.value.code == 0 and "translate" in said and "Check and prepare images" in said
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"pixgraft {pixgraft.__version__}\n"
 

@@ -58,8 +58,9 @@ class GraftTable(ModelTable[GraftPipeline]):
     def subjects(self, columns: Sequence[Column]) -> list[Subject]:
         """Each row; then the bicubic target of the table's size and the source as it is. Where rows are trained, each
         has a bicubic target of its own size, and each class a source as it is."""
-        if self.samples < 2 and any(column.metric.needs == "samples" for column in columns):
-            raise PixgraftError(f"--samples {self.samples}: diversity needs at least 2 for each target")
+        several = [column.label for column in columns if column.metric.needs == "samples"]
+        if several and self.samples < 2:
+            raise PixgraftError(f"--samples {self.samples}: {several[0]} needs at least 2 for each target")
         for data, _ in self.sets.values():
             if len(data) < self.samples + 2:
                 taken = f"{self.samples} sources for each target and another face take {self.samples + 2}"

@@ -33,7 +33,7 @@ PRIOR_LR = 1e-2
 """Learning rate of the distribution of style codes, high because the codes change during training."""
 
 COARSE = 4
-"""Pixels across of the squares over which the difference of two samples is averaged: else a grain would do."""
+"""Side in pixels of the squares whose means the diversity loss compares. Of single pixels a grain would satisfy it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +88,10 @@ class GRITConfig(SynthesisConfig):
     lambda_style: float = 0.01
     """Weight of the mean square of the style codes."""
     lambda_diversity: float = 0.0
-    """Weight of what rewards samples that differ with the noise (Yang et al. 2019, eq. 4), which the paper lacks."""
+    """Weight of the diversity loss of samples with different noise (Yang et al. 2019, eq. 4); the paper has none."""
     diversity_bound: float = 0.05
-    """The mean absolute difference of two samples, of means over 4x4 pixels in [-1, 1], above which nothing more is
-    gained: tau there."""
+    """The difference of two samples from which on the diversity loss is 0 (tau in eq. 4): mean absolute difference of
+    their means over 4x4 pixels, in [-1, 1]."""
     r1_gamma: float = 0.0
     """gamma of R1; 0: no R1."""
     r1_every: int = 16
@@ -211,8 +211,10 @@ class GRIT(Synthesis):
         return phases
 
     def generator_losses(self, batch: Batch) -> Losses:
-        """Eq. 2: L_rec of the reconstruction and L_adv of the sum, and the losses of style codes and their prior; with
-        `lambda_diversity` also how much a second sample's difference lacks of the bound."""
+        """Eq. 2: L_rec of the reconstruction and L_adv of the sum, and the losses of style codes and their prior.
+
+        The diversity loss is what the difference to a second sample lacks of its bound.
+        """
         config = self.config
         output, codes = self.generate(batch)
         batch.shared["image"] = output.image.detach()
